@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/transparent-checkpoint/operator/tests/cluster/host"
+	"github.com/transparent-checkpoint/operator/tests/cluster/image"
+	"github.com/transparent-checkpoint/operator/tests/cluster/parts"
+	"github.com/transparent-checkpoint/operator/tests/cluster/plane"
+	"github.com/transparent-checkpoint/operator/tests/cluster/proc"
+	"github.com/transparent-checkpoint/operator/tests/cluster/spec"
+)
+
+const (
+	lockPatience  = 2 * time.Minute
+	startPatience = 10 * time.Second
+	readyPatience = 3 * time.Minute
+)
+
+func (c *command) up() *cobra.Command {
+	var nodes int
+	var disk int64
+	command := &cobra.Command{
+		Use:   "up",
+		Short: "Bring a cluster up; what already runs is left alone, what was stopped is started",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if nodes < 1 || nodes > spec.MaxNodes {
+				return fmt.Errorf("--nodes is %d; it may be 1 to %d", nodes, spec.MaxNodes)
+			}
+			if disk<<30 < spec.MinDiskBytes {
+				return fmt.Errorf("--disk is %d; it may be 1 GiB or more", disk)
+			}
+			return c.bringUp(command.Context(), nodes, disk<<30)
+		},
+	}
+	command.Flags().IntVar(&nodes, "nodes", spec.DefaultNodes, "how many nodes; a cluster that has more keeps them")
+	command.Flags().Int64Var(&disk, "disk", spec.DefaultDisk>>30, "size of the disk of each new node, GiB")
+	return command
+}
+
+// build makes the parts without a cluster, for whoever wants the waiting done beforehand.
+func (c *command) build() *cobra.Command {
+	return &cobra.Command{Use: "build", Short: "Build everything that a cluster needs, without bringing one up", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			set, err := c.parts(command.Context())
+			if err == nil {
+				c.log.Printf("all parts are built: %s", set)
+			}
+			return err
+		}}
+}
+
+func (c *command) parts(ctx context.Context) (parts.Set, error) {
+	cache, err := parts.DefaultCache()
+	if err != nil {
+		return "", err
+	}
+	source := os.Getenv("LOCALCLUSTER_SOURCE")
+	if source == "" {
+		program, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		source = filepath.Join(filepath.Dir(program), "../tests/cluster/parts")
+	}
+	return parts.Builder{Source: source, Cache: cache, Log: c.log}.Ensure(ctx)
+}
+
+func (c *command) bringUp(ctx context.Context, nodes int, disk int64) error {
+	cluster, err := c.cluster()
+	if err != nil {
+		return err
+	}
+	set, err := c.parts(ctx)
+	if err != nil {
+		return err
+	}
+	lock, err := host.Lock(cluster.LockFile(), lockPatience)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	running := isRunning(cluster)
+	state, err := c.plan(cluster, set, nodes, disk, running)
+	if err != nil {
+		return err
+	}
+	if err := c.savePauseImage(cluster, set); err != nil {
+		return err
+	}
+	if running {
+		err = proc.Client{Socket: cluster.Socket()}.Call(ctx, "POST", "/reconcile", nil, nil)
+	} else {
+		err = c.startSupervisor(ctx, cluster, state)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.awaitReady(ctx, cluster, state); err != nil {
+		return err
+	}
+	c.log.Printf("cluster %q is up: %d nodes, KUBECONFIG=%s", cluster.Name, len(state.Nodes), cluster.Kubeconfig())
+	return nil
+}
+
+func isRunning(cluster spec.Cluster) bool {
+	_, err := host.ListenerPID(cluster.Socket())
+	return err == nil
+}
+
+// plan writes down what the cluster is to be: new, or grown to the number of nodes. The built parts of a running cluster stay as
+// they are.
+func (c *command) plan(cluster spec.Cluster, set parts.Set, nodes int, disk int64, running bool) (*spec.State, error) {
+	state, err := cluster.Load()
+	if errors.Is(err, fs.ErrNotExist) {
+		state, err = newState()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !running {
+		state.Parts = string(set)
+	} else if state.Parts != string(set) {
+		c.log.Printf("cluster %q runs from older parts; `down` and `up` take the new ones", cluster.Name)
+	}
+	for index := len(state.Nodes) + 1; index <= nodes; index++ {
+		state.Nodes = append(state.Nodes, spec.Node{Name: fmt.Sprintf("worker-%d", index), Index: index, DiskBytes: disk})
+	}
+	return state, cluster.Store(state)
+}
+
+func newState() (*spec.State, error) {
+	secret := make([]byte, 20)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, err
+	}
+	return &spec.State{Created: time.Now().UTC(), S3AccessKey: "localcluster", S3SecretKey: hex.EncodeToString(secret)}, nil
+}
+
+func (c *command) savePauseImage(cluster spec.Cluster, set parts.Set) error {
+	archive := filepath.Join(cluster.Images(), "pause.tar")
+	if _, err := os.Stat(archive); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(cluster.Images(), 0o755); err != nil {
+		return err
+	}
+	return image.FromBinary(spec.PauseImage, filepath.Join(string(set), "pause/pause"), archive, image.Config{User: "65535:65535"})
+}
+
+// startSupervisor starts the cluster's process tree with its ways in from the machine, at the ports that it had before.
+func (c *command) startSupervisor(ctx context.Context, cluster spec.Cluster, state *spec.State) error {
+	if _, err := host.KillCgroup(cluster.Cgroup(), startPatience); err != nil {
+		return err // of an earlier life
+	}
+	api, err := open(&state.APIPort)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	s3, err := open(&state.S3Port)
+	if err != nil {
+		return err
+	}
+	defer s3.Close()
+	if err := errors.Join(cluster.Store(state), os.MkdirAll(cluster.Logs(), 0o755)); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(supervisorLog(cluster), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	supervisor := exec.Command("/proc/self/exe", "supervise", "--name="+cluster.Name)
+	supervisor.ExtraFiles = []*os.File{api, s3}
+	supervisor.Stdout, supervisor.Stderr, supervisor.Dir = log, log, "/"
+	supervisor.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: plane.Namespaces}
+	if err := supervisor.Start(); err != nil {
+		return fmt.Errorf("start the supervisor: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- supervisor.Wait() }()
+	deadline := time.After(startPatience)
+	for !isRunning(cluster) {
+		select {
+		case <-ended:
+			return fmt.Errorf("the supervisor ended at once: %s", lastLine(supervisorLog(cluster)))
+		case <-deadline:
+			return fmt.Errorf("the supervisor does not answer after %s; see %s", startPatience, supervisorLog(cluster))
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// open listens on 127.0.0.1, on the port if there is one and it is free, else on a new one, which it sets.
+func open(port *int) (*os.File, error) {
+	listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", *port))
+	if err != nil && *port != 0 {
+		listener, err = net.Listen("tcp4", "127.0.0.1:0")
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	*port = listener.Addr().(*net.TCPAddr).Port
+	return listener.(*net.TCPListener).File()
+}
+
+func supervisorLog(cluster spec.Cluster) string {
+	return filepath.Join(cluster.Logs(), "supervisor.log")
+}
+
+func lastLine(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return lines[len(lines)-1]
+}
