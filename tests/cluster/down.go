@@ -60,6 +60,7 @@ func (c *command) takeDown(ctx context.Context, cluster spec.Cluster) error {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("end the supervisor: %w", err)
 		}
+		defer awaitReaped(pid)
 	}
 	if _, err := host.KillCgroup(cluster.Cgroup(), downPatience); err != nil {
 		return err
@@ -88,6 +89,15 @@ func (c *command) takeDown(ctx context.Context, cluster spec.Cluster) error {
 		c.log.Printf("there was no cluster %q", cluster.Name)
 	}
 	return nil
+}
+
+// awaitReaped gives the machine's init time to take note of the end of the supervisor, so that not even its number is left.
+func awaitReaped(pid int) {
+	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
+			return
+		}
+	}
 }
 
 func awaitNoLoopDevices(ctx context.Context, dir string) error {

@@ -29,8 +29,8 @@ type command struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	err := newRoot().ExecuteContext(ctx)
+	stop()
 	if ended, ok := err.(*exec.ExitError); ok { //nolint:errorlint // unwrapped: of a command on a node, which has said why
 		os.Exit(ended.ExitCode())
 	}

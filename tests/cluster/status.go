@@ -119,7 +119,8 @@ func show(out io.Writer, s *clusterStatus) error {
 		_, err := fmt.Fprintf(out, "Cluster %s is not running; its files are kept. `localcluster up --name %s` brings it up again.\n", s.Name, s.Name)
 		return err
 	}
-	fmt.Fprintf(out, "Cluster:    %s, since %s\nAPI server: %s\nKubeconfig: %s\nS3 (MinIO): http://%s, in the cluster http://%s; access key %s\nCRIU:       %s%s\n\n",
+	fmt.Fprintf(out, "Cluster:    %s, since %s\nAPI server: %s\nKubeconfig: %s\n"+
+		"S3 (MinIO): http://%s, in the cluster http://%s; access key %s\nCRIU:       %s%s\n\n",
 		s.Name, s.Created.Local().Format(time.DateTime), s.API, s.Kubeconfig, s.S3.Endpoint, s.S3.InCluster, s.S3.AccessKey, s.CRIU, shimNote(s.PrlimitShim))
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NODE\tSTATE\tREADY\tIP\tDISK")

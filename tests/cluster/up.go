@@ -193,8 +193,11 @@ func (c *command) startSupervisor(ctx context.Context, cluster spec.Cluster, sta
 	if err := supervisor.Start(); err != nil {
 		return fmt.Errorf("start the supervisor: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- supervisor.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		_ = supervisor.Wait() // its log says why it ended
+		close(ended)
+	}()
 	deadline := time.After(startPatience)
 	for !isRunning(cluster) {
 		select {

@@ -11,8 +11,12 @@ import (
 	"strings"
 )
 
-// CRIUVersion is the package that the bundle is made from.
-const CRIUVersion = "4.1.1-1"
+// CRIUVersion is the package that the bundle is made from, and criuSuite the release that has it. The 4.1.1 of the stable release cannot
+// dump a TCP connection on kernels from 6.16 on: they refuse two socket options that it insists on reading.
+const (
+	CRIUVersion = "4.2.1-1"
+	criuSuite   = "forky"
+)
 
 const loader = "ld-linux-x86-64.so.2"
 
@@ -41,7 +45,8 @@ func (c Cache) CRIU(ctx context.Context, dir, home string) error {
 	if err := copyLibraries(tree, bundle); err != nil {
 		return err
 	}
-	if err := run(ctx, "patchelf", "--set-interpreter", filepath.Join(home, loader), "--force-rpath", "--set-rpath", home, filepath.Join(bundle, "criu")); err != nil {
+	interpreter, program := filepath.Join(home, loader), filepath.Join(bundle, "criu")
+	if err := run(ctx, "patchelf", "--set-interpreter", interpreter, "--force-rpath", "--set-rpath", home, program); err != nil {
 		return err
 	}
 	if err := os.Rename(bundle, dir); err != nil {
@@ -50,7 +55,7 @@ func (c Cache) CRIU(ctx context.Context, dir, home string) error {
 	return os.RemoveAll(partial)
 }
 
-// download fetches a package of the suite and all that it depends on, for a machine that has nothing installed.
+// download fetches a package of CRIU's suite and all that it depends on, for a machine that has nothing installed.
 func (c Cache) download(ctx context.Context, dir, name string) ([]string, error) {
 	mirror, err := mirror(ctx)
 	if err != nil {
@@ -63,7 +68,7 @@ func (c Cache) download(ctx context.Context, dir, name string) ([]string, error)
 	}
 	files := map[string]string{
 		"status":       "",
-		"sources.list": fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keyring, mirror, Suite),
+		"sources.list": fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keyring, mirror, criuSuite),
 		"apt.conf": fmt.Sprintf("Dir::Etc::sourcelist %q;\nDir::Etc::sourceparts \"/dev/null\";\nDir::State::lists %q;\nDir::State::status %q;\nDir::Cache %q;\n",
 			filepath.Join(dir, "sources.list"), filepath.Join(dir, "lists"), filepath.Join(dir, "status"), filepath.Join(dir, "cache")),
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Suite is the release that trees, images and CRIU are made of: the oldest with a CRIU that knows kernels from 6.13 on (4.1).
+// Suite is the release that the trees of nodes and images are made of.
 const Suite = "trixie"
 
 // keyring is what Debian signs the suite with; it comes with the machine's debian-archive-keyring.

@@ -106,7 +106,7 @@ func write(ref, target string, config Config, layers ...string) error {
 
 // compose makes an image of plain tars. They stay as they are: nothing carries them far, and packing them would take longer.
 func compose(file *v1.ConfigFile, layers []tarball.Opener) (v1.Image, error) {
-	image := v1.Image(empty.Image)
+	image := empty.Image
 	for _, open := range layers {
 		layer, err := tarball.LayerFromOpener(open, tarball.WithCompression(compression.None), tarball.WithMediaType(types.DockerUncompressedLayer))
 		if err != nil {

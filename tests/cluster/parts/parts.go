@@ -150,7 +150,7 @@ func (b Builder) debianParts(ctx context.Context, parts *built) error {
 	if err != nil {
 		return err
 	}
-	key, err := keyOf(debian.CRIUVersion+debian.Suite+spec.CRIUDirectory, filepath.Join(b.Source, "criu"))
+	key, err := keyOf(debian.CRIUVersion+spec.CRIUDirectory, filepath.Join(b.Source, "criu"))
 	if err != nil {
 		return err
 	}

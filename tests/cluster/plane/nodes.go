@@ -18,7 +18,7 @@ import (
 const nodeNamespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC
 
 // nodeComponent is a node as a program to keep running: its init, with namespaces of its own. Stopping it is a power cut.
-func nodeComponent(c spec.Cluster, state *spec.State, n spec.Node) proc.Component {
+func nodeComponent(c spec.Cluster, n spec.Node) proc.Component {
 	return proc.Component{
 		Name:       n.Name,
 		Argv:       []string{"/proc/self/exe", "node-init", "--name=" + c.Name, "--node=" + n.Name},
@@ -28,7 +28,7 @@ func nodeComponent(c spec.Cluster, state *spec.State, n spec.Node) proc.Componen
 			if _, err := host.KillCgroup(node.Cgroup(c, n), 10*time.Second); err != nil {
 				return err
 			}
-			return provision(c, state, n)
+			return provision(c, n)
 		},
 		Started: func(pid int) error { return connectNode(n, pid) },
 	}
@@ -36,7 +36,7 @@ func nodeComponent(c spec.Cluster, state *spec.State, n spec.Node) proc.Componen
 
 // provision writes the files that make a fresh machine a node of this cluster. They are copied to the node's disk at its first
 // boot; the folder appears whole or not at all.
-func provision(c spec.Cluster, state *spec.State, n spec.Node) error {
+func provision(c spec.Cluster, n spec.Node) error {
 	dir := node.ProvisionDir(c, n)
 	if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -127,7 +127,7 @@ func (s *Supervisor) Reconcile() error {
 		}
 	}
 	for _, n := range state.Nodes {
-		s.nodes.Add(nodeComponent(s.cluster, state, n))
+		s.nodes.Add(nodeComponent(s.cluster, n))
 	}
 	awaitAPI(s.cluster, 20*time.Second)
 	for _, component := range controllers(s.cluster, state) {

@@ -1,0 +1,174 @@
+// Package lab brings local clusters up for Go tests and drives them, always through bin/localcluster, as a person would.
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Cluster is one local cluster.
+type Cluster struct {
+	Name   string
+	Config *rest.Config
+	Client *kubernetes.Clientset
+}
+
+// Unable says why this machine cannot run a cluster, or nothing if it can. In CI there is no such excuse: a test that needs a cluster
+// and has none must fail there.
+func Unable() string {
+	if os.Getuid() != 0 && os.Getenv("CI") == "" {
+		return "a local cluster needs root"
+	}
+	return ""
+}
+
+// Root is the top of the source tree.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "tools.go")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", errors.New("the working directory is not in the source tree")
+}
+
+// Localcluster runs a verb of bin/localcluster on the cluster of that name and returns what it printed to standard output. What it
+// printed to standard error is in the error.
+func Localcluster(ctx context.Context, name string, args ...string) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	command := exec.CommandContext(ctx, filepath.Join(root, "bin/localcluster"), append([]string{"--name=" + name}, args...)...)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	command.WaitDelay = 5 * time.Second // what it left running may hold its output open
+	if err := command.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("localcluster --name=%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// Up brings a cluster up and connects to it.
+func Up(ctx context.Context, name string, args ...string) (*Cluster, error) {
+	if _, err := Localcluster(ctx, name, append([]string{"up"}, args...)...); err != nil {
+		return nil, err
+	}
+	path, err := Localcluster(ctx, name, "kubeconfig")
+	if err != nil {
+		return nil, err
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", strings.TrimSpace(path))
+	if err != nil {
+		return nil, err
+	}
+	config.QPS, config.Burst, config.Timeout = 100, 200, 30*time.Second
+	client, err := kubernetes.NewForConfig(config)
+	return &Cluster{Name: name, Config: config, Client: client}, err
+}
+
+// Down ends the cluster and removes everything of it.
+func (c *Cluster) Down(ctx context.Context) error {
+	_, err := Localcluster(ctx, c.Name, "down")
+	return err
+}
+
+// Run runs a verb on the cluster and returns its output; a failure ends the test.
+func (c *Cluster) Run(t *testing.T, args ...string) string {
+	t.Helper()
+	output, err := Localcluster(t.Context(), c.Name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+// OnNode runs a shell script on a node, as root there, and returns its output; a failure ends the test.
+func (c *Cluster) OnNode(t *testing.T, node, script string) string {
+	t.Helper()
+	return c.Run(t, "node", "exec", node, "--", "sh", "-ec", script)
+}
+
+// Status is what the tests read of `localcluster status -o json`.
+type Status struct {
+	Running     bool
+	PrlimitShim bool
+	S3          struct{ Endpoint, InCluster, AccessKey, SecretKey string }
+	Components  []Component
+	Nodes       []struct {
+		Name   string
+		Ready  bool
+		Init   Component
+		Booted *struct {
+			Components []Component
+			Disk       struct{ Size, Used int64 }
+		}
+	}
+}
+
+// Component is a program of the cluster.
+type Component struct {
+	Name, State string
+	PID         int
+	Restarts    int
+}
+
+// Status returns the state of the cluster; a failure ends the test.
+func (c *Cluster) Status(t *testing.T) Status {
+	t.Helper()
+	var status Status
+	if err := json.Unmarshal([]byte(c.Run(t, "status", "-o", "json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+// Component returns a program by its name and its node, which is empty for the control plane.
+func (s Status) Component(node, name string) (Component, bool) {
+	components := s.Components
+	for _, n := range s.Nodes {
+		if n.Name == node && n.Booted != nil {
+			components = n.Booted.Components
+		}
+	}
+	for _, component := range components {
+		if component.Name == name {
+			return component, true
+		}
+	}
+	return Component{}, false
+}
+
+// Eventually calls check until it returns nil; when it has not in that time, its last error ends the test.
+func Eventually(t *testing.T, patience time.Duration, what string, check func() error) {
+	t.Helper()
+	began := time.Now()
+	for {
+		err := check()
+		if err == nil {
+			t.Logf("%s: after %s", what, time.Since(began).Round(10*time.Millisecond))
+			return
+		}
+		if time.Since(began) > patience || t.Context().Err() != nil {
+			t.Fatalf("%s: not after %s: %v", what, patience, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

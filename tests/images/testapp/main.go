@@ -1,0 +1,145 @@
+// Command testapp is the program that the cluster's tests run in pods. It has no state but what it counts in memory, so that a number
+// that goes on is a process that goes on. It is a static binary: an image of it holds nothing else.
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		log.Fatal("usage: testapp {serve|webhook|echo|count} [flags]")
+	}
+	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
+	address := flags.String("address", ":8080", "where to listen")
+	certificate := flags.String("certificates", "/certificates", "folder with tls.crt and tls.key")
+	upTo := flags.Int("up-to", 5, "the last number to count to")
+	if err := flags.Parse(os.Args[2:]); err != nil {
+		log.Fatal(err)
+	}
+	var err error
+	switch os.Args[1] {
+	case "serve":
+		err = serve(*address)
+	case "webhook":
+		err = webhook(*address, *certificate)
+	case "echo":
+		_, err = io.Copy(os.Stdout, os.Stdin)
+	case "count":
+		for i := 1; i <= *upTo; i++ {
+			fmt.Println(i)
+		}
+	default:
+		err = fmt.Errorf("verb is %q; it may be serve, webhook, echo or count", os.Args[1])
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Answer is what GET /count returns.
+type Answer struct {
+	Count int64  `json:"count"`
+	PID   int    `json:"pid"`
+	UID   int    `json:"uid"`
+	Host  string `json:"host"`
+}
+
+// serve counts ten times a second and answers GET /count, GET /fetch?url=… (what the pod gets from there) and PUT and GET /file/PATH.
+func serve(address string) error {
+	var count atomic.Int64
+	go func() {
+		for range time.Tick(100 * time.Millisecond) {
+			if n := count.Add(1); n%10 == 0 {
+				fmt.Println("count", n)
+			}
+		}
+	}()
+	http.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
+		host, _ := os.Hostname()
+		_ = json.NewEncoder(w).Encode(Answer{Count: count.Load(), PID: os.Getpid(), UID: os.Getuid(), Host: host})
+	})
+	http.HandleFunc("GET /fetch", func(w http.ResponseWriter, r *http.Request) {
+		body, err := fetch(r.URL.Query().Get("url"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		_, _ = w.Write(body)
+	})
+	http.HandleFunc("/file/", file)
+	server := &http.Server{Addr: address, ReadHeaderTimeout: 5 * time.Second}
+	return server.ListenAndServe()
+}
+
+// fetch gets a URL; the API server of the cluster gets the pod's own token.
+func fetch(url string) ([]byte, error) {
+	request, err := http.NewRequest(http.MethodGet, os.ExpandEnv(url), nil)
+	if err != nil {
+		return nil, err
+	}
+	if token, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/token"); err == nil && request.URL.Scheme == "https" {
+		request.Header.Set("Authorization", "Bearer "+string(token))
+	}
+	unverified := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // a test in its own network
+	client := &http.Client{Timeout: 5 * time.Second, Transport: unverified}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode >= 300 {
+		err = fmt.Errorf("%s: %s", response.Status, body)
+	}
+	return body, err
+}
+
+func file(w http.ResponseWriter, r *http.Request) {
+	path := strings.TrimPrefix(r.URL.Path, "/file")
+	if r.Method == http.MethodPut {
+		data, err := io.ReadAll(r.Body)
+		if err = errors.Join(err, os.WriteFile(path, data, 0o644)); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+		return
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
+	_, _ = w.Write(data)
+}
+
+// webhook answers admission reviews: it lets everything pass and adds the annotation testapp/seen.
+func webhook(address, certificates string) error {
+	http.HandleFunc("/mutate", func(w http.ResponseWriter, r *http.Request) {
+		var review map[string]any
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		request, ok := review["request"].(map[string]any)
+		if !ok {
+			http.Error(w, "the review has no request", http.StatusBadRequest)
+			return
+		}
+		patch := []byte(`[{"op":"add","path":"/metadata/annotations","value":{"testapp/seen":"true"}}]`)
+		review["response"] = map[string]any{"uid": request["uid"], "allowed": true, "patchType": "JSONPatch", "patch": patch}
+		_ = json.NewEncoder(w).Encode(review)
+	})
+	server := &http.Server{Addr: address, ReadHeaderTimeout: 5 * time.Second}
+	return server.ListenAndServeTLS(certificates+"/tls.crt", certificates+"/tls.key")
+}
