@@ -63,7 +63,7 @@ func awaitRunning(t *testing.T, c *lab.Cluster, ns, name string) *corev1.Pod {
 	lab.Eventually(t, podPatience, "pod "+name+" runs", func() (err error) {
 		pod, err = c.Client.CoreV1().Pods(ns).Get(t.Context(), name, metav1.GetOptions{})
 		if err == nil && (pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP == "") {
-			err = fmt.Errorf("its phase is %q", pod.Status.Phase)
+			err = fmt.Errorf("its phase is %q, its containers are %+v", pod.Status.Phase, pod.Status.ContainerStatuses)
 		}
 		return err
 	})

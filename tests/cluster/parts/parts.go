@@ -97,7 +97,7 @@ func (b Builder) prerequisites() error {
 		missing = append(missing, "seccomp.h (libseccomp-dev)")
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("the machine lacks %s; `make cluster-prerequisites` installs them", strings.Join(missing, ", "))
+		return fmt.Errorf("the machine lacks %s; `make prerequisites` installs them", strings.Join(missing, ", "))
 	}
 	return nil
 }
