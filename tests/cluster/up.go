@@ -55,12 +55,13 @@ func (c *command) up() *cobra.Command {
 
 // build makes the parts without a cluster, for whoever wants the waiting done beforehand.
 func (c *command) build() *cobra.Command {
-	return &cobra.Command{Use: "build", Short: "Build everything that a cluster needs, without bringing one up", Args: cobra.NoArgs,
+	return &cobra.Command{Use: "build", Short: "Build everything that a cluster needs and print the folder that it lies in", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			set, err := c.parts(command.Context())
-			if err == nil {
-				c.log.Printf("all parts are built: %s", set)
+			if err != nil {
+				return err
 			}
+			_, err = fmt.Println(set)
 			return err
 		}}
 }
@@ -168,6 +169,7 @@ func (c *command) startSupervisor(ctx context.Context, cluster spec.Cluster, sta
 	if _, err := host.KillCgroup(cluster.Cgroup(), startPatience); err != nil {
 		return err // of an earlier life
 	}
+	host.LoadModules()
 	api, err := open(&state.APIPort)
 	if err != nil {
 		return err

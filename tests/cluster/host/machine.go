@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -28,6 +29,12 @@ func HasCapability(capability int) (bool, error) {
 		}
 	}
 	return false, errors.New("/proc/self/status has no CapEff line")
+}
+
+// LoadModules loads the kernel modules that nothing else asks for by itself: without br_netfilter, an answer from a pod that was called by
+// way of a Service on its own node would not find back. Kernels that have them built in know no such modules.
+func LoadModules() {
+	_ = exec.Command("modprobe", "--quiet", "--all", "br_netfilter", "overlay", "nf_conntrack").Run()
 }
 
 // ListenerPID returns the id of the process that listens on a unix socket, as the caller's PID namespace sees it. The kernel keeps

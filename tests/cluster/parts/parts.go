@@ -61,7 +61,11 @@ func (b Builder) Ensure(ctx context.Context) (Set, error) {
 	if err := b.prerequisites(); err != nil {
 		return "", err
 	}
-	lock, err := host.Lock(filepath.Join(b.Cache, "lock"), 30*time.Minute)
+	lock, err := host.Lock(filepath.Join(b.Cache, "lock"), 0)
+	if err != nil {
+		b.Log.Printf("waiting for another command that builds parts …")
+		lock, err = host.Lock(filepath.Join(b.Cache, "lock"), 30*time.Minute)
+	}
 	if err != nil {
 		return "", err
 	}
