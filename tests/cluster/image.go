@@ -139,9 +139,12 @@ func (c *command) importMissing(ctx context.Context, cluster spec.Cluster, state
 		return err
 	}
 	return c.onNodes(ctx, state, func(ctx context.Context, n spec.Node) error {
+		if !isBooted(cluster, n) {
+			return fmt.Errorf("node %q has not booted yet; its log ends with: %s", n.Name, lastLine(filepath.Join(cluster.Logs(), n.Name+".log")))
+		}
 		list, err := onNode(ctx, cluster, n, "ctr", "--namespace=k8s.io", "images", "list", "--quiet").Output()
 		if err != nil {
-			return fmt.Errorf("containerd on node %q does not answer yet", n.Name)
+			return fmt.Errorf("containerd on node %q does not answer yet: %w", n.Name, saying(err))
 		}
 		has := strings.Fields(string(list))
 		for _, archive := range archives {
@@ -158,6 +161,14 @@ func (c *command) importMissing(ctx context.Context, cluster spec.Cluster, state
 		}
 		return nil
 	})
+}
+
+// saying adds what a program wrote before it ended.
+func saying(err error) error {
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(ended.Stderr)))
+	}
+	return err
 }
 
 func containsAll(has, tags []string) bool {

@@ -29,8 +29,8 @@ func (c *command) awaitReady(ctx context.Context, cluster spec.Cluster, state *s
 		done func(context.Context) error
 	}{
 		{"API server", func(ctx context.Context) error {
-			_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-			return err
+			body, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+			return unready(body, err)
 		}},
 		{"images on the nodes", func(ctx context.Context) error { return c.importMissing(ctx, cluster, state) }},
 		{"nodes", func(ctx context.Context) error { return allReady(ctx, client, state) }},
@@ -45,6 +45,21 @@ func (c *command) awaitReady(ctx context.Context, cluster spec.Cluster, state *s
 		}
 	}
 	return nil
+}
+
+// unready names, of the many checks behind /readyz, those that failed.
+func unready(body []byte, err error) error {
+	var failed []string
+	for line := range strings.Lines(string(body)) {
+		if check, ok := strings.CutPrefix(line, "[-]"); ok {
+			name, _, _ := strings.Cut(check, " ")
+			failed = append(failed, name)
+		}
+	}
+	if err == nil || len(failed) == 0 {
+		return err
+	}
+	return errors.New("waiting for " + strings.Join(failed, ", "))
 }
 
 func (c *command) await(ctx context.Context, name string, done func(context.Context) error) error {

@@ -31,10 +31,11 @@ func HasCapability(capability int) (bool, error) {
 	return false, errors.New("/proc/self/status has no CapEff line")
 }
 
-// LoadModules loads the kernel modules that nothing else asks for by itself: without br_netfilter, an answer from a pod that was called by
-// way of a Service on its own node would not find back. Kernels that have them built in know no such modules.
+// LoadModules loads the kernel modules that nothing else asks for by itself. Without br_netfilter, an answer from a pod that was called by
+// way of a Service on its own node would not find back; without loop there may be no /dev/loop-control to ask for a device. Kernels that
+// have them built in know no such modules.
 func LoadModules() {
-	_ = exec.Command("modprobe", "--quiet", "--all", "br_netfilter", "overlay", "nf_conntrack").Run()
+	_ = exec.Command("modprobe", "--quiet", "--all", "br_netfilter", "loop", "nf_conntrack", "overlay").Run()
 }
 
 // ListenerPID returns the id of the process that listens on a unix socket, as the caller's PID namespace sees it. The kernel keeps
