@@ -1,0 +1,200 @@
+package capture
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// SchemaVersion is written into every file and must be known to whoever reads it.
+const SchemaVersion = 1
+
+// State is how far a capture came.
+type State string
+
+// The states of a capture.
+const (
+	// Dumping: under way, as long as somebody holds the lock of the pod; else cut off.
+	Dumping State = "dumping"
+	// Complete: everything is in the folder and on the disk.
+	Complete State = "complete"
+	// Failed: the process got its stop signal instead.
+	Failed State = "failed"
+)
+
+// Reason says in one word why a capture failed; a condition carries it on.
+type Reason string
+
+// The reasons for which a capture fails.
+const (
+	// ReasonDumpFailed: CRIU refused. The message is its first error line.
+	ReasonDumpFailed Reason = "DumpFailed"
+	// ReasonNoSpace: the disk of the node cannot hold it.
+	ReasonNoSpace Reason = "NoSpace"
+	// ReasonFilesFailed: the files of the pod could not be copied.
+	ReasonFilesFailed Reason = "FilesFailed"
+	// ReasonFreezeFailed: the containers could not be frozen.
+	ReasonFreezeFailed Reason = "FreezeFailed"
+	// ReasonInterrupted: whoever captured was killed.
+	ReasonInterrupted Reason = "Interrupted"
+)
+
+// Capture is the file capture.json of a capture's folder.
+type Capture struct {
+	SchemaVersion int       `json:"schemaVersion"`
+	State         State     `json:"state"`
+	Pod           Pod       `json:"pod"`
+	Sequence      int       `json:"sequence"`
+	Trigger       Trigger   `json:"trigger"`
+	Settings      Settings  `json:"settings"`
+	Started       time.Time `json:"started"`
+	// Containers are those that were captured, in the order in which they were dumped.
+	Containers []Container `json:"containers"`
+	// Volumes are the pod's emptyDirs, by name; each is volumes/NAME.tar.
+	Volumes []string `json:"volumes,omitempty"`
+	// Shm is true where pod/shm.tar holds the pod's /dev/shm.
+	Shm     bool     `json:"shm,omitempty"`
+	Timings Timings  `json:"timings"`
+	Failure *Failure `json:"failure,omitempty"`
+}
+
+// Pod says whose capture it is.
+type Pod struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	UID       string `json:"uid"`
+}
+
+// Trigger is what made the runtime capture.
+type Trigger struct {
+	// Signal is the stop signal, as SIGTERM.
+	Signal string `json:"signal,omitempty"`
+	// Evidence is why the signal was taken to be meant for the whole pod (design C1).
+	Evidence Evidence `json:"evidence,omitempty"`
+}
+
+// Evidence is a sign that a pod goes, and not one container of it.
+type Evidence string
+
+// The kinds of evidence.
+const (
+	// OnlyContainer: the pod has no other container that runs.
+	OnlyContainer Evidence = "OnlyContainer"
+	// AllSignalled: every running selected container got a stop signal.
+	AllSignalled Evidence = "AllSignalled"
+	// Deleting: the agent left a hint that the pod has a deletionTimestamp.
+	Deleting Evidence = "Deleting"
+)
+
+// Container is one captured container. Its memory is in containers/NAME/criu, its root file system in containers/NAME/rootfs.tar.
+type Container struct {
+	Name  string `json:"name"`
+	ID    string `json:"id"`
+	Image string `json:"image"`
+	// SpecDigest is the SHA-256 of the container's OCI spec.
+	SpecDigest string `json:"specDigest"`
+}
+
+// Timings are durations in nanoseconds.
+type Timings struct {
+	// Frozen is the time from the first freeze to the end of the processes, or to their going on.
+	Frozen time.Duration `json:"frozen"`
+	Dump   time.Duration `json:"dump"`
+	Files  time.Duration `json:"files"`
+	Total  time.Duration `json:"total"`
+}
+
+// Failure says why there is no state in a capture.
+type Failure struct {
+	Reason  Reason `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Settings are what admission wrote into the annotation memverge.ai/effective; the runtime knows nothing else of what a user asked for.
+type Settings struct {
+	SchemaVersion int `json:"schemaVersion"`
+	// Containers are the names of the selected containers; none means all.
+	Containers []string `json:"containers,omitempty"`
+	// VolumeSizeBytes bounds a capture on the node; 0 is no bound.
+	VolumeSizeBytes int64 `json:"volumeSizeBytes,omitempty"`
+	// GracePeriodSeconds is the pod's grace period.
+	GracePeriodSeconds int64 `json:"gracePeriodSeconds,omitempty"`
+}
+
+// Selects tells whether a container of that name is captured and restored.
+func (s Settings) Selects(name string) bool {
+	if len(s.Containers) == 0 {
+		return true
+	}
+	for _, selected := range s.Containers {
+		if selected == name {
+			return true
+		}
+	}
+	return false
+}
+
+// ParseSettings reads the annotation's value.
+func ParseSettings(value string) (Settings, error) {
+	var s Settings
+	if err := json.Unmarshal([]byte(value), &s); err != nil {
+		return s, fmt.Errorf("annotation memverge.ai/effective: %w", err)
+	}
+	if s.SchemaVersion != SchemaVersion {
+		return s, fmt.Errorf("annotation memverge.ai/effective: schemaVersion is %d; it may be %d", s.SchemaVersion, SchemaVersion)
+	}
+	return s, nil
+}
+
+// FileName is the name of the file in a capture's folder that a Capture is written to.
+const FileName = "capture.json"
+
+// Write writes capture.json into dir in one step.
+func (c *Capture) Write(dir string) error {
+	c.SchemaVersion = SchemaVersion
+	return WriteJSON(filepath.Join(dir, FileName), c)
+}
+
+// Read reads capture.json of a capture's folder.
+func Read(dir string) (*Capture, error) {
+	c := &Capture{}
+	if err := readJSON(filepath.Join(dir, FileName), c); err != nil {
+		return nil, err
+	}
+	if c.SchemaVersion != SchemaVersion {
+		return nil, fmt.Errorf("%s of %s: schemaVersion is %d; it may be %d", FileName, dir, c.SchemaVersion, SchemaVersion)
+	}
+	return c, nil
+}
+
+// WriteJSON writes a file that is there whole or not at all, also after a power cut.
+func WriteJSON(path string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	temporary := path + ".new"
+	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(data, '\n'))
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+func readJSON(path string, into any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}

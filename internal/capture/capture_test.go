@@ -1,0 +1,109 @@
+package capture
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestACaptureIsReadAsItWasWritten(t *testing.T) {
+	dir := t.TempDir()
+	want := &Capture{
+		State: Complete, Pod: Pod{Namespace: "default", Name: "a", UID: "1234"}, Sequence: 2,
+		Trigger: Trigger{Signal: "SIGTERM", Evidence: OnlyContainer}, Settings: Settings{SchemaVersion: SchemaVersion, Containers: []string{"c"}},
+		Started: time.Unix(1_700_000_000, 0).UTC(), Containers: []Container{{Name: "c", ID: "id", Image: "my-image", SpecDigest: "sha256:00"}},
+		Volumes: []string{"scratch"}, Shm: true, Timings: Timings{Frozen: time.Second},
+	}
+	if err := want.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("beside it lie %v, %v", entries, err)
+	}
+}
+
+func TestWhatAnotherVersionWroteIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, FileName), []byte(`{"schemaVersion": 7}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), "schemaVersion is 7; it may be 1") {
+		t.Errorf("it says %v", err)
+	}
+}
+
+func TestParseSettings(t *testing.T) {
+	for value, want := range map[string]struct {
+		settings Settings
+		err      string
+	}{
+		`{"schemaVersion":1}`: {settings: Settings{SchemaVersion: 1}},
+		`{"schemaVersion":1,"containers":["a","b"],"volumeSizeBytes":5}`: {settings: Settings{
+			SchemaVersion: 1, Containers: []string{"a", "b"}, VolumeSizeBytes: 5,
+		}},
+		`{}`:   {err: "annotation memverge.ai/effective: schemaVersion is 0; it may be 1"},
+		`true`: {err: "annotation memverge.ai/effective: json: cannot unmarshal bool"},
+	} {
+		got, err := ParseSettings(value)
+		if want.err != "" {
+			if err == nil || !strings.HasPrefix(err.Error(), want.err) {
+				t.Errorf("%s: it says %v, want %q", value, err, want.err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(want.settings, got); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got)\n%s", value, err, diff)
+		}
+	}
+}
+
+func TestSettingsSelectAllContainersUnlessTheyNameSome(t *testing.T) {
+	if !(Settings{}).Selects("a") {
+		t.Error("no name does not select all")
+	}
+	if some := (Settings{Containers: []string{"b"}}); some.Selects("a") || !some.Selects("b") {
+		t.Error("a name does not select that container alone")
+	}
+}
+
+func TestADecisionHoldsForItsContainersAndItsTime(t *testing.T) {
+	node, now := Node{Root: t.TempDir()}, time.Now().UTC().Truncate(time.Second)
+	if _, err := node.Decision("1234"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a decision it says %v", err)
+	}
+	want := &Decision{SchemaVersion: SchemaVersion, Action: Restore, Containers: []string{"c"}, Expires: now.Add(time.Minute)}
+	if err := os.MkdirAll(node.Restores("1234"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteJSON(filepath.Join(node.Restores("1234"), "decision.json"), want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := node.Decision("1234")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if !got.Restores("c", now) || got.Restores("d", now) || got.Restores("c", now.Add(time.Hour)) {
+		t.Error("it restores another container, or after its time")
+	}
+	cold := *got
+	cold.Action = Cold
+	if cold.Restores("c", now) {
+		t.Error("a cold decision restores")
+	}
+}
