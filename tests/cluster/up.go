@@ -106,7 +106,9 @@ func (c *command) bringUp(ctx context.Context, nodes int, disk int64) error {
 	}
 	if running {
 		err = proc.Client{Socket: cluster.Socket()}.Call(ctx, "POST", "/reconcile", nil, nil)
-	} else {
+		running = err == nil || !isGone(cluster)
+	}
+	if !running { // or it was dying when it was looked at
 		err = c.startSupervisor(ctx, cluster, state)
 	}
 	if err != nil {
@@ -122,6 +124,16 @@ func (c *command) bringUp(ctx context.Context, nodes int, disk int64) error {
 func isRunning(cluster spec.Cluster) bool {
 	_, err := host.ListenerPID(cluster.Socket())
 	return err == nil
+}
+
+// isGone tells whether a supervisor that did not answer has ended, which may take a moment from its KILL on.
+func isGone(cluster spec.Cluster) bool {
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if !isRunning(cluster) {
+			return true
+		}
+	}
+	return false
 }
 
 // plan writes down what the cluster is to be: new, or grown to the number of nodes. The built parts of a running cluster stay as
