@@ -42,7 +42,7 @@ bin/localcluster:
 
 .PHONY: test
 test: bin/localcluster prerequisites ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
-	@if [ "$$(id -u)" = 0 ]; then bin/localcluster build; fi
+	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	go test -count=1 -timeout 40m $(TESTFLAGS) ./...
 
 .PHONY: lint

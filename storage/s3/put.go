@@ -1,0 +1,197 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/transparent-checkpoint/operator/storage"
+)
+
+// abortTimeout is how long a put that failed tries to remove the parts that it had sent.
+const abortTimeout = 10 * time.Second
+
+// Put implements storage.Store. A body that is known to fit into one part is streamed in one request; any other is sent in parts, several at
+// once, each from a buffer. If-absent looks for the object first and asks the server to check again at the end.
+func (s *Store) Put(ctx context.Context, key string, body storage.Body, opts storage.PutOptions) error {
+	conditional := opts.IfAbsent && !s.noConditions.Load()
+	err := s.put(ctx, key, body, opts.IfAbsent, conditional)
+	if conditional && errors.Is(err, errNotImplemented) {
+		s.noConditions.Store(true)
+		if body.Repeatable() {
+			err = s.put(ctx, key, body, opts.IfAbsent, false)
+		}
+	}
+	if err != nil {
+		return s.describe("put", key, err)
+	}
+	return nil
+}
+
+// put puts once. With look, it looks whether the object is there; with conditional, the server does.
+func (s *Store) put(ctx context.Context, key string, body storage.Body, look, conditional bool) error {
+	if err := errors.Join(storage.CheckKey("key", key), ctx.Err()); err != nil {
+		return err
+	}
+	if look {
+		switch _, err := s.stat(ctx, key); {
+		case err == nil:
+			return storage.ErrExist
+		case !errors.Is(err, storage.ErrNotExist):
+			return err
+		}
+	}
+	r, err := body.Reader()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	opts := minio.PutObjectOptions{}
+	if conditional {
+		opts.SetMatchETagExcept("*")
+	}
+	if body.Size >= 0 && body.Size <= s.partSize {
+		err = s.putWhole(ctx, key, r, body.Size, opts)
+	} else {
+		p := &partsPut{store: s, key: key, opts: opts, partSize: s.partSizeOf(body)}
+		err = p.run(ctx, r)
+	}
+	if cause := r.Err(); cause != nil { // whatever the server said of it
+		return cause
+	}
+	return err
+}
+
+// putWhole puts in one request. The reader must end after size bytes.
+func (s *Store) putWhole(ctx context.Context, key string, r io.Reader, size int64, opts minio.PutObjectOptions) error {
+	if err := readNothing(r, size); err != nil {
+		return err
+	}
+	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+key, r, size, "", "", opts)
+	return translate(ctx, err)
+}
+
+// readNothing reads a body of no bytes, which the SDK would not do, to see that it has none.
+func readNothing(r io.Reader, size int64) error {
+	if size > 0 {
+		return nil
+	}
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// partSizeOf returns the part size in bytes for which the body does not need too many parts.
+func (s *Store) partSizeOf(body storage.Body) int64 {
+	most := max(body.Size, body.Max)
+	size := s.partSize
+	if most > 0 {
+		size = min(size, most)
+	}
+	return max(size, (most+storage.MaxParts-1)/storage.MaxParts)
+}
+
+// partsPut is a put that reads its body into buffers and sends each as soon as it is full.
+type partsPut struct {
+	store    *Store
+	key      string
+	opts     minio.PutObjectOptions
+	partSize int64 // bytes
+
+	upload storage.Upload
+	mu     sync.Mutex
+	parts  []storage.Part
+}
+
+func (p *partsPut) run(ctx context.Context, r io.Reader) error {
+	first, n, err := p.fill(ctx, r)
+	if err != nil {
+		return err
+	}
+	if int64(n) < p.partSize { // all of it
+		defer p.store.buffers.put(first)
+		return p.store.putWhole(ctx, p.key, bytes.NewReader(first[:n]), int64(n), p.opts)
+	}
+	if p.upload, err = p.store.begin(ctx, p.key); err != nil {
+		p.store.buffers.put(first)
+		return err
+	}
+	err = p.sendAll(ctx, r, first)
+	if err == nil {
+		err = p.store.complete(ctx, p.upload, p.parts, p.opts)
+	}
+	if err != nil {
+		// Without an answer to Complete, the upload may be an object already; to abort it then does nothing.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+		defer cancel()
+		_ = p.store.Abort(ctx, p.upload) // the reason of the failure is worth more; what is left is the lifecycle rule's
+	}
+	return err
+}
+
+// sendAll sends the first buffer and whatever follows. Its parts ascend by number.
+func (p *partsPut) sendAll(ctx context.Context, r io.Reader, buffer []byte) error {
+	group, sending := errgroup.WithContext(ctx)
+	var err error
+	for number, n := 1, len(buffer); n > 0 && err == nil; number++ {
+		if number > storage.MaxParts {
+			p.store.buffers.put(buffer)
+			err = fmt.Errorf("body goes on after %d parts of %d bytes; give its Max or a larger part size: %w", storage.MaxParts, p.partSize, storage.ErrInvalid)
+			break
+		}
+		full := buffer[:n]
+		p.note(storage.Part{Number: number, Size: int64(n)})
+		group.Go(func() error { return p.send(sending, number, full) })
+		buffer, n, err = p.fill(sending, r)
+		if err == nil && n == 0 {
+			p.store.buffers.put(buffer)
+		}
+	}
+	if sent := group.Wait(); sent != nil { // upon which fill has failed too, or would have
+		return sent
+	}
+	return err
+}
+
+// send sends one part and takes its buffer back.
+func (p *partsPut) send(ctx context.Context, number int, data []byte) error {
+	defer p.store.buffers.put(data)
+	part, err := p.store.client.PutObjectPart(ctx, p.store.bucket, p.store.prefix+p.key, p.upload.ID, number, bytes.NewReader(data), int64(len(data)),
+		minio.PutObjectPartOptions{})
+	if err != nil {
+		return fmt.Errorf("send part %d: %w", number, translate(ctx, err))
+	}
+	p.note(storage.Part{Number: number, Size: int64(len(data)), Tag: part.ETag})
+	return nil
+}
+
+// note keeps a part in its place in the list.
+func (p *partsPut) note(part storage.Part) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if part.Number > len(p.parts) {
+		p.parts = append(p.parts, part)
+		return
+	}
+	p.parts[part.Number-1] = part
+}
+
+// fill reads a part into a buffer. n < len(buffer) is the end of the body, and so is 0.
+func (p *partsPut) fill(ctx context.Context, r io.Reader) (buffer []byte, n int, err error) {
+	buffer, err = p.store.buffers.get(ctx, p.partSize)
+	if err != nil {
+		return nil, 0, err
+	}
+	n, err = io.ReadFull(r, buffer)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		p.store.buffers.put(buffer)
+		return nil, 0, err
+	}
+	return buffer, n, nil
+}
