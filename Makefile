@@ -54,10 +54,41 @@ $(LINTER):
 	@echo "building golangci-lint (about 1 minute) …"
 	@cd tests/lint && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
+##@ Generated code, by tools of the versions in go.mod
+
+API := github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1
+GENERATED := github.com/transparent-checkpoint/operator/generated
+CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen
+CODEGEN := go run k8s.io/code-generator/cmd
+DERIVED := find generated manifests/crd apis -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
+
+# The tools write beside, and the result takes its place only when all of them succeeded. What no type stands behind any more goes with that.
+.PHONY: generate
+generate: ## write what comes from the API types: deepcopy functions, clients, informers, listers, apply configurations
+	@rm -rf build/_generated
+	$(CONTROLLER_GEN) object paths=./apis/...
+	$(CODEGEN)/applyconfiguration-gen --output-dir build/_generated/applyconfiguration --output-pkg $(GENERATED)/applyconfiguration $(API)
+	$(CODEGEN)/client-gen --clientset-name versioned --input-base '' --input $(API) \
+	  --apply-configuration-package $(GENERATED)/applyconfiguration --output-dir build/_generated/clientset --output-pkg $(GENERATED)/clientset
+	$(CODEGEN)/lister-gen --output-dir build/_generated/listers --output-pkg $(GENERATED)/listers $(API)
+	$(CODEGEN)/informer-gen --versioned-clientset-package $(GENERATED)/clientset/versioned --listers-package $(GENERATED)/listers \
+	  --output-dir build/_generated/informers --output-pkg $(GENERATED)/informers $(API)
+	@rm -rf generated && mv build/_generated generated
+
+.PHONY: manifests
+manifests: ## write what comes from markers in the code: the CustomResourceDefinitions
+	@rm -rf build/_crd
+	$(CONTROLLER_GEN) crd paths=./apis/... output:crd:dir=build/_crd
+	@mkdir -p manifests && rm -rf manifests/crd && mv build/_crd manifests/crd
+
 .PHONY: verify
-verify: lint ## check that what is derived fits what it comes from: go.mod files, formatting, the paths that the documentation names
+verify: lint ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
 	@for module in . tests/lint $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
+	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
+	  { echo "these files did not fit the API types (make generate manifests); they have been written anew"; exit 1; }
+	@new="$$(git ls-files --others --exclude-standard generated manifests/crd 'apis/**/zz_generated.*')"; test -z "$$new" || \
+	  { echo "generated, and not in git:"; echo "$$new"; exit 1; }
 	go test -count=1 ./tests/docs
 
 .PHONY: clean

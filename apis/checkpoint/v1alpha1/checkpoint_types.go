@@ -1,0 +1,342 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// The types of a Checkpoint's conditions. CheckpointReady is the one to wait for.
+const (
+	// CheckpointCaptured is written by the agent of the source pod's node. True: the state is on the node's disk, complete and fsynced, and
+	// the processes may be gone. False for good: nothing was captured, for the reason given; the process got its stop signal.
+	CheckpointCaptured = "Captured"
+	// CheckpointUploaded is written by the agent of the source pod's node. True: the state is in the bucket, manifest included.
+	CheckpointUploaded = "Uploaded"
+	// CheckpointReady is written by the manager. True: a new pod of the same lineage can be restored from it. Its reason, one of the
+	// State… constants, is the STATE column.
+	CheckpointReady = "Ready"
+	// CheckpointStalled is written by whoever cannot go on. True: nothing happens until a person does something; the message says what.
+	CheckpointStalled = "Stalled"
+)
+
+// The reasons of the condition Ready of a Checkpoint, which are its states. All but StateCompleted go with the status False (or Unknown,
+// before the manager has seen the Checkpoint).
+const (
+	// StatePending: the pod's stop signal has not come yet, or nobody has reported a capture.
+	StatePending = "Pending"
+	// StateDumping: the pod is frozen and is being written to the node's disk.
+	StateDumping = "Dumping"
+	// StateUploading: the state is safe on the node and on its way to the bucket.
+	StateUploading = "Uploading"
+	// StateCompleted: the state is in the bucket; Ready is True.
+	StateCompleted = "Completed"
+	// StateFailed: there is no state, and there will be none; Captured or Uploaded says why.
+	StateFailed = "Failed"
+	// StateExpired: there was a state, and it is too old, or of a revision that a rollout has replaced.
+	StateExpired = "Expired"
+	// StateDiscarded: the state is not wanted: the pod ended by itself, went on, or has an owner or namespace that is gone.
+	StateDiscarded = "Discarded"
+)
+
+// The reasons of the condition Captured, besides StatePending, StateDumping and StateCompleted. The runtime writes those of a failed dump
+// into its capture file under the same names, and the agent carries them on.
+const (
+	// ReasonDumpFailed: CRIU refused; the message is its first error line.
+	ReasonDumpFailed = "DumpFailed"
+	// ReasonFilesFailed: the files of the pod could not be copied.
+	ReasonFilesFailed = "FilesFailed"
+	// ReasonFreezeFailed: the containers could not be frozen.
+	ReasonFreezeFailed = "FreezeFailed"
+	// ReasonInterrupted: whoever captured was killed.
+	ReasonInterrupted = "Interrupted"
+	// ReasonNoSpace: the disk of the node cannot hold the state.
+	ReasonNoSpace = "NoSpace"
+	// ReasonVolumeSizeExceeded: the state is larger than the pod's label memverge.ai/checkpoint-volume-size allows.
+	ReasonVolumeSizeExceeded = "VolumeSizeExceeded"
+	// ReasonSourceExited: the processes had ended before the stop signal came.
+	ReasonSourceExited = "SourceExited"
+)
+
+// The reasons of the condition Uploaded, besides StatePending, StateUploading and StateCompleted.
+const (
+	// ReasonCaptureFailed: there is nothing to upload; Captured says why.
+	ReasonCaptureFailed = "CaptureFailed"
+	// ReasonStorageUnavailable: the bucket does not answer or refuses; the state stays on the node, and the agent tries again.
+	ReasonStorageUnavailable = "StorageUnavailable"
+)
+
+// The reasons of the condition Stalled.
+const (
+	// ReasonNoStorageLocation: no CheckpointStorageLocation has the role Default.
+	ReasonNoStorageLocation = "NoStorageLocation"
+	// ReasonNodeUnavailable: the state is only on a node that is gone or whose agent is silent.
+	ReasonNodeUnavailable = "NodeUnavailable"
+)
+
+// CheckpointTrigger is what a capture comes from.
+// +kubebuilder:validation:Enum=Termination
+type CheckpointTrigger string
+
+// TriggerTermination is for a pod that is deleted, evicted, preempted or drained. The manager makes the Checkpoint; the stop signal captures.
+const TriggerTermination CheckpointTrigger = "Termination"
+
+// CheckpointSpec says which pod is captured.
+//
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec is immutable"
+// +kubebuilder:validation:XValidation:rule="self.trigger != 'Termination' || has(self.sourcePodUID)",message="trigger Termination needs sourcePodUID"
+type CheckpointSpec struct {
+	// sourcePodName is the name of the pod that is captured. It is in the Checkpoint's namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="sourcePodName must be the name of a pod"
+	SourcePodName string `json:"sourcePodName"`
+
+	// sourcePodUID is the UID of that pod: another pod of the same name is not captured.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=64
+	SourcePodUID types.UID `json:"sourcePodUID,omitempty"`
+
+	// trigger is what the capture comes from. Termination: it is taken when the pod gets its stop signal.
+	// +required
+	Trigger CheckpointTrigger `json:"trigger"`
+}
+
+// CheckpointStatus says how far a capture has come, what is in it, and who has claimed it. Agents and manager write it with server-side
+// apply under a field manager each (see internal/keys), so that none removes what another has written.
+//
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.source) || has(self.source)",message="source cannot be removed"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.manifestDigest) || has(self.manifestDigest)",message="manifestDigest cannot be removed"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.claim) || oldSelf.claim.phase != 'Consumed' || has(self.claim)",message="a consumed claim is for good"
+type CheckpointStatus struct {
+	// conditions are Captured, Uploaded, Ready and Stalled. The reason of Ready is the state of the Checkpoint.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// source is the pod as it was when the Checkpoint was made.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="source is immutable once set"
+	Source *CheckpointSource `json:"source,omitempty"`
+
+	// containers are those that were captured.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=128
+	Containers []CheckpointContainer `json:"containers,omitempty"`
+
+	// captureTime is the moment of the cut: no instruction of the program ran after it in the source pod. The age of a Checkpoint, and
+	// which is the newest, are told by it.
+	// +optional
+	CaptureTime *metav1.Time `json:"captureTime,omitempty"`
+
+	// sizeBytes is what the state takes on the node, in bytes: memory, files and shared memory, before compression.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	SizeBytes *int64 `json:"sizeBytes,omitempty"`
+
+	// size is sizeBytes for a person, rounded up to two or more digits of a binary unit, as 257Mi.
+	// +optional
+	Size *resource.Quantity `json:"size,omitempty"`
+
+	// frozen is for how long the program stood still, as 412ms: from the first freeze to the end of its processes, or until they went on.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(h|m|s|ms|us|µs|ns))+$`
+	Frozen *metav1.Duration `json:"frozen,omitempty"`
+
+	// locationName is the name of the CheckpointStorageLocation that holds the state.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	LocationName string `json:"locationName,omitempty"`
+
+	// manifestDigest is the SHA-256 of the manifest in the bucket, which names every byte of the state. What does not fit it is not restored.
+	// +optional
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="manifestDigest is immutable once set"
+	ManifestDigest string `json:"manifestDigest,omitempty"`
+
+	// claim is the new pod that is restored, or was, from this Checkpoint. While there is one, no other pod can be restored from it.
+	// +optional
+	Claim *CheckpointClaim `json:"claim,omitempty"`
+
+	// logTail is the end of the log of a capture that failed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	LogTail string `json:"logTail,omitempty"`
+}
+
+// CheckpointSource is the captured pod, and its place in what its owner makes.
+type CheckpointSource struct {
+	// podUID is the UID of the pod.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=64
+	PodUID types.UID `json:"podUID"`
+
+	// node is the name of the node where the pod ran, and where its state is until it is uploaded.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node"`
+
+	// owner is the controller that made the pod; a plain pod has none.
+	// +optional
+	Owner *Owner `json:"owner,omitempty"`
+
+	// lineage is the same for all pods of one controller and one revision of its template: only those can be restored from this Checkpoint.
+	// It is also the value of the label checkpoint.memverge.ai/lineage, which only serves to find it.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Lineage string `json:"lineage"`
+
+	// identity is the pod's place inside its lineage: the name of a StatefulSet's pod, the completion index of an indexed Job's. Without
+	// one, any pod of the lineage can be restored from this Checkpoint. It is also the value of the label checkpoint.memverge.ai/identity.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Identity string `json:"identity,omitempty"`
+}
+
+// Owner is a controller of pods, in the namespace of whoever refers to it.
+type Owner struct {
+	// apiVersion is the group and version of the owner's kind, as apps/v1.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	APIVersion string `json:"apiVersion"`
+
+	// kind is the owner's kind, as StatefulSet.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind"`
+
+	// name is the owner's name.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+
+	// uid is the owner's UID: an owner that was deleted and made again under the same name is another one.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=64
+	UID types.UID `json:"uid"`
+}
+
+// CheckpointContainer is one captured container.
+type CheckpointContainer struct {
+	// name is the container's name in the pod.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+
+	// image is the image that the container ran, as the pod named it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Image string `json:"image,omitempty"`
+}
+
+// ClaimPhase is how far the pod that claimed a Checkpoint has come.
+// +kubebuilder:validation:Enum=Claimed;Consumed
+type ClaimPhase string
+
+// The phases of a claim.
+const (
+	// ClaimClaimed: the pod is going to be restored. The claim can be released, by removing it, as long as nothing of the pod has run.
+	ClaimClaimed ClaimPhase = "Claimed"
+	// ClaimConsumed: the first restored instruction may have run. The Checkpoint is never restored again.
+	ClaimConsumed ClaimPhase = "Consumed"
+)
+
+// CheckpointClaim is the right of one pod to be restored from a Checkpoint. The API server keeps it exclusive: as long as it is there, an
+// attempt to write another pod into it is refused.
+//
+// +kubebuilder:validation:XValidation:rule="self.podUID == oldSelf.podUID",message="the Checkpoint is claimed by another pod"
+// +kubebuilder:validation:XValidation:rule="self.podName == oldSelf.podName && self.node == oldSelf.node",message="podName and node of a claim are immutable"
+// +kubebuilder:validation:XValidation:rule="oldSelf.phase != 'Consumed' || self.phase == 'Consumed'",message="a consumed claim stays consumed"
+type CheckpointClaim struct {
+	// podUID is the UID of the pod that is restored.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=64
+	PodUID types.UID `json:"podUID"`
+
+	// podName is the name of the pod that is restored.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	PodName string `json:"podName"`
+
+	// node is the name of the node where that pod is restored; its agent holds the claim.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Node string `json:"node"`
+
+	// phase is Claimed until the first restored instruction may run, and Consumed from then on.
+	// +required
+	Phase ClaimPhase `json:"phase"`
+}
+
+// Checkpoint is one consistent capture of one pod. The manager makes one for every labelled pod that is terminated.
+//
+// +genclient
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=ckpt
+// +kubebuilder:printcolumn:name="Pod",type=string,JSONPath=`.spec.sourcePodName`,description="The pod that is captured."
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="How far the capture has come."
+// +kubebuilder:printcolumn:name="Size",type=string,JSONPath=`.status.size`,description="What the state takes, before compression."
+// +kubebuilder:printcolumn:name="Frozen",type=string,JSONPath=`.status.frozen`,description="For how long the program stood still."
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.status.source.node`,description="The node where the pod ran."
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Owner",type=string,priority=1,JSONPath=`.status.source.owner.name`,description="The controller that made the pod."
+// +kubebuilder:printcolumn:name="Location",type=string,priority=1,JSONPath=`.status.locationName`,description="Where the state is stored."
+// +kubebuilder:printcolumn:name="Claimed-By",type=string,priority=1,JSONPath=`.status.claim.podName`,description="The new pod that is restored from it."
+// +kubebuilder:printcolumn:name="Trigger",type=string,priority=1,JSONPath=`.spec.trigger`,description="What the capture comes from."
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name must have at most 63 characters"
+type Checkpoint struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the object's standard metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
+
+	// spec says which pod is captured.
+	// +required
+	Spec CheckpointSpec `json:"spec"`
+
+	// status says how far the capture has come, what is in it, and who has claimed it.
+	// +optional
+	// +kubebuilder:default={conditions:{{type:"Ready",status:"Unknown",reason:"Pending",message:"not seen yet",lastTransitionTime:"1970-01-01T00:00:00Z"}}}
+	Status CheckpointStatus `json:"status,omitempty,omitzero"`
+}
+
+// CheckpointList is a list of Checkpoints.
+//
+// +kubebuilder:object:root=true
+type CheckpointList struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the list's standard metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty,omitzero"`
+	// items are the Checkpoints.
+	// +required
+	Items []Checkpoint `json:"items"`
+}

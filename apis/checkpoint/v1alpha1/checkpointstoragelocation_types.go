@@ -1,0 +1,196 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// LocationAvailable is the condition of a CheckpointStorageLocation, written by the manager. True: at status.lastValidationTime an object
+// could be written to the bucket, read and deleted.
+const LocationAvailable = "Available"
+
+// The reasons of the condition Available.
+const (
+	// LocationPending: the manager has not tried the location yet.
+	LocationPending = "Pending"
+	// LocationValidated: it works; Available is True.
+	LocationValidated = "Validated"
+	// LocationCredentialsMissing: the Secret is not there or lacks a key.
+	LocationCredentialsMissing = "CredentialsMissing"
+	// LocationAccessDenied: the service knows the credentials not, or grants them too little.
+	LocationAccessDenied = "AccessDenied"
+	// LocationBucketNotFound: the bucket does not exist; the operator does not create buckets.
+	LocationBucketNotFound = "BucketNotFound"
+	// LocationUnreachable: the service does not answer, or not with a certificate that is trusted.
+	LocationUnreachable = "Unreachable"
+)
+
+// The keys of the Secret that spec.credentials.secretName names.
+const (
+	// CredentialsAccessKeyID is the key of the access key ID.
+	CredentialsAccessKeyID = "accessKeyID"
+	// CredentialsSecretAccessKey is the key of the secret access key.
+	CredentialsSecretAccessKey = "secretAccessKey"
+	// CredentialsSessionToken is the key of the session token of temporary credentials; it may be absent.
+	CredentialsSessionToken = "sessionToken"
+)
+
+// Addressing says where in a URL the name of the bucket stands.
+// +kubebuilder:validation:Enum=Auto;Path;VirtualHost
+type Addressing string
+
+// The ways of addressing.
+const (
+	// AddressingAuto: VirtualHost for the services that are known to need it, as Amazon S3, else Path.
+	AddressingAuto Addressing = "Auto"
+	// AddressingPath: HOST/BUCKET/OBJECT, as MinIO and Ceph expect it.
+	AddressingPath Addressing = "Path"
+	// AddressingVirtualHost: BUCKET.HOST/OBJECT.
+	AddressingVirtualHost Addressing = "VirtualHost"
+)
+
+// LocationRole says what a location is used for.
+// +kubebuilder:validation:Enum=Default;Named
+type LocationRole string
+
+// The roles of a location.
+const (
+	// RoleDefault: new Checkpoints are stored here. Of several the oldest counts, then the first by name (see DefaultLocation).
+	RoleDefault LocationRole = "Default"
+	// RoleNamed: only Checkpoints that name the location are stored in it, or were: those are restored from it and deleted in it.
+	RoleNamed LocationRole = "Named"
+)
+
+// CheckpointStorageLocationSpec says where a bucket is and how to get at it.
+//
+// +kubebuilder:validation:XValidation:rule="self.bucket == oldSelf.bucket",message="bucket is immutable: what is stored there does not move"
+// +kubebuilder:validation:XValidation:rule="has(self.prefix) == has(oldSelf.prefix)",message="prefix is immutable: what is stored there does not move"
+// +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || self.endpoint.startsWith('https://')",message="caBundle is for an https endpoint"
+type CheckpointStorageLocationSpec struct {
+	// endpoint is the URL of the S3 service, without a path: https://s3.example.com, or http://minio.storage:9000 where the network is trusted
+	// with the state of programs in the clear.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && self.matches('^https?://[^/?#@]+$')",message="endpoint must be http[s]://HOST[:PORT]"
+	Endpoint string `json:"endpoint"`
+
+	// region is the region that requests are signed for. Services without regions accept the default, us-east-1.
+	// +optional
+	// +kubebuilder:default="us-east-1"
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9-]*$`
+	Region string `json:"region,omitempty"`
+
+	// bucket is the name of the bucket, which must exist: 3 to 63 lower-case letters, digits, hyphens and single dots, with a letter or digit
+	// at both ends.
+	// +required
+	// +kubebuilder:validation:MinLength=3
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9][a-z0-9.-]*[a-z0-9]$') && !self.contains('..')",message="bucket must be a bucket's name"
+	Bucket string `json:"bucket"`
+
+	// prefix is put before the name of every object, with a slash between them: several clusters can share a bucket under a prefix each. It
+	// is one or more names of letters, digits, dots, underscores and hyphens, with single slashes between them.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="prefix is immutable: what is stored there does not move"
+	// +kubebuilder:validation:XValidation:rule="!self.split('/').exists(s, s in ['.', '..'])",message="prefix must not have . or .. as a name"
+	Prefix string `json:"prefix,omitempty"`
+
+	// addressing says where in a URL the name of the bucket stands: Path, VirtualHost, or Auto to tell by the endpoint.
+	// +optional
+	// +kubebuilder:default=Auto
+	Addressing Addressing `json:"addressing,omitempty"`
+
+	// caBundle is the certificates, in PEM, of the authorities that the endpoint's certificate may be signed by, instead of those that the
+	// operator's images trust.
+	// +optional
+	// +kubebuilder:validation:MaxLength=65536
+	// +kubebuilder:validation:XValidation:rule="string(self).contains('-----BEGIN CERTIFICATE-----')",message="caBundle must hold certificates in PEM"
+	CABundle []byte `json:"caBundle,omitempty"`
+
+	// credentials are what requests are signed with.
+	// +required
+	Credentials LocationCredentials `json:"credentials"`
+
+	// role says what the location is used for. Default: new Checkpoints are stored in it. Named: only those that name it are.
+	// +optional
+	// +kubebuilder:default=Named
+	Role LocationRole `json:"role,omitempty"`
+}
+
+// LocationCredentials are what requests are signed with.
+type LocationCredentials struct {
+	// secretName is the name of a Secret in the operator's own namespace, with the keys accessKeyID, secretAccessKey and, for temporary
+	// credentials, sessionToken. Secrets of other namespaces are out of the operator's reach.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="secretName must be the name of a Secret"
+	SecretName string `json:"secretName"`
+}
+
+// CheckpointStorageLocationStatus says whether a location can be used. The manager alone writes it.
+type CheckpointStorageLocationStatus struct {
+	// conditions are Available.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// lastValidationTime is when the location was last tried, whatever came of it.
+	// +optional
+	LastValidationTime *metav1.Time `json:"lastValidationTime,omitempty"`
+}
+
+// CheckpointStorageLocation is a bucket of an S3-compatible service in which Checkpoints are stored.
+//
+// +genclient
+// +genclient:nonNamespaced
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=csl
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.conditions[?(@.type=="Available")].reason`,description="Whether it can be used."
+// +kubebuilder:printcolumn:name="Bucket",type=string,JSONPath=`.spec.bucket`,description="The name of the bucket."
+// +kubebuilder:printcolumn:name="Role",type=string,JSONPath=`.spec.role`,description="What the location is used for."
+// +kubebuilder:printcolumn:name="Last-Validated",type=date,JSONPath=`.status.lastValidationTime`,description="When the location was last tried."
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Endpoint",type=string,priority=1,JSONPath=`.spec.endpoint`,description="The URL of the service."
+// +kubebuilder:printcolumn:name="Prefix",type=string,priority=1,JSONPath=`.spec.prefix`,description="What is put before the name of every object."
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name must have at most 63 characters"
+type CheckpointStorageLocation struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the object's standard metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
+
+	// spec says where the bucket is and how to get at it.
+	// +required
+	Spec CheckpointStorageLocationSpec `json:"spec"`
+
+	// status says whether the location can be used.
+	// +optional
+	// +kubebuilder:default={conditions:{{type:"Available",status:"Unknown",reason:"Pending",message:"not seen yet",lastTransitionTime:"1970-01-01T00:00:00Z"}}}
+	Status CheckpointStorageLocationStatus `json:"status,omitempty,omitzero"`
+}
+
+// CheckpointStorageLocationList is a list of CheckpointStorageLocations.
+//
+// +kubebuilder:object:root=true
+type CheckpointStorageLocationList struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the list's standard metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty,omitzero"`
+	// items are the CheckpointStorageLocations.
+	// +required
+	Items []CheckpointStorageLocation `json:"items"`
+}

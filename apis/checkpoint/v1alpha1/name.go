@@ -1,0 +1,30 @@
+package v1alpha1
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// MaxNameLength bounds the names of Checkpoints and CheckpointStorageLocations, so that each can be the value of a label.
+const MaxNameLength = 63
+
+// The digits of a UID and of a hash that stand in a name.
+const nameDigits = 8
+
+// TerminationName is the name of the Checkpoint of a pod that is terminated: POD-UID8. Whoever sees the termination first, manager or
+// agent, makes the Checkpoint; the other finds it by this name. The name of a pod for which there is no room is cut short, and a hash of
+// the whole is put behind it.
+func TerminationName(podName string, podUID types.UID) string {
+	uid := string(podUID)
+	suffix := "-" + uid[:min(nameDigits, len(uid))]
+	room := MaxNameLength - len(suffix)
+	if len(podName) <= room {
+		return podName + suffix
+	}
+	sum := sha256.Sum256([]byte(podName))
+	suffix = "-" + hex.EncodeToString(sum[:])[:nameDigits] + suffix
+	return strings.TrimRight(podName[:MaxNameLength-len(suffix)], "-.") + suffix
+}

@@ -1,0 +1,165 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// RestorePolicyReady is the condition of a RestorePolicy, written by the manager. True: pods that it applies to are restored.
+const RestorePolicyReady = "Ready"
+
+// The reasons of the condition Ready of a RestorePolicy.
+const (
+	// RestorePolicyPending: the manager has not seen the policy yet.
+	RestorePolicyPending = "Pending"
+	// RestorePolicyActive: it applies; Ready is True.
+	RestorePolicyActive = "Active"
+	// RestorePolicyDisabled: its mode is Disabled.
+	RestorePolicyDisabled = "Disabled"
+	// RestorePolicyInvalidSelector: its selector cannot be understood; the message says why.
+	RestorePolicyInvalidSelector = "InvalidSelector"
+)
+
+// RestoreMode says whether pods are restored.
+// +kubebuilder:validation:Enum=Enabled;Disabled
+type RestoreMode string
+
+// The modes of a RestorePolicy.
+const (
+	// RestoreEnabled: a new pod is restored when there is a Checkpoint for it.
+	RestoreEnabled RestoreMode = "Enabled"
+	// RestoreDisabled: every new pod starts cold; captures go on.
+	RestoreDisabled RestoreMode = "Disabled"
+)
+
+// RestoreSource says which of several Checkpoints a pod is restored from.
+// +kubebuilder:validation:Enum=Latest
+type RestoreSource string
+
+// RestoreLatest is the newest one that no other pod has claimed, by status.captureTime.
+const RestoreLatest RestoreSource = "Latest"
+
+// RestoreFallback says what becomes of a pod that cannot be restored.
+// +kubebuilder:validation:Enum=ColdStart
+type RestoreFallback string
+
+// FallbackColdStart has the pod start as if there were no Checkpoint, and its condition memverge.ai/Restored says why.
+const FallbackColdStart RestoreFallback = "ColdStart"
+
+// RestorePolicySpec says which pods are restored, from what, and what happens when that fails. A policy with a selector, which a person
+// wrote, goes before the one that was spawned for the pod's owner; of several with a selector the oldest counts, then the first by name.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.owner) != has(self.selector)",message="exactly one of owner and selector must be set"
+// +kubebuilder:validation:XValidation:rule="has(self.owner) == has(oldSelf.owner)",message="owner is immutable"
+type RestorePolicySpec struct {
+	// owner is the controller for which the manager spawned the policy: it applies to the pods of that controller.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="owner is immutable"
+	Owner *Owner `json:"owner,omitempty"`
+
+	// selector says by their labels which pods of the namespace the policy applies to; an empty one means all.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+
+	// mode says whether pods are restored. Disabled: every new pod starts cold; captures go on.
+	// +optional
+	// +kubebuilder:default=Enabled
+	Mode RestoreMode `json:"mode,omitempty"`
+
+	// source says which of several Checkpoints a pod is restored from. Latest: the newest one that no other pod has claimed.
+	// +optional
+	// +kubebuilder:default=Latest
+	Source RestoreSource `json:"source,omitempty"`
+
+	// maxAge is the age, from the capture on, beyond which a Checkpoint is not restored, as 90m or 24h.
+	// +optional
+	// +kubebuilder:default="24h"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="maxAge must be more than nothing"
+	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+
+	// fallback says what becomes of a pod that cannot be restored. ColdStart: it starts as if there were no Checkpoint.
+	// +optional
+	// +kubebuilder:default=ColdStart
+	Fallback RestoreFallback `json:"fallback,omitempty"`
+}
+
+// RestorePolicyStatus says what became of the pods that a policy applies to. The manager alone writes it.
+type RestorePolicyStatus struct {
+	// conditions are Ready.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that the status speaks of.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// restored counts the pods that continued from a Checkpoint.
+	// +optional
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	Restored int64 `json:"restored,omitempty"`
+
+	// coldStarted counts the pods that started cold because there was nothing to restore, or because they were not to be restored.
+	// +optional
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	ColdStarted int64 `json:"coldStarted,omitempty"`
+
+	// failed counts the pods that started cold because their restore failed.
+	// +optional
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	Failed int64 `json:"failed,omitempty"`
+}
+
+// RestorePolicy says which pods of a namespace are restored, from what, and what happens when that fails. The manager spawns one per
+// owner of labelled pods; a person can write their own.
+//
+// +genclient
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=rp,path=restorepolicies
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`,description="Whether pods are restored."
+// +kubebuilder:printcolumn:name="Owner",type=string,JSONPath=`.spec.owner.name`,description="The controller for which the policy was spawned."
+// +kubebuilder:printcolumn:name="Fallback",type=string,JSONPath=`.spec.fallback`,description="What becomes of a pod that cannot be restored."
+// +kubebuilder:printcolumn:name="Restored",type=integer,JSONPath=`.status.restored`,description="Pods that continued from a Checkpoint."
+// +kubebuilder:printcolumn:name="Cold",type=integer,JSONPath=`.status.coldStarted`,description="Pods that started cold with nothing to restore."
+// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.failed`,description="Pods that started cold because their restore failed."
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="State",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Whether it applies."
+// +kubebuilder:printcolumn:name="Source",type=string,priority=1,JSONPath=`.spec.source`,description="Which of several Checkpoints is restored."
+// +kubebuilder:printcolumn:name="Max-Age",type=string,priority=1,JSONPath=`.spec.maxAge`,description="The age beyond which a Checkpoint is not restored."
+type RestorePolicy struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the object's standard metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
+
+	// spec says which pods are restored, from what, and what happens when that fails.
+	// +required
+	Spec RestorePolicySpec `json:"spec"`
+
+	// status says what became of those pods.
+	// +optional
+	// +kubebuilder:default={conditions:{{type:"Ready",status:"Unknown",reason:"Pending",message:"not seen yet",lastTransitionTime:"1970-01-01T00:00:00Z"}}}
+	Status RestorePolicyStatus `json:"status,omitempty,omitzero"`
+}
+
+// RestorePolicyList is a list of RestorePolicies.
+//
+// +kubebuilder:object:root=true
+type RestorePolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the list's standard metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty,omitzero"`
+	// items are the RestorePolicies.
+	// +required
+	Items []RestorePolicy `json:"items"`
+}

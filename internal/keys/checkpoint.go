@@ -1,0 +1,24 @@
+package keys
+
+// Labels on Checkpoints, by which they are found. What they say is in the status, too; that counts where they differ, since users can change labels.
+const (
+	// Lineage has the value of status.source.lineage.
+	Lineage = "checkpoint.memverge.ai/lineage"
+	// Identity has the value of status.source.identity; it is absent where any pod of the lineage can be restored.
+	Identity = "checkpoint.memverge.ai/identity"
+	// PodUID is the UID of the captured pod.
+	PodUID = "checkpoint.memverge.ai/pod-uid"
+)
+
+// Field managers of server-side apply. An apply removes what the same manager wrote before and leaves out now. So whoever writes a part of
+// an object of its own has a name of its own.
+const (
+	// ManagerFields are those of the manager: the condition Ready, the source of a Checkpoint that it made, conditions of pods.
+	ManagerFields = "checkpoint-manager"
+	// PublishFields are those of the agent on the node of a capture: Captured, Uploaded, and what is in the Checkpoint.
+	PublishFields = "checkpoint-agent-publish"
+)
+
+// ClaimFields is the field manager under which an agent claims a Checkpoint for a pod, and releases it by applying no claim. Since every
+// pod has its own, an agent that came too late cannot release what another holds.
+func ClaimFields(podUID string) string { return "checkpoint-agent-claim-" + podUID }

@@ -1,0 +1,69 @@
+package keys
+
+// Labels on a pod, in its template or on the pod itself. The first is all that a user must write.
+const (
+	// CheckpointMode with the value "true" has the pod captured when it is terminated, and its successor restored.
+	CheckpointMode = "memverge.ai/checkpoint-mode"
+	// CheckpointVolumeSize bounds what a capture of the pod may take on the node, as a quantity, 2Gi. Without it there is no bound.
+	CheckpointVolumeSize = "memverge.ai/checkpoint-volume-size"
+	// RestoreMode with the value "false" has the pod start cold; it is captured all the same.
+	RestoreMode = "memverge.ai/restore-mode"
+)
+
+// The values of CheckpointMode and RestoreMode.
+const (
+	True  = "true"
+	False = "false"
+)
+
+// Effective is the annotation into which admission writes the settings of a pod: capture.Settings as JSON. It is reserved: what a user writes
+// there is overwritten. The runtime reads nothing else, since labels never reach an OCI spec.
+const Effective = "memverge.ai/effective"
+
+// RuntimeClass is the name of the RuntimeClass that admission gives a labelled pod, and of the handler on the node that it stands for: a copy
+// of the node's default handler with our binary.
+const RuntimeClass = "transparent-checkpoint"
+
+// NodeReady is the label that the agent gives a node, with the value "true", on which labelled pods can be captured and restored; the
+// RuntimeClass sends them there.
+const NodeReady = "memverge.ai/checkpoint-ready"
+
+// Restored is the condition of a labelled pod that says whether it continued from a Checkpoint. The agent writes it from what the runtime
+// recorded: a restore is proven by it, never assumed. Its reason is one of the Restored… and Cold… constants.
+const Restored = "memverge.ai/Restored"
+
+// The reasons of the condition Restored.
+const (
+	// RestoredFromCheckpoint: True; the message names the Checkpoint.
+	RestoredFromCheckpoint = "RestoredFromCheckpoint"
+	// ColdNoCheckpoint: False; no Checkpoint of this lineage and identity can be claimed.
+	ColdNoCheckpoint = "NoCheckpoint"
+	// ColdTemplateChanged: False; there are Checkpoints of the owner, of another revision of its template only.
+	ColdTemplateChanged = "TemplateChanged"
+	// ColdCheckpointTooOld: False; the only Checkpoints are older than the RestorePolicy's maxAge.
+	ColdCheckpointTooOld = "CheckpointTooOld"
+	// ColdRestoreDisabled: False; the label memverge.ai/restore-mode or the RestorePolicy says so.
+	ColdRestoreDisabled = "RestoreDisabled"
+	// ColdRestoreFailed: False; a Checkpoint was claimed and could not be restored. The message is CRIU's first error line.
+	ColdRestoreFailed = "RestoreFailed"
+	// ColdAgentUnavailable: False; no agent answered on the node for as long as the runtime may wait.
+	ColdAgentUnavailable = "AgentUnavailable"
+)
+
+// Checkpointable is the condition of a labelled pod that says whether it will be captured when it is terminated. Its reason is one of the
+// Checkpointable… and Unprotected… constants.
+const Checkpointable = "memverge.ai/Checkpointable"
+
+// The reasons of the condition Checkpointable.
+const (
+	// CheckpointableProtected: True.
+	CheckpointableProtected = "Protected"
+	// UnprotectedNotAdmitted: False; the pod was made while admission did not answer.
+	UnprotectedNotAdmitted = "NotAdmitted"
+	// UnprotectedOtherRuntimeClass: False; the pod names another RuntimeClass itself.
+	UnprotectedOtherRuntimeClass = "OtherRuntimeClass"
+	// UnprotectedMirrorPod: False; the pod comes from a file on its node.
+	UnprotectedMirrorPod = "MirrorPod"
+	// UnprotectedNoReadyNode: False; no node that the pod could run on has the label NodeReady.
+	UnprotectedNoReadyNode = "NoReadyNode"
+)

@@ -1,0 +1,172 @@
+package integration
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+)
+
+func newLocation() *v1alpha1.CheckpointStorageLocation {
+	return &v1alpha1.CheckpointStorageLocation{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "minio-", Labels: map[string]string{"made-by": "tests"}},
+		Spec: v1alpha1.CheckpointStorageLocationSpec{
+			Endpoint: "https://s3.example.com", Bucket: "checkpoints", Prefix: "clusters/one",
+			Credentials: v1alpha1.LocationCredentials{SecretName: "s3-credentials"},
+		},
+	}
+}
+
+var newLocations = map[string]creation[v1alpha1.CheckpointStorageLocation]{
+	"a service on the Internet": {
+		with: func(*v1alpha1.CheckpointStorageLocation) {},
+	},
+	"a service inside the cluster, in the clear": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Endpoint = "http://minio.storage.svc:9000" },
+	},
+	"a service at an IPv6 address": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Endpoint = "http://[fd00::1]:9000" },
+	},
+	"a host without a scheme": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Endpoint = "s3.example.com" },
+		refused: "endpoint must be http[s]://HOST[:PORT]",
+	},
+	"another scheme": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Endpoint = "ftp://s3.example.com" },
+		refused: "endpoint must be http[s]://HOST[:PORT]",
+	},
+	"an endpoint with a path": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Endpoint = "https://s3.example.com/checkpoints" },
+		refused: "endpoint must be http[s]://HOST[:PORT]",
+	},
+	"a password in the endpoint": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Endpoint = "https://user:secret@s3.example.com" },
+		refused: "endpoint must be http[s]://HOST[:PORT]",
+	},
+	"a bucket with dots": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Bucket = "checkpoints.example.com" },
+	},
+	"what no bucket can be called": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Bucket = "Checkpoints" },
+		refused: "bucket must be a bucket's name",
+	},
+	"a bucket with two dots in a row": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Bucket = "check..points" },
+		refused: "bucket must be a bucket's name",
+	},
+	"no prefix": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "" },
+	},
+	"a prefix that begins with a slash": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "/one" },
+		refused: "spec.prefix",
+	},
+	"a prefix that leads upwards": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "one/../two" },
+		refused: "prefix must not have . or .. as a name",
+	},
+	"a prefix with dots in a name": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "one.example/v1..2" },
+	},
+	"authorities of its own": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.CABundle = []byte(certificate) },
+	},
+	"authorities that are no certificates": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.CABundle = []byte("trust me") },
+		refused: "caBundle must hold certificates in PEM",
+	},
+	"authorities for an endpoint in the clear": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.Endpoint, l.Spec.CABundle = "http://minio.storage.svc:9000", []byte(certificate)
+		},
+		refused: "caBundle is for an https endpoint",
+	},
+	"what no Secret can be called": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Credentials.SecretName = "S3/credentials" },
+		refused: "secretName must be the name of a Secret",
+	},
+	"a way of addressing that there is not": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Addressing = "Carrier" },
+		refused: `supported values: "Auto", "Path", "VirtualHost"`,
+	},
+	"a role that there is not": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Role = "Hamlet" },
+		refused: `supported values: "Default", "Named"`,
+	},
+	"a name of 63 characters": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Name = strings.Repeat("a", 63) },
+	},
+	"a name of 64 characters": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Name = strings.Repeat("a", 64) },
+		refused: "the name must have at most 63 characters",
+	},
+}
+
+const certificate = "# an authority\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+var changedLocations = map[string]update[v1alpha1.CheckpointStorageLocation]{
+	"a service can move": {
+		spec: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Endpoint = "https://s3.example.org" },
+	},
+	"a location becomes the default": {
+		spec: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Role = v1alpha1.RoleDefault },
+	},
+	"another bucket is another location": {
+		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Bucket = "others" },
+		refused: "bucket is immutable: what is stored there does not move",
+	},
+	"another prefix is another location": {
+		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "clusters/two" },
+		refused: "prefix is immutable: what is stored there does not move",
+	},
+	"a prefix cannot be taken away": {
+		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "" },
+		refused: "prefix is immutable: what is stored there does not move",
+	},
+	"a prefix cannot be added": {
+		of:      func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "" },
+		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "clusters/one" },
+		refused: "prefix is immutable: what is stored there does not move",
+	},
+}
+
+func TestNewLocations(t *testing.T) {
+	needCluster(t)
+	testCreations(t, client.CheckpointV1alpha1().CheckpointStorageLocations(), newLocation, newLocations)
+}
+
+func TestChangedLocations(t *testing.T) {
+	removeLocations(t)
+	testUpdates(t, client.CheckpointV1alpha1().CheckpointStorageLocations(), newLocation, changedLocations)
+}
+
+func TestDefaultsOfALocation(t *testing.T) {
+	removeLocations(t)
+	made := create(t, client.CheckpointV1alpha1().CheckpointStorageLocations(), newLocation, nil)
+	want := newLocation()
+	want.Spec.Region, want.Spec.Addressing, want.Spec.Role = "us-east-1", v1alpha1.AddressingAuto, v1alpha1.RoleNamed
+	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.LocationAvailable, v1alpha1.LocationPending)}
+	if diff := cmp.Diff(want.Spec, made.Spec); diff != "" {
+		t.Errorf("spec (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.Status, made.Status); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+}
+
+// removeLocations removes, when the test has ended, the locations that it made: they are in no namespace.
+func removeLocations(t *testing.T) {
+	t.Helper()
+	needCluster(t)
+	t.Cleanup(func() {
+		err := client.CheckpointV1alpha1().CheckpointStorageLocations().DeleteCollection(
+			context.Background(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "made-by=tests"})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}

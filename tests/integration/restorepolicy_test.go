@@ -1,0 +1,118 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+)
+
+func newRestorePolicy() *v1alpha1.RestorePolicy {
+	return &v1alpha1.RestorePolicy{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "web-"},
+		Spec: v1alpha1.RestorePolicySpec{
+			Owner: &v1alpha1.Owner{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", UID: "e1c6a1c0-3c44-4f43-8a8b-0d7c5d3a9d11"},
+		},
+	}
+}
+
+func everyPod() *metav1.LabelSelector { return &metav1.LabelSelector{} }
+
+var newRestorePolicies = map[string]creation[v1alpha1.RestorePolicy]{
+	"one for an owner": {
+		with: func(*v1alpha1.RestorePolicy) {},
+	},
+	"one with a selector": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.Owner, p.Spec.Selector = nil, everyPod() },
+	},
+	"one with both": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Selector = everyPod() },
+		refused: "exactly one of owner and selector must be set",
+	},
+	"one for nobody": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Owner = nil },
+		refused: "exactly one of owner and selector must be set",
+	},
+	"an owner without a UID": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Owner.UID = "" },
+		refused: "spec.owner.uid",
+	},
+	"a mode that there is not": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Mode = "Perhaps" },
+		refused: `supported values: "Enabled", "Disabled"`,
+	},
+	"a source that there is not": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Source = "Oldest" },
+		refused: `supported values: "Latest"`,
+	},
+	"a fallback that there is not": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Fallback = "Despair" },
+		refused: `supported values: "ColdStart"`,
+	},
+	"an age of 90 minutes": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.MaxAge = &metav1.Duration{Duration: 90 * time.Minute} },
+	},
+	"an age of nothing": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.MaxAge = &metav1.Duration{} },
+		refused: "maxAge must be more than nothing",
+	},
+	"an age in the future": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.MaxAge = &metav1.Duration{Duration: -time.Hour} },
+		refused: "spec.maxAge",
+	},
+}
+
+var changedRestorePolicies = map[string]update[v1alpha1.RestorePolicy]{
+	"restoring is switched off": {
+		spec: func(p *v1alpha1.RestorePolicy) { p.Spec.Mode = v1alpha1.RestoreDisabled },
+	},
+	"another owner is another policy": {
+		spec:    func(p *v1alpha1.RestorePolicy) { p.Spec.Owner.UID = otherPodUID },
+		refused: "owner is immutable",
+	},
+	"an owner cannot give way to a selector": {
+		spec:    func(p *v1alpha1.RestorePolicy) { p.Spec.Owner, p.Spec.Selector = nil, everyPod() },
+		refused: "owner is immutable",
+	},
+	"a selector can change": {
+		of: func(p *v1alpha1.RestorePolicy) { p.Spec.Owner, p.Spec.Selector = nil, everyPod() },
+		spec: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}}
+		},
+	},
+	"pods are counted": {
+		status: func(p *v1alpha1.RestorePolicy) { p.Status.Restored, p.Status.ColdStarted, p.Status.Failed = 3, 2, 1 },
+	},
+	"less than no pod cannot be counted": {
+		status:  func(p *v1alpha1.RestorePolicy) { p.Status.Restored = -1 },
+		refused: "status.restored",
+	},
+}
+
+func TestNewRestorePolicies(t *testing.T) {
+	ns := namespace(t)
+	testCreations(t, client.CheckpointV1alpha1().RestorePolicies(ns), newRestorePolicy, newRestorePolicies)
+}
+
+func TestChangedRestorePolicies(t *testing.T) {
+	ns := namespace(t)
+	testUpdates(t, client.CheckpointV1alpha1().RestorePolicies(ns), newRestorePolicy, changedRestorePolicies)
+}
+
+func TestDefaultsOfARestorePolicy(t *testing.T) {
+	ns := namespace(t)
+	made := create(t, client.CheckpointV1alpha1().RestorePolicies(ns), newRestorePolicy, nil)
+	want := newRestorePolicy()
+	want.Spec.Mode, want.Spec.Source, want.Spec.Fallback = v1alpha1.RestoreEnabled, v1alpha1.RestoreLatest, v1alpha1.FallbackColdStart
+	want.Spec.MaxAge = &metav1.Duration{Duration: 24 * time.Hour}
+	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.RestorePolicyReady, v1alpha1.RestorePolicyPending)}
+	if diff := cmp.Diff(want.Spec, made.Spec); diff != "" {
+		t.Errorf("spec (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.Status, made.Status); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+}
