@@ -40,6 +40,10 @@ const (
 	ReasonFreezeFailed Reason = "FreezeFailed"
 	// ReasonInterrupted: whoever captured was killed.
 	ReasonInterrupted Reason = "Interrupted"
+	// ReasonVolumeSizeExceeded: the state is larger than the settings allow.
+	ReasonVolumeSizeExceeded Reason = "VolumeSizeExceeded"
+	// ReasonDeadlineExceeded: the pod's end was ordered, and the capture was not done in the time for which that can be put off.
+	ReasonDeadlineExceeded Reason = "DeadlineExceeded"
 )
 
 // Capture is the file capture.json of a capture's folder.
@@ -56,9 +60,11 @@ type Capture struct {
 	// Volumes are the pod's emptyDirs, by name; each is volumes/NAME.tar.
 	Volumes []string `json:"volumes,omitempty"`
 	// Shm is true where pod/shm.tar holds the pod's /dev/shm.
-	Shm     bool     `json:"shm,omitempty"`
-	Timings Timings  `json:"timings"`
-	Failure *Failure `json:"failure,omitempty"`
+	Shm bool `json:"shm,omitempty"`
+	// SizeBytes is what the folder takes: memory, files and shared memory.
+	SizeBytes int64    `json:"sizeBytes,omitempty"`
+	Timings   Timings  `json:"timings"`
+	Failure   *Failure `json:"failure,omitempty"`
 }
 
 // Pod says whose capture it is.
@@ -104,13 +110,17 @@ type Timings struct {
 	Frozen time.Duration `json:"frozen"`
 	Dump   time.Duration `json:"dump"`
 	Files  time.Duration `json:"files"`
-	Total  time.Duration `json:"total"`
+	// Sync is the time that the disk took to have it all.
+	Sync  time.Duration `json:"sync"`
+	Total time.Duration `json:"total"`
 }
 
 // Failure says why there is no state in a capture.
 type Failure struct {
 	Reason  Reason `json:"reason"`
 	Message string `json:"message"`
+	// LogTail is the end of CRIU's log.
+	LogTail string `json:"logTail,omitempty"`
 }
 
 // Settings are what admission wrote into the annotation memverge.ai/effective; the runtime knows nothing else of what a user asked for.
@@ -122,6 +132,25 @@ type Settings struct {
 	VolumeSizeBytes int64 `json:"volumeSizeBytes,omitempty"`
 	// GracePeriodSeconds is the pod's grace period.
 	GracePeriodSeconds int64 `json:"gracePeriodSeconds,omitempty"`
+	// PreStop are the hooks that admission took out of the selected containers. They run only when a capture failed (design C3).
+	PreStop []Hook `json:"preStop,omitempty"`
+}
+
+// Hook is what kubelet would have done in a container before its stop signal: exactly one of Exec and HTTP.
+type Hook struct {
+	Container string `json:"container"`
+	// Exec is the command, as its words.
+	Exec []string  `json:"exec,omitempty"`
+	HTTP *HTTPHook `json:"http,omitempty"`
+}
+
+// HTTPHook is a GET request. An empty Host is the pod's own address.
+type HTTPHook struct {
+	Scheme  string            `json:"scheme,omitempty"` // http or https; empty is http
+	Host    string            `json:"host,omitempty"`
+	Port    int               `json:"port"`
+	Path    string            `json:"path,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"`
 }
 
 // Selects tells whether a container of that name is captured and restored.

@@ -85,11 +85,14 @@ func TestADecisionHoldsForItsContainersAndItsTime(t *testing.T) {
 		t.Errorf("without a decision it says %v", err)
 	}
 	want := &Decision{SchemaVersion: SchemaVersion, Action: Restore, Containers: []string{"c"}, Expires: now.Add(time.Minute)}
-	if err := os.MkdirAll(node.Restores("1234"), 0o700); err != nil {
+	if err := node.Decide("1234", *want); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteJSON(filepath.Join(node.Restores("1234"), "decision.json"), want); err != nil {
-		t.Fatal(err)
+	if err := node.Decide("1234", Decision{Action: Cold}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second decision: %v", err)
+	}
+	if entries, err := os.ReadDir(node.Restores("1234")); err != nil || len(entries) != 1 {
+		t.Errorf("beside it lie %v, %v", entries, err)
 	}
 	got, err := node.Decision("1234")
 	if err != nil {

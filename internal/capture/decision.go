@@ -1,7 +1,9 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -49,12 +51,18 @@ const (
 	RestoreFailed Outcome = "failed"
 )
 
-// Result is the file result-CONTAINER.json of a pod: what the runtime did with a container.
+// Result is the file result-CONTAINER.json of a pod: what the runtime did with a container. It is there from before the first step of a
+// restore that has effects, and is written anew as the restore goes on.
 type Result struct {
 	SchemaVersion int     `json:"schemaVersion"`
 	Container     string  `json:"container"`
 	ContainerID   string  `json:"containerID"`
 	Outcome       Outcome `json:"outcome"`
+	// Consumed is true as soon as an instruction of the captured program may have run: its Checkpoint may never be restored again. A failed
+	// result without it says that nothing ran, and the claim can be released (design M5).
+	Consumed bool `json:"consumed"`
+	// Reason is a word for a failure, as SecurityContextMismatch; empty means RestoreFailed.
+	Reason string `json:"reason,omitempty"`
 	// Message is CRIU's first error line, or the step that failed.
 	Message string        `json:"message,omitempty"`
 	Started time.Time     `json:"started"`
@@ -63,37 +71,10 @@ type Result struct {
 	Total   time.Duration `json:"total"`
 }
 
-// Node is the part of a node's file system in which runtime and agent meet. Root is "/" but in tests.
-type Node struct{ Root string }
-
-// Captures holds the captures of a pod: SEQ is complete or failed, SEQ.partial is under way.
-func (n Node) Captures(podUID string) string {
-	return filepath.Join(n.Root, "var/lib/checkpoint/captures", podUID)
-}
-
-// Restores holds decision and results of a pod.
-func (n Node) Restores(podUID string) string {
-	return filepath.Join(n.Root, "var/lib/checkpoint/restores", podUID)
-}
-
-// PodHints holds what the agent knows of a pod, as files: deleting.
-func (n Node) PodHints(podUID string) string {
-	return filepath.Join(n.Root, "run/checkpoint/pods", podUID)
-}
-
-// Containers holds what the runtime remembers of each container of this boot.
-func (n Node) Containers() string { return filepath.Join(n.Root, "run/checkpoint/containers") }
-
-// AgentLock is held by a live agent (flock).
-func (n Node) AgentLock() string { return filepath.Join(n.Root, "run/checkpoint/agent.lock") }
-
-// DeletingHint is the name of the hint that a pod has a deletionTimestamp.
-const DeletingHint = "deleting"
-
 // Decision reads the decision for a pod; fs.ErrNotExist says that there is none yet.
 func (n Node) Decision(podUID string) (*Decision, error) {
 	d := &Decision{}
-	path := filepath.Join(n.Restores(podUID), "decision.json")
+	path := n.decisionFile(podUID)
 	if err := readJSON(path, d); err != nil {
 		return nil, err
 	}
@@ -101,6 +82,25 @@ func (n Node) Decision(podUID string) (*Decision, error) {
 		return nil, fmt.Errorf("%s: schemaVersion is %d; it may be %d", path, d.SchemaVersion, SchemaVersion)
 	}
 	return d, nil
+}
+
+// Decide writes the decision for a pod, once: fs.ErrExist says that there is one already, which stands. So agent and runtime, which
+// decides when no agent answers, cannot contradict each other.
+func (n Node) Decide(podUID string, d Decision) error {
+	d.SchemaVersion = SchemaVersion
+	if err := os.MkdirAll(n.Restores(podUID), 0o700); err != nil {
+		return err
+	}
+	own := fmt.Sprintf("%s.%d", n.decisionFile(podUID), os.Getpid())
+	if err := WriteJSON(own, d); err != nil {
+		return err
+	}
+	err := os.Link(own, n.decisionFile(podUID))
+	return errors.Join(err, os.Remove(own))
+}
+
+func (n Node) decisionFile(podUID string) string {
+	return filepath.Join(n.Restores(podUID), "decision.json")
 }
 
 // ResultFile is where the result of a container is written.

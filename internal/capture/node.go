@@ -1,0 +1,106 @@
+package capture
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Node is the part of a node's file system in which runtime and agent meet. Root is "/" but in tests and in the agent's own pod. All
+// folders are root's alone.
+type Node struct{ Root string }
+
+// CapturesRoot holds a folder for each pod that was captured, named by the pod's UID.
+func (n Node) CapturesRoot() string { return filepath.Join(n.Root, "var/lib/checkpoint/captures") }
+
+// Captures holds the captures of a pod: SEQ is complete or failed, SEQ.partial is under way or cut off. Beside the runtime's files the agent
+// keeps its own in them, with names that begin with "agent".
+func (n Node) Captures(podUID string) string { return filepath.Join(n.CapturesRoot(), podUID) }
+
+// RestoresRoot holds a folder for each pod that something was decided for, named by the pod's UID.
+func (n Node) RestoresRoot() string { return filepath.Join(n.Root, "var/lib/checkpoint/restores") }
+
+// Restores holds decision and results of a pod, and what was fetched for it.
+func (n Node) Restores(podUID string) string { return filepath.Join(n.RestoresRoot(), podUID) }
+
+// PodHints holds what is known of a pod in this boot: the hints of the agent (DeletingHint, WaitingHint), and the runtime's own notes.
+func (n Node) PodHints(podUID string) string { return filepath.Join(n.PodsRoot(), podUID) }
+
+// PodsRoot holds the hints of all pods. The agent removes those of pods that are gone.
+func (n Node) PodsRoot() string { return filepath.Join(n.Root, "run/checkpoint/pods") }
+
+// Containers holds what the runtime remembers of each container of this boot.
+func (n Node) Containers() string { return filepath.Join(n.Root, "run/checkpoint/containers") }
+
+// AgentLock is held by a live agent (flock, exclusive) for as long as it can answer.
+func (n Node) AgentLock() string { return filepath.Join(n.Root, "run/checkpoint/agent.lock") }
+
+// Home is where the agent installs the runtime: bin/checkpoint-runtime, criu/ and RuntimeConfigFile.
+func (n Node) Home() string { return filepath.Join(n.Root, "opt/checkpoint") }
+
+// The hints of the agent on a pod.
+const (
+	// DeletingHint: a file that is there from when the agent saw the pod's deletionTimestamp.
+	DeletingHint = "deleting"
+	// WaitingHint: a sentence that says what the decision for the pod waits for, as "fetching 3.1 of 8 GiB". The gate repeats it.
+	WaitingHint = "waiting"
+)
+
+// DiscardedFile is written by the runtime into the folder of a capture that is not wanted: its pod went on. It holds a sentence for a person.
+const DiscardedFile = "discarded"
+
+// RuntimeConfigFile is the name of the file in Home that holds a RuntimeConfig.
+const RuntimeConfigFile = "runtime.json"
+
+// RuntimeConfig says what the runtime works with on this node. The agent writes it.
+type RuntimeConfig struct {
+	SchemaVersion int `json:"schemaVersion"`
+	// Runtime is the path of the OCI runtime that ours stands before: that of the node's default handler.
+	Runtime string `json:"runtime"`
+	// CRIUDirectory is the folder that holds criu. It is put first into the PATH of the OCI runtime.
+	CRIUDirectory string `json:"criuDirectory"`
+	// KubeletRoot is kubelet's folder; empty means /var/lib/kubelet.
+	KubeletRoot string `json:"kubeletRoot,omitempty"`
+}
+
+// Write writes the configuration into the folder home in one step.
+func (c RuntimeConfig) Write(home string) error {
+	c.SchemaVersion = SchemaVersion
+	return WriteJSON(filepath.Join(home, RuntimeConfigFile), c)
+}
+
+// ReadRuntimeConfig reads the configuration in the folder home.
+func ReadRuntimeConfig(home string) (*RuntimeConfig, error) {
+	c := &RuntimeConfig{KubeletRoot: "/var/lib/kubelet"}
+	return c, readJSON(filepath.Join(home, RuntimeConfigFile), c)
+}
+
+// Hint writes a hint on a pod in one step.
+func (n Node) Hint(podUID, name, text string) error {
+	dir := n.PodHints(podUID)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	temporary := filepath.Join(dir, name+".new")
+	if err := os.WriteFile(temporary, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, filepath.Join(dir, name))
+}
+
+// ReadHint returns a hint on a pod, and whether there is one.
+func (n Node) ReadHint(podUID, name string) (text string, there bool) {
+	data, err := os.ReadFile(filepath.Join(n.PodHints(podUID), name))
+	return strings.TrimSpace(string(data)), err == nil
+}
+
+// DropHint removes a hint; that there is none is no error.
+func (n Node) DropHint(podUID, name string) error {
+	err := os.Remove(filepath.Join(n.PodHints(podUID), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
