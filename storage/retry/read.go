@@ -31,7 +31,9 @@ type reader struct {
 	rest   storage.Range
 	body   io.ReadCloser
 	broken bool // the body has failed
-	ended  bool // the whole of a bounded range was read
+	ended  bool // all of it was read
+	// invalid is what another Get said of the rest. From then on only the size is asked for, since a repetition would say the same.
+	invalid error
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -55,8 +57,15 @@ func (r *reader) read(p []byte) (int, error) {
 	if r.ended {
 		return 0, io.EOF
 	}
+	if r.invalid != nil {
+		return 0, r.atEnd()
+	}
 	if r.broken {
 		body, err := r.store.store.Get(r.ctx, r.key, r.rest)
+		if errors.Is(err, storage.ErrInvalid) {
+			r.invalid = err
+			return 0, r.atEnd()
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -69,6 +78,19 @@ func (r *reader) read(p []byte) (int, error) {
 		return n, nil
 	}
 	return n, err
+}
+
+// atEnd returns io.EOF if the body broke behind its last byte: no range can begin there. Else it returns what Get said.
+func (r *reader) atEnd() error {
+	info, err := r.store.store.Stat(r.ctx, r.key)
+	switch {
+	case errors.Is(err, storage.ErrUnavailable):
+		return err
+	case err == nil && info.Size == r.rest.Offset:
+		r.ended = true
+		return io.EOF
+	}
+	return r.invalid
 }
 
 func (r *reader) advance(n int) {

@@ -108,24 +108,32 @@ func (s *Store) Parts(ctx context.Context, upload storage.Upload) (parts []stora
 // Complete implements storage.Store. When a repetition finds no upload but an object of the right size, the attempt before has succeeded and
 // only its answer was lost.
 func (s *Store) Complete(ctx context.Context, upload storage.Upload, parts []storage.Part) error {
+	var gone error // what a repetition said of the upload; from then on only the object is looked for
 	return s.repeat(ctx, "Complete", upload.Key, func(attempt int) error {
-		err := s.store.Complete(ctx, upload, parts)
-		if attempt == 1 || !errors.Is(err, storage.ErrNotExist) {
-			return err
+		if gone == nil {
+			err := s.store.Complete(ctx, upload, parts)
+			if attempt == 1 || !errors.Is(err, storage.ErrNotExist) {
+				return err
+			}
+			gone = err
 		}
-		want := int64(0)
-		for _, part := range parts {
-			want += part.Size
-		}
-		info, statErr := s.store.Stat(ctx, upload.Key)
+		info, err := s.store.Stat(ctx, upload.Key)
 		switch {
-		case errors.Is(statErr, storage.ErrUnavailable):
-			return statErr
-		case statErr == nil && info.Size == want:
+		case errors.Is(err, storage.ErrUnavailable):
+			return err
+		case err == nil && info.Size == sizeOf(parts):
 			return nil
 		}
-		return err
+		return gone
 	})
+}
+
+// sizeOf returns the bytes of all parts.
+func sizeOf(parts []storage.Part) (size int64) {
+	for _, part := range parts {
+		size += part.Size
+	}
+	return size
 }
 
 // Abort implements storage.Store.

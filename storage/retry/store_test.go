@@ -184,6 +184,8 @@ func TestReadersGoOn(t *testing.T) {
 		"a range that reaches behind the end":  {r: storage.Range{Offset: 2, Length: 100}, want: "23456789"},
 		"a range that ends where it breaks":    {r: storage.Range{Offset: 2, Length: 3}, want: "234"},
 		"a range that ends where it breaks, 2": {r: storage.Range{Length: 9}, want: "012345678"},
+		"an end where it breaks":               {r: storage.Range{Offset: 7}, want: "789"},
+		"an end where it breaks, in a range":   {r: storage.Range{Offset: 4, Length: 100}, want: "456789"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -263,7 +265,7 @@ func TestPatienceEnds(t *testing.T) {
 		t.Errorf("at the end of the context: have the error %v, want %v", err, context.DeadlineExceeded)
 	}
 
-	opts.FirstWait, opts.LongestWait = time.Hour, time.Hour
+	opts.FirstWait, opts.LongestWait, opts.Limit = time.Hour, time.Hour, 24*time.Hour // a wait may be half as long again
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err = retry.New(down, opts).Stat(ctx, "key"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, storage.ErrUnavailable) {
