@@ -19,6 +19,8 @@ type State string
 const (
 	// Dumping: under way, as long as somebody holds the lock of the pod; else cut off.
 	Dumping State = "dumping"
+	// Dumped: everything is in the folder, perhaps not yet on the disk, and the processes may be gone. Whoever finds it cut off completes it.
+	Dumped State = "dumped"
 	// Complete: everything is in the folder and on the disk.
 	Complete State = "complete"
 	// Failed: the process got its stop signal instead.

@@ -1,6 +1,8 @@
-// Package engine captures and restores the containers of a pod on this node. It knows folders and processes, but neither Kubernetes nor
-// the storage, and works when both are down.
+// Package engine captures and restores the containers of a pod on this node. It knows folders, processes and an OCI runtime, but neither
+// Kubernetes nor the storage, and works when both are down.
 //
-// So far it holds the copying of file trees (tree.go): root file systems, /dev/shm and emptyDirs, with owners, links, attributes and an
-// overlay's removals, out of a pod and defensively into another. What comes next is in docs/designs/0002-capture-and-restore.md.
+// Start reading at Engine.Capture (capture.go) and Engine.Restore (restore.go). Around them stand what they are made of: container.go, what
+// is remembered of a container; oci.go, the calls of the OCI runtime; cgroup.go, freezer and limits; sockets.go, connections to the outside;
+// tree.go, file trees to a tar and back; overlay.go and volume.go, a new container's files; security.go, what an image may do; signals.go and
+// settle.go, the stop signals that a capture owes.
 package engine

@@ -1,0 +1,22 @@
+// Command checkpoint-runtime stands before a node's OCI runtime under the handler transparent-checkpoint: it takes runc's command line, and
+// captures and restores the pods that have the label. Its configuration, runtime.json, lies in the folder above its own.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/transparent-checkpoint/operator/node/runtime"
+)
+
+func main() {
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := runtime.Main(filepath.Dir(filepath.Dir(self)), os.Args[1:]); err != nil {
+		os.Exit(1)
+	}
+}

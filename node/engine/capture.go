@@ -1,0 +1,429 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// How long a capture waits, and is waited for.
+const (
+	// evidencePatience is how long the pod stands still before it is clear that only one container is meant (design C1).
+	evidencePatience = time.Second
+	// killPatience is how long a KILL is held back (design C7).
+	killPatience = 90 * time.Second
+	// lockPatience is how long a signal's capture waits for the one before.
+	lockPatience = 2 * time.Minute
+	endPatience  = 10 * time.Second
+)
+
+// Engine captures and restores pods on this node.
+type Engine struct {
+	Node capture.Node
+	// Log gets a line for each step, for whoever looks for a cause later.
+	Log func(format string, args ...any)
+}
+
+// Note records that a signal came for a container. A capture, or whoever finds it cut off, delivers it in the end.
+func (e *Engine) Note(c *Container, signal string) error {
+	return signalsOf(e.Node, c.Pod.UID).note(Signal{ContainerID: c.ID, Name: signal, Came: time.Now()})
+}
+
+// PodGoesOn is told that a container of a pod is made anew. A capture of the same pod is then not wanted: the signal meant the container alone.
+func (e *Engine) PodGoesOn(c *Container) error {
+	captures, err := filepath.Glob(filepath.Join(e.Node.Captures(c.Pod.UID), "[0-9]*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range captures {
+		if strings.HasSuffix(dir, ".partial") {
+			continue
+		}
+		if record, err := capture.Read(dir); err != nil || record.State != capture.Complete {
+			continue
+		}
+		why := fmt.Sprintf("the pod went on: container %q was started anew\n", c.Name)
+		if err := os.WriteFile(filepath.Join(dir, capture.DiscardedFile), []byte(why), 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Capture answers the stop signals that were noted for a pod's containers. When they mean the whole pod, its selected containers are written
+// into a new folder in capture.Node.Captures and their processes end; when they do not, or the capture fails, the signals are delivered. When
+// another process is at it, it is waited for. The error is one of the node: a capture that failed is recorded in its folder and is no error.
+func (e *Engine) Capture(ctx context.Context, podUID string) error {
+	lock, err := lockPod(e.Node, podUID, lockPatience)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	if err := e.settle(ctx, podUID); err != nil {
+		return err
+	}
+	members, err := e.running(podUID)
+	if err != nil {
+		return err
+	}
+	work := &attempt{engine: e, podUID: podUID, members: members, owed: signalsOf(e.Node, podUID), started: time.Now()}
+	if work.signal().Name == "" {
+		return nil
+	}
+	return work.run(ctx)
+}
+
+// member is a selected container that runs.
+type member struct {
+	*Container
+	pid   int
+	group cgroup
+}
+
+// running returns the selected containers of a pod that run.
+func (e *Engine) running(podUID string) ([]member, error) {
+	containers, err := containersOf(e.Node, podUID)
+	if err != nil {
+		return nil, err
+	}
+	var members []member
+	for _, c := range containers {
+		pid, alive := c.pid()
+		if !alive || !c.Selected() {
+			continue
+		}
+		group, err := cgroupOf(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		members = append(members, member{Container: c, pid: pid, group: group})
+	}
+	return members, nil
+}
+
+// attempt is one capture under way.
+type attempt struct {
+	engine  *Engine
+	podUID  string
+	members []member
+	owed    signals
+	started time.Time
+	limits  []limit
+	dir     string // the partial folder, once it is there
+	record  capture.Capture
+}
+
+// run freezes the pod, finds out what the signals mean, and captures or delivers.
+func (a *attempt) run(ctx context.Context) error {
+	ctx, cancel := a.untilKillIsDue(ctx)
+	defer cancel()
+	if err := a.freeze(ctx); err != nil {
+		return a.fail(ctx, capture.ReasonFreezeFailed, err)
+	}
+	evidence, found := a.awaitEvidence(ctx)
+	if !found {
+		a.engine.Log("the signal means container %q alone: the others go on", a.signal().ContainerID)
+		return errors.Join(a.thaw(ctx), a.payAll(ctx))
+	}
+	if err := a.begin(evidence); err != nil {
+		return a.fail(ctx, capture.ReasonFilesFailed, err)
+	}
+	if reason, err := a.dump(ctx); err != nil {
+		if errors.Is(context.Cause(ctx), errKillDue) {
+			reason, err = capture.ReasonDeadlineExceeded, context.Cause(ctx)
+		}
+		return a.fail(ctx, reason, err)
+	}
+	return a.end(ctx)
+}
+
+var errKillDue = fmt.Errorf("the pod's end was ordered %s ago, and the capture is not done", killPatience)
+
+// untilKillIsDue returns a context that ends when a KILL has been held back for as long as it may.
+func (a *attempt) untilKillIsDue(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for ctx.Err() == nil {
+			for _, m := range a.members {
+				if kill, came := a.owed.kill(m.ID); came && time.Since(kill.Came) > killPatience {
+					cancel(errKillDue)
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// signal returns the first of the stop signals that came.
+func (a *attempt) signal() Signal {
+	var first Signal
+	for _, m := range a.members {
+		if signal, came := a.owed.stop(m.ID); came && (first.Name == "" || signal.Came.Before(first.Came)) {
+			first = signal
+		}
+	}
+	return first
+}
+
+// freeze holds all members at once.
+func (a *attempt) freeze(ctx context.Context) error {
+	return a.all(func(m member) error {
+		if frozen, err := m.group.frozen(); err == nil && frozen {
+			return nil
+		}
+		return m.OCI().Pause(ctx, m.ID)
+	})
+}
+
+// thaw lets all members go on that are held.
+func (a *attempt) thaw(ctx context.Context) error {
+	return a.all(func(m member) error {
+		if frozen, err := m.group.frozen(); err != nil || !frozen {
+			return nil
+		}
+		return m.OCI().Resume(context.WithoutCancel(ctx), m.ID)
+	})
+}
+
+func (a *attempt) all(work func(member) error) error {
+	done := make(chan error, len(a.members))
+	for _, m := range a.members {
+		go func() { done <- work(m) }()
+	}
+	var all error
+	for range a.members {
+		all = errors.Join(all, <-done)
+	}
+	return all
+}
+
+// awaitEvidence waits for a sign that the signals mean the whole pod.
+func (a *attempt) awaitEvidence(ctx context.Context) (capture.Evidence, bool) {
+	for end := time.Now().Add(evidencePatience); ; {
+		if len(a.members) == 1 {
+			return capture.OnlyContainer, true
+		}
+		if _, deleting := a.engine.Node.ReadHint(a.podUID, capture.DeletingHint); deleting {
+			return capture.Deleting, true
+		}
+		signalled := 0
+		for _, m := range a.members {
+			if _, came := a.owed.stop(m.ID); came {
+				signalled++
+			}
+		}
+		if signalled == len(a.members) {
+			return capture.AllSignalled, true
+		}
+		if time.Now().After(end) || ctx.Err() != nil {
+			return "", false
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// begin makes the partial folder, from which on the agent sees the capture.
+func (a *attempt) begin(evidence capture.Evidence) error {
+	sequence, err := nextSequence(a.engine.Node.Captures(a.podUID))
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(a.engine.Node.Captures(a.podUID), fmt.Sprintf("%d.partial", sequence))
+	first := a.members[0]
+	a.record = capture.Capture{
+		State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
+		Trigger: capture.Trigger{Signal: a.signal().Name, Evidence: evidence},
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
+		return err
+	}
+	a.dir = dir
+	a.limits = first.group.parent().limits()
+	for _, m := range a.members {
+		a.limits = append(a.limits, m.group.limits()...)
+	}
+	if err := capture.WriteJSON(filepath.Join(dir, limitsFile), a.limits); err != nil {
+		return err
+	}
+	return a.record.Write(dir)
+}
+
+// dump writes everything while nothing of the members runs, and then ends them.
+func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
+	if reason, err := a.checkSpace(); err != nil {
+		return reason, err
+	}
+	if err := a.clearStrangers(ctx); err != nil {
+		return capture.ReasonFreezeFailed, err
+	}
+	if network := a.members[0].Network; network != "" {
+		cut, err := cutConnections(network)
+		if err != nil {
+			return capture.ReasonDumpFailed, fmt.Errorf("cut connections to the outside: %w", err)
+		}
+		a.engine.Log("cut %d connections to the outside", cut)
+	}
+	if err := lift(a.limits); err != nil {
+		a.engine.Log("limits stay: %v", err)
+	}
+	before := time.Now()
+	for _, m := range a.members {
+		if err := a.dumpContainer(ctx, m); err != nil {
+			return capture.ReasonDumpFailed, err
+		}
+	}
+	a.record.Timings.Dump = time.Since(before)
+	before = time.Now()
+	if err := a.copyFiles(); err != nil {
+		return capture.ReasonFilesFailed, err
+	}
+	a.record.Timings.Files = time.Since(before)
+	for _, m := range a.members {
+		if frozen, err := m.group.frozen(); err != nil || !frozen {
+			return capture.ReasonFreezeFailed, fmt.Errorf("container %q was not held until the end of the copy (%w)", m.Name, err)
+		}
+	}
+	return a.cut(ctx)
+}
+
+// dumpContainer has CRIU write a container. CRIU thaws it while it holds its tasks itself, and the freezer must hold them again after.
+func (a *attempt) dumpContainer(ctx context.Context, m member) error {
+	images, work := filepath.Join(a.dir, "containers", m.Name, "criu"), filepath.Join(a.dir, "log", m.Name)
+	if err := errors.Join(os.MkdirAll(images, 0o700), os.MkdirAll(work, 0o700)); err != nil {
+		return err
+	}
+	if err := m.OCI().checkpoint(ctx, m.ID, images, work); err != nil {
+		a.record.Failure = &capture.Failure{LogTail: tailOf(filepath.Join(work, "dump.log"), 4096)}
+		return fmt.Errorf("container %q: %w", m.Name, err)
+	}
+	if err := m.group.awaitFrozen(endPatience); err != nil {
+		return fmt.Errorf("container %q went on after its dump: %w", m.Name, err)
+	}
+	a.record.Containers = append(a.record.Containers, capture.Container{Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest})
+	return nil
+}
+
+// cut records that everything is there and ends the processes: held as they are, none runs another instruction.
+func (a *attempt) cut(ctx context.Context) (capture.Reason, error) {
+	a.record.State = capture.Dumped
+	a.record.Timings.Frozen = time.Since(a.started)
+	size, err := sizeOf(a.dir)
+	if err != nil {
+		return capture.ReasonFilesFailed, err
+	}
+	a.record.SizeBytes = size
+	if err := a.record.Write(a.dir); err != nil {
+		return capture.ReasonFilesFailed, err
+	}
+	a.engine.endProcesses(ctx, a.dir, a.members)
+	return "", nil
+}
+
+// killedFile lies in a folder whose processes have got their KILL: from then on they cannot run another instruction, held or not.
+const killedFile = "killed"
+
+// endProcesses kills what the freezer holds, and thaws it then.
+func (e *Engine) endProcesses(ctx context.Context, dir string, members []member) {
+	ctx = context.WithoutCancel(ctx)
+	for _, m := range members {
+		if err := m.group.kill(); err != nil {
+			e.Log("container %q: %v", m.Name, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, killedFile), nil, 0o600); err != nil {
+		e.Log("%v", err)
+	}
+	for _, m := range members {
+		if err := m.OCI().Kill(ctx, m.ID, "KILL"); err != nil { // which thaws it
+			e.Log("container %q: %v", m.Name, err)
+		}
+		if frozen, err := m.group.frozen(); err == nil && frozen {
+			if err := m.OCI().Resume(ctx, m.ID); err != nil {
+				e.Log("container %q: %v", m.Name, err)
+			}
+		}
+	}
+}
+
+// end puts the capture on the disk and gives it its final name.
+func (a *attempt) end(ctx context.Context) error {
+	if err := putBack(a.limits); err != nil {
+		a.engine.Log("limits: %v", err)
+	}
+	if err := a.engine.complete(a.dir, &a.record); err != nil {
+		return err
+	}
+	for _, m := range a.members {
+		if err := m.awaitEnd(endPatience); err != nil {
+			a.engine.Log("%v", err)
+		}
+	}
+	return a.payAll(ctx) // nobody is left to get anything: what was owed is dropped
+}
+
+// complete syncs a dumped capture and renames it to SEQ.
+func (e *Engine) complete(dir string, record *capture.Capture) error {
+	before := time.Now()
+	_, _ = os.Remove(filepath.Join(dir, limitsFile)), os.Remove(filepath.Join(dir, killedFile))
+	if err := syncTree(dir); err != nil {
+		return fmt.Errorf("write capture %s to the disk: %w", dir, err)
+	}
+	record.State, record.Timings.Sync, record.Timings.Total = capture.Complete, time.Since(before), time.Since(record.Started)
+	if err := record.Write(dir); err != nil {
+		return err
+	}
+	e.Log("complete after %s: frozen %s, dump %s, files %s, sync %s", record.Timings.Total, record.Timings.Frozen, record.Timings.Dump,
+		record.Timings.Files, record.Timings.Sync)
+	return publish(dir, record.Sequence)
+}
+
+// fail thaws the pod, delivers what is owed to it, and records why there is no capture.
+func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) error {
+	ctx = context.WithoutCancel(ctx)
+	a.engine.Log("failed (%s): %v", reason, cause)
+	err := errors.Join(a.thaw(ctx), putBack(a.limits))
+	if a.dir == "" {
+		if beginErr := a.begin(""); beginErr != nil {
+			return errors.Join(err, a.payAll(ctx), beginErr)
+		}
+	}
+	failure := capture.Failure{Reason: reason, Message: cause.Error()}
+	if a.record.Failure != nil {
+		failure.LogTail = a.record.Failure.LogTail
+	}
+	a.record.Timings.Frozen = time.Since(a.started)
+	a.engine.runHooks(ctx, a.members, a.owed)
+	return errors.Join(err, a.payAll(ctx), a.engine.giveUp(a.dir, &a.record, failure))
+}
+
+// giveUp records a failure in the place of the state.
+func (e *Engine) giveUp(dir string, record *capture.Capture, failure capture.Failure) error {
+	record.State, record.Failure = capture.Failed, &failure
+	record.Containers, record.Volumes, record.Shm, record.SizeBytes = nil, nil, false, 0
+	record.Timings.Total = time.Since(record.Started)
+	if err := record.Write(dir); err != nil {
+		return err
+	}
+	for _, what := range []string{"containers", "pod", "volumes", limitsFile} {
+		if err := os.RemoveAll(filepath.Join(dir, what)); err != nil {
+			return err
+		}
+	}
+	return publish(dir, record.Sequence)
+}
+
+func (a *attempt) payAll(ctx context.Context) error {
+	var all error
+	for _, m := range a.members {
+		all = errors.Join(all, a.engine.pay(context.WithoutCancel(ctx), m.Container))
+	}
+	return all
+}

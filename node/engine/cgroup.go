@@ -1,0 +1,262 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupMount = "/sys/fs/cgroup"
+
+// cgroup finds the folders of a process's control group, in both versions of the interface.
+type cgroup struct {
+	// unified is the folder in a pure version 2 hierarchy; else it is empty and the rest counts.
+	unified string
+	// v1 are the folders by controller, as cpu, memory and freezer.
+	v1 map[string]string
+}
+
+// cgroupOf returns the control group of a process as /proc shows it.
+func cgroupOf(pid int) (cgroup, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return cgroup{}, err
+	}
+	found := cgroup{v1: map[string]string{}}
+	for line := range strings.Lines(string(data)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		if parts[0] == "0" && isUnified() {
+			return cgroup{unified: filepath.Join(cgroupMount, parts[2])}, nil
+		}
+		for controller := range strings.SplitSeq(parts[1], ",") {
+			found.v1[controller] = filepath.Join(cgroupMount, controller, parts[2])
+		}
+	}
+	return found, nil
+}
+
+func isUnified() bool {
+	var stat unix.Statfs_t
+	return unix.Statfs(cgroupMount, &stat) == nil && stat.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
+// parent is the group above: for a container, that of its pod.
+func (g cgroup) parent() cgroup {
+	above := cgroup{v1: map[string]string{}}
+	if g.unified != "" {
+		above.unified = filepath.Dir(g.unified)
+	}
+	for controller, dir := range g.v1 {
+		above.v1[controller] = filepath.Dir(dir)
+	}
+	return above
+}
+
+// frozen tells whether the group's processes are held by the freezer.
+func (g cgroup) frozen() (bool, error) {
+	if g.unified != "" {
+		data, err := os.ReadFile(filepath.Join(g.unified, "cgroup.events"))
+		return strings.Contains(string(data), "frozen 1"), err
+	}
+	data, err := os.ReadFile(filepath.Join(g.v1["freezer"], "freezer.state"))
+	return strings.TrimSpace(string(data)) == "FROZEN", err
+}
+
+// processes returns all processes of the group and of those below.
+func (g cgroup) processes() ([]int, error) {
+	root := g.unified
+	if root == "" {
+		root = g.v1["freezer"]
+	}
+	var pids []int
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !entry.IsDir() {
+			return nil
+		}
+		data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		for _, field := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) { // it went away
+		return pids, nil
+	}
+	return pids, err
+}
+
+// strangers returns the processes of the group that do not descend from the container's first one: exec sessions and probes. Their
+// memory is not in a dump.
+func (g cgroup) strangers(initPID int) ([]int, error) {
+	pids, err := g.processes()
+	if err != nil {
+		return nil, err
+	}
+	var strangers []int
+	for _, pid := range pids {
+		if !descends(pid, initPID) {
+			strangers = append(strangers, pid)
+		}
+	}
+	return strangers, nil
+}
+
+func descends(pid, ancestor int) bool {
+	for range 10_000 { // deeper than any tree, in case of a loop by reused numbers
+		if pid == ancestor {
+			return true
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return true // it has gone
+		}
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(fields) < 2 {
+			return true
+		}
+		if pid, err = strconv.Atoi(fields[1]); err != nil || pid <= 1 {
+			return false
+		}
+	}
+	return true
+}
+
+// kill sends KILL to all processes of the group. Frozen ones end when they are thawed, on version 2 at once.
+func (g cgroup) kill() error {
+	pids, err := g.processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if killErr := unix.Kill(pid, unix.SIGKILL); killErr != nil && !errors.Is(killErr, unix.ESRCH) {
+			err = errors.Join(err, fmt.Errorf("kill process %d: %w", pid, killErr))
+		}
+	}
+	return err
+}
+
+// memory returns what a dump of the group's processes may take, in bytes: their anonymous and shared memory, also where it is swapped out.
+func (g cgroup) memory() int64 {
+	path, wanted := filepath.Join(g.v1["memory"], "memory.stat"), []string{"total_rss", "total_shmem", "total_swap"}
+	if g.unified != "" {
+		path, wanted = filepath.Join(g.unified, "memory.stat"), []string{"anon", "shmem"}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	sum := int64(0)
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		for _, counted := range wanted {
+			if bytes, err := strconv.ParseInt(value, 10, 64); name == counted && err == nil {
+				sum += bytes
+			}
+		}
+	}
+	return sum
+}
+
+// limit is a file of a control group that slows its processes down, and the word that lifts it.
+type limit struct {
+	File  string `json:"file"`
+	Value string `json:"value"`
+}
+
+// limits returns what would hold up a dump or a restore, which run inside the group: its share of processor time and the mark from which
+// on its memory is reclaimed. What is not set is left out.
+func (g cgroup) limits() []limit {
+	free := map[string]string{"cpu.max": "max", "memory.high": "max"}
+	dirs := map[string]string{"cpu.max": g.unified, "memory.high": g.unified}
+	if g.unified == "" {
+		free, dirs = map[string]string{"cpu.cfs_quota_us": "-1"}, map[string]string{"cpu.cfs_quota_us": g.v1["cpu"]}
+	}
+	var set []limit
+	for file, none := range free {
+		path := filepath.Join(dirs[file], file)
+		data, err := os.ReadFile(path)
+		value := strings.TrimSpace(string(data))
+		if err == nil && !strings.HasPrefix(value, none) {
+			set = append(set, limit{File: path, Value: value})
+		}
+	}
+	return set
+}
+
+func lift(limits []limit) error {
+	var all error
+	for _, l := range limits {
+		none := "max"
+		if strings.HasSuffix(l.File, "cfs_quota_us") {
+			none = "-1"
+		}
+		all = errors.Join(all, os.WriteFile(l.File, []byte(none), 0o644))
+	}
+	return all
+}
+
+// putBack sets limits again; that their group is gone is no error.
+func putBack(limits []limit) error {
+	var all error
+	for _, l := range limits {
+		if err := os.WriteFile(l.File, []byte(l.Value), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			all = errors.Join(all, err)
+		}
+	}
+	return all
+}
+
+// EnterOwnCgroup moves this process out of the group of whoever started it, so that what it does and writes is charged to nobody's limit:
+// neither to containerd, nor to the pod, which at the brim of its memory limit could not be written out.
+func EnterOwnCgroup() error {
+	const name = "checkpoint-runtime"
+	own := []string{filepath.Join(cgroupMount, name)}
+	if !isUnified() {
+		own = nil
+		for _, controller := range []string{"cpu", "memory", "blkio", "pids", "freezer"} {
+			if _, err := os.Stat(filepath.Join(cgroupMount, controller)); err == nil {
+				own = append(own, filepath.Join(cgroupMount, controller, name))
+			}
+		}
+	}
+	var all error
+	for _, dir := range own {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			all = errors.Join(all, err)
+			continue
+		}
+		all = errors.Join(all, os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644))
+	}
+	return all
+}
+
+// awaitFrozen waits until the freezer holds the group's processes.
+func (g cgroup) awaitFrozen(patience time.Duration) error {
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		frozen, err := g.frozen()
+		if err != nil || frozen {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the freezer does not hold all processes after %s", patience)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// limitsFile lies in a partial folder as long as limits of the pod are lifted: what to put back.
+const limitsFile = "limits.json"
+
+// nextSequence returns the number of a pod's next capture.
+func nextSequence(dir string) (int, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	last := 0
+	for _, entry := range entries {
+		if n, err := strconv.Atoi(strings.TrimSuffix(entry.Name(), ".partial")); err == nil {
+			last = max(last, n)
+		}
+	}
+	return last + 1, nil
+}
+
+// publish gives a partial folder its final name, durably.
+func publish(dir string, sequence int) error {
+	final := filepath.Join(filepath.Dir(dir), strconv.Itoa(sequence))
+	if err := os.Rename(dir, final); err != nil {
+		return err
+	}
+	return syncFile(filepath.Dir(dir))
+}
+
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
+// syncTree has everything below dir on the disk when it returns.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !entry.IsDir() && !entry.Type().IsRegular() {
+			return nil
+		}
+		return syncFile(path)
+	})
+}
+
+// sizeOf returns what the files below dir take on the disk, in bytes. What is gone by then counts nothing.
+func sizeOf(dir string) (int64, error) {
+	sum := int64(0)
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err == nil {
+			var info fs.FileInfo
+			if info, err = entry.Info(); err == nil {
+				sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	return sum, err
+}
+
+// checkSpace compares what the capture will take with the pod's own bound and with the disk.
+func (a *attempt) checkSpace() (capture.Reason, error) {
+	need := int64(0)
+	for _, m := range a.members {
+		need += m.group.memory()
+	}
+	for _, tree := range a.trees() {
+		size, err := sizeOf(tree.source)
+		if err != nil {
+			return capture.ReasonFilesFailed, err
+		}
+		need += size
+	}
+	if bound := a.record.Settings.VolumeSizeBytes; bound > 0 && need > bound {
+		return capture.ReasonVolumeSizeExceeded, fmt.Errorf("the state takes about %d MiB; memverge.ai/checkpoint-volume-size allows %d MiB", need>>20, bound>>20)
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(a.dir, &disk); err != nil {
+		return capture.ReasonFilesFailed, err
+	}
+	if free := int64(disk.Bavail) * disk.Bsize; need > free {
+		return capture.ReasonNoSpace, fmt.Errorf("the state takes about %d MiB; the node's disk has %d MiB", need>>20, free>>20)
+	}
+	return "", nil
+}
+
+// tree is a file tree that is captured, and the archive it goes into, relative to the capture's folder.
+type tree struct{ source, archive string }
+
+// trees are the file trees of the members: root file systems one by one, /dev/shm and each emptyDir once.
+func (a *attempt) trees() []tree {
+	var all []tree
+	for _, m := range a.members {
+		if m.Upper != "" {
+			all = append(all, tree{m.Upper, filepath.Join("containers", m.Name, "rootfs.tar")})
+		}
+	}
+	if shm := a.members[0].Shm; shm != "" {
+		all = append(all, tree{shm, shmArchive})
+	}
+	for _, m := range a.members {
+		for name, source := range m.Volumes {
+			if t := (tree{source, volumeArchive(name)}); !slices.Contains(all, t) {
+				all = append(all, t)
+			}
+		}
+	}
+	return all
+}
+
+const shmArchive = "pod/shm.tar"
+
+func volumeArchive(name string) string { return filepath.Join("volumes", name+".tar") }
+
+// copyFiles writes the archives of all trees.
+func (a *attempt) copyFiles() error {
+	for _, t := range a.trees() {
+		target := filepath.Join(a.dir, t.archive)
+		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+			return err
+		}
+		if err := saveTree(t.source, target); err != nil {
+			return err
+		}
+		if name, isVolume := strings.CutPrefix(t.archive, "volumes/"); isVolume {
+			a.record.Volumes = append(a.record.Volumes, strings.TrimSuffix(name, ".tar"))
+		}
+		a.record.Shm = a.record.Shm || t.archive == shmArchive
+	}
+	slices.Sort(a.record.Volumes)
+	return nil
+}
+
+// clearStrangers ends exec sessions and probes, which are in the containers' groups and in nobody's dump. On version 1 the freezer holds off
+// their end, so the group is thawed for that moment.
+func (a *attempt) clearStrangers(ctx context.Context) error {
+	for _, m := range a.members {
+		for try := 0; ; try++ {
+			strangers, err := m.group.strangers(m.pid)
+			if err != nil || len(strangers) == 0 {
+				break
+			}
+			if try == 3 {
+				return fmt.Errorf("processes %v in container %q do not end", strangers, m.Name)
+			}
+			if err := a.endStrangers(ctx, m, strangers); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *attempt) endStrangers(ctx context.Context, m member, strangers []int) error {
+	a.engine.Log("container %q: ending %d processes from outside, exec sessions or probes", m.Name, len(strangers))
+	for _, pid := range strangers {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	if m.group.unified == "" {
+		if err := m.OCI().Resume(ctx, m.ID); err != nil {
+			return err
+		}
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if left, err := m.group.strangers(m.pid); err != nil || len(left) == 0 {
+			break
+		}
+	}
+	if m.group.unified == "" {
+		return m.OCI().Pause(ctx, m.ID)
+	}
+	return nil
+}

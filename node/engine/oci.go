@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// OCI calls the OCI runtime that does the work: runc or crun.
+type OCI struct {
+	// Path is that of the runtime's program.
+	Path string
+	// CRIUDirectory is put first into its PATH.
+	CRIUDirectory string
+	// Global are the words that stand before the verb, as --root DIR and --systemd-cgroup; not those of its log.
+	Global []string
+}
+
+// Environment is that of this process, with the right criu first in PATH.
+func (o OCI) Environment() []string {
+	return append(os.Environ(), "PATH="+o.CRIUDirectory+":"+os.Getenv("PATH"))
+}
+
+// command returns a call of the runtime whose complaints go to a log file in dir, from which call reads them. When this process ends, it ends.
+func (o OCI) command(ctx context.Context, log string, words ...string) *exec.Cmd {
+	args := append([]string{}, o.Global...)
+	args = append(append(args, "--log", log, "--log-format", "json"), words...)
+	command := exec.CommandContext(ctx, o.Path, args...)
+	command.Env = o.Environment()
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	command.WaitDelay = time.Second
+	return command
+}
+
+// call runs the runtime and returns what it complained of.
+func (o OCI) call(ctx context.Context, words ...string) error {
+	log, err := os.CreateTemp("", "checkpoint-runtime-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(log.Name())
+	defer log.Close()
+	return o.run(o.command(ctx, log.Name(), words...), log.Name(), words[0])
+}
+
+func (o OCI) run(command *exec.Cmd, log, verb string) error {
+	var stderr bytes.Buffer
+	if command.Stderr == nil {
+		command.Stderr = &stderr
+	}
+	if err := command.Run(); err != nil {
+		said := lastComplaint(log)
+		if said == "" {
+			said = strings.TrimSpace(stderr.String())
+		}
+		return fmt.Errorf("%s %s: %w: %s", filepath.Base(o.Path), verb, err, said)
+	}
+	return nil
+}
+
+// Pause freezes all processes of a container.
+func (o OCI) Pause(ctx context.Context, id string) error { return o.call(ctx, "pause", id) }
+
+// Resume lets them go on. That they are not frozen is an error.
+func (o OCI) Resume(ctx context.Context, id string) error { return o.call(ctx, "resume", id) }
+
+// Kill sends a signal to a container's first process; a frozen container that gets KILL is thawed.
+func (o OCI) Kill(ctx context.Context, id, signal string) error { return o.call(ctx, "kill", id, signal) }
+
+// checkpoint dumps a container into the folder images and leaves it as it was, frozen or not. It fails with CRIU's first error line.
+func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
+	log := filepath.Join(work, "runtime.log")
+	command := o.command(ctx, log, "checkpoint", "--leave-running", "--file-locks", "--tcp-established", "--link-remap",
+		"--manage-cgroups-mode", "ignore", "--image-path", images, "--work-path", work, id)
+	return withCRIU(o.run(command, log, "checkpoint"), filepath.Join(work, "dump.log"))
+}
+
+// restore starts a container from the folder images. The restored processes get this process's standard input and outputs. It fails with
+// CRIU's first error line.
+func (o OCI) restore(ctx context.Context, id, images, work, bundle string, more []string) error {
+	log := filepath.Join(work, "runtime.log")
+	words := append([]string{"restore", "--detach", "--file-locks", "--tcp-established", "--manage-cgroups-mode", "ignore",
+		"--image-path", images, "--work-path", work, "--bundle", bundle}, more...)
+	command := o.command(ctx, log, append(words, id)...)
+	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return withCRIU(o.run(command, log, "restore"), filepath.Join(work, "restore.log"))
+}
+
+// CRIUError is a failure of CRIU: what its log says first.
+type CRIUError struct {
+	Line string
+	Err  error
+}
+
+// Error is CRIU's line, which says more than the runtime's.
+func (e *CRIUError) Error() string { return e.Line }
+
+// Unwrap returns the runtime's error.
+func (e *CRIUError) Unwrap() error { return e.Err }
+
+func withCRIU(err error, log string) error {
+	if err == nil {
+		return nil
+	}
+	if line := firstError(log); line != "" {
+		return &CRIUError{Line: line, Err: err}
+	}
+	return err
+}
+
+// firstError returns the first line of a CRIU log that is an error, without its time stamp: "Error (criu/files-ext.c:98): Can't dump …".
+func firstError(log string) string {
+	file, err := os.Open(log)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if _, text, found := strings.Cut(lines.Text(), "Error ("); found {
+			return "Error (" + strings.TrimSpace(text)
+		}
+	}
+	return ""
+}
+
+// lastComplaint returns the last error of a log that a runtime wrote as JSON lines.
+func lastComplaint(log string) string {
+	data, err := os.ReadFile(log)
+	if err != nil {
+		return ""
+	}
+	said := ""
+	for line := range bytes.Lines(data) {
+		var entry struct{ Level, Msg string }
+		if err := json.Unmarshal(line, &entry); err == nil && entry.Level == "error" {
+			said = entry.Msg
+		}
+	}
+	return strings.TrimSpace(said)
+}
+
+// tailOf returns the end of a file, for a person.
+func tailOf(path string, most int64) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err == nil && info.Size() > most {
+		if _, err := file.Seek(-most, 2); err != nil {
+			return ""
+		}
+	}
+	var data bytes.Buffer
+	_, err = data.ReadFrom(file)
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		return ""
+	}
+	return data.String()
+}

@@ -1,0 +1,309 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// restorePatience bounds one restore: a cold start has to follow in the same call, for which kubelet gives two minutes (design R4).
+const restorePatience = 90 * time.Second
+
+// RestoreOptions say what is restored into which new container.
+type RestoreOptions struct {
+	// Container is the record of the new container, which does not exist yet.
+	Container *Container
+	// Directory is the folder of the capture.
+	Directory string
+	// More are words for the OCI runtime, as --console-socket PATH.
+	More []string
+}
+
+// Restore starts a captured container in the place of a new one, in steps that are undone when one fails: checks, root file system, the
+// pod's shared memory and volumes, processes. It writes the container's result as it goes on. After an error the new container is as if
+// nothing had been tried, and can be created.
+func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, restorePatience)
+	defer cancel()
+	c := opts.Container
+	r := &restoration{engine: e, RestoreOptions: opts, bundle: Bundle{c.Bundle}, result: capture.Result{
+		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(),
+	}}
+	if err := r.save(); err != nil {
+		return err
+	}
+	err := r.run(ctx)
+	r.result.Total = time.Since(r.result.Started)
+	if err == nil {
+		r.result.Outcome = capture.Restored
+		return r.save()
+	}
+	e.Log("container %q is not restored: %v", c.Name, err)
+	err = errors.Join(err, r.undo())
+	r.result.Outcome, r.result.Message = capture.RestoreFailed, err.Error()
+	if mismatch := (*MismatchError)(nil); errors.As(err, &mismatch) {
+		r.result.Reason = "SecurityContextMismatch"
+	}
+	return errors.Join(err, r.save())
+}
+
+type restoration struct {
+	RestoreOptions
+	engine *Engine
+	bundle Bundle
+	spec   *specs.Spec
+	result capture.Result
+	// undos bring back what the steps so far have changed, the last one first.
+	undos []func() error
+	// keeps end what the undos would need.
+	keeps []func() error
+}
+
+func (r *restoration) save() error {
+	return capture.WriteJSON(r.engine.Node.ResultFile(r.Container.Pod.UID, r.Container.Name), r.result)
+}
+
+func (r *restoration) run(ctx context.Context) error {
+	var err error
+	if r.spec, _, err = r.bundle.Spec(); err != nil {
+		return err
+	}
+	record, err := r.check()
+	if err != nil {
+		return err
+	}
+	before := time.Now()
+	if err := r.rootfs(); err != nil {
+		return err
+	}
+	if err := r.podFiles(record); err != nil {
+		return err
+	}
+	r.result.Files = time.Since(before)
+	before = time.Now()
+	if err := r.process(ctx); err != nil {
+		return err
+	}
+	r.result.Process = time.Since(before)
+	for _, keep := range r.keeps {
+		if err := keep(); err != nil {
+			r.engine.Log("%v", err)
+		}
+	}
+	return nil
+}
+
+func (r *restoration) undo() error {
+	var all error
+	for i := len(r.undos) - 1; i >= 0; i-- {
+		all = errors.Join(all, r.undos[i]())
+	}
+	return all
+}
+
+func (r *restoration) images() string {
+	return filepath.Join(r.Directory, "containers", r.Container.Name, "criu")
+}
+
+// check looks at all that can be looked at before anything is changed.
+func (r *restoration) check() (*capture.Capture, error) {
+	record, err := capture.Read(r.Directory)
+	if err != nil {
+		return nil, err
+	}
+	if record.State != capture.Complete {
+		return nil, fmt.Errorf("the capture is %s; it may be %s", record.State, capture.Complete)
+	}
+	if failed, err := r.failedBefore(); err != nil || failed != "" {
+		return nil, errors.Join(err, fmt.Errorf("container %q of the same pod was not restored", failed))
+	}
+	return record, checkSecurity(r.images(), r.spec)
+}
+
+// failedBefore returns the name of a container of the pod whose restore failed: half a pod is not restored.
+func (r *restoration) failedBefore() (string, error) {
+	node, uid := r.engine.Node, r.Container.Pod.UID
+	files, err := filepath.Glob(node.ResultFile(uid, "*"))
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "result-"), ".json")
+		if result, err := node.Result(uid, name); err == nil && result.Outcome == capture.RestoreFailed {
+			return name, nil
+		}
+	}
+	return "", nil
+}
+
+// rootfs brings the captured changes of the root file system.
+func (r *restoration) rootfs() error {
+	archive := filepath.Join(r.Directory, "containers", r.Container.Name, "rootfs.tar")
+	if _, err := os.Stat(archive); errors.Is(err, fs.ErrNotExist) {
+		return nil // it had none of its own
+	}
+	root, err := overlayAt(r.rootPath())
+	if err != nil {
+		return err
+	}
+	if err := root.movable(); err != nil {
+		return err
+	}
+	r.undos = append(r.undos, root.empty)
+	if err := root.transplant(archive); err != nil {
+		return fmt.Errorf("root file system: %w", err)
+	}
+	return nil
+}
+
+func (r *restoration) rootPath() string {
+	if filepath.IsAbs(r.spec.Root.Path) {
+		return r.spec.Root.Path
+	}
+	return filepath.Join(r.bundle.Dir, r.spec.Root.Path)
+}
+
+// podFiles brings what the containers of a pod share, before the first of them: /dev/shm and the emptyDirs.
+func (r *restoration) podFiles(record *capture.Capture) error {
+	done := filepath.Join(r.engine.Node.Restores(r.Container.Pod.UID), "pod-files")
+	if of, err := os.ReadFile(done); err == nil && string(of) == r.Container.Sandbox {
+		return nil
+	}
+	if record.Shm && r.Container.Shm != "" {
+		if err := r.swap(r.Container.Shm, filepath.Join(r.Directory, shmArchive)); err != nil {
+			return fmt.Errorf("/dev/shm: %w", err)
+		}
+	}
+	volumes, err := r.volumes()
+	if err != nil {
+		return err
+	}
+	for _, name := range record.Volumes {
+		dir, mounted := volumes[name]
+		if !mounted {
+			return fmt.Errorf("the capture has the emptyDir %q, which the pod has not", name)
+		}
+		if err := r.swap(dir, filepath.Join(r.Directory, volumeArchive(name))); err != nil {
+			return fmt.Errorf("emptyDir %q: %w", name, err)
+		}
+	}
+	if r.Container.IPC != "" {
+		r.undos = append(r.undos, func() error { return emptyIPC(r.Container.IPC) })
+	}
+	r.undos = append(r.undos, func() error { return os.RemoveAll(done) })
+	return os.WriteFile(done, []byte(r.Container.Sandbox), 0o600)
+}
+
+func (r *restoration) swap(dir, archive string) error {
+	r.undos = append(r.undos, func() error { return undo(dir) })
+	r.keeps = append(r.keeps, func() error { return keep(dir) })
+	return swap(dir, archive)
+}
+
+// volumes returns the folders of the pod's emptyDirs, of this container or not. One that a container uses which runs already, and is not
+// restored, must not change under it.
+func (r *restoration) volumes() (map[string]string, error) {
+	found := map[string]string{}
+	for name, dir := range r.Container.Volumes {
+		found[name] = dir
+		entries, err := os.ReadDir(filepath.Dir(dir))
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			found[entry.Name()] = filepath.Join(filepath.Dir(dir), entry.Name())
+		}
+	}
+	others, err := containersOf(r.engine.Node, r.Container.Pod.UID)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range others {
+		if _, runs := other.pid(); !runs || other.Selected() {
+			continue
+		}
+		for name := range other.Volumes {
+			return nil, fmt.Errorf("emptyDir %q is used by container %q, which runs already and is not restored", name, other.Name)
+		}
+	}
+	return found, nil
+}
+
+// process has CRIU start the captured processes. Limits that would hold it up are lifted for that time.
+func (r *restoration) process(ctx context.Context) error {
+	work := filepath.Join(r.engine.Node.Restores(r.Container.Pod.UID), "log-"+r.Container.Name)
+	if err := os.MkdirAll(work, 0o700); err != nil {
+		return err
+	}
+	quota, period, limited := quotaOf(r.spec)
+	if limited {
+		if err := r.bundle.setQuota(nil); err != nil {
+			return err
+		}
+		r.undos = append(r.undos, func() error { return r.bundle.setQuota(quota) })
+	}
+	r.result.Consumed = true // durably, before the first instruction can run
+	if err := r.save(); err != nil {
+		return err
+	}
+	oci := r.Container.OCI()
+	err := oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
+	if err != nil {
+		r.result.Consumed = ranInstructions(filepath.Join(work, "restore.log"))
+		_ = oci.call(context.WithoutCancel(ctx), "delete", "--force", r.Container.ID) // often nothing is left of it
+		return err
+	}
+	if limited {
+		words := []string{"update", "--cpu-quota", strconv.FormatInt(quota, 10), "--cpu-period", strconv.FormatUint(period, 10), r.Container.ID}
+		return errors.Join(oci.call(ctx, words...), r.bundle.setQuota(quota))
+	}
+	return nil
+}
+
+// ranInstructions tells by CRIU's log of a failed restore whether the processes may have run before it failed.
+func ranInstructions(log string) bool {
+	return strings.Contains(tailOf(log, 64<<10), "Restore finished successfully")
+}
+
+// emptyIPC removes the System V objects of a namespace: a failed restore leaves them behind.
+func emptyIPC(namespace string) error {
+	return inNamespace(namespace, unix.CLONE_NEWIPC, func() error {
+		var all error
+		for kind, call := range map[string]uintptr{"shm": unix.SYS_SHMCTL, "msg": unix.SYS_MSGCTL, "sem": unix.SYS_SEMCTL} {
+			data, err := os.ReadFile("/proc/sysvipc/" + kind)
+			if err != nil {
+				all = errors.Join(all, err)
+				continue
+			}
+			for i, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+				fields := strings.Fields(line)
+				if i == 0 || len(fields) < 2 { // the names of the columns
+					continue
+				}
+				id, err := strconv.Atoi(fields[1])
+				if err != nil {
+					continue
+				}
+				removal := [3]uintptr{uintptr(id), unix.IPC_RMID, 0}
+				if kind == "sem" {
+					removal = [3]uintptr{uintptr(id), 0, unix.IPC_RMID}
+				}
+				if _, _, errno := unix.Syscall(call, removal[0], removal[1], removal[2]); errno != 0 && errno != unix.EINVAL && errno != unix.EIDRM {
+					all = errors.Join(all, errno)
+				}
+			}
+		}
+		return all
+	})
+}

@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/checkpoint-restore/go-criu/v8/crit"
+	criucore "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// MismatchError says that a captured process has more rights than the new container's spec gives (design R2).
+type MismatchError struct{ Message string }
+
+// Error names the field, what it has and what it may be.
+func (e *MismatchError) Error() string { return e.Message }
+
+// maxCoreSize bounds the image of a task, which has about 2 KiB, in bytes.
+const maxCoreSize = 1 << 20
+
+// checkSecurity decodes the captured tasks and returns a MismatchError unless their rights are within the spec: CRIU restores user,
+// capabilities, no_new_privs and seccomp from the image, whatever the spec says.
+func checkSecurity(images string, spec *specs.Spec) error {
+	files, err := filepath.Glob(filepath.Join(images, "core-*.img"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return errors.New("the image has no tasks")
+	}
+	for _, file := range files {
+		entries, err := decodeCore(file)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", filepath.Base(file), err)
+		}
+		for _, core := range entries {
+			if err := checkTask(core, spec); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func decodeCore(path string) ([]*criucore.CoreEntry, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || info.Size() > maxCoreSize {
+		return nil, errors.Join(err, fmt.Errorf("it has more than %d bytes", maxCoreSize))
+	}
+	image, err := crit.New(file, nil, "", false, true).Decode(&criucore.CoreEntry{})
+	if err != nil {
+		return nil, err
+	}
+	var entries []*criucore.CoreEntry
+	for _, entry := range image.Entries {
+		core, ok := entry.Message.(*criucore.CoreEntry)
+		if !ok {
+			return nil, errors.New("it holds something else than tasks")
+		}
+		entries = append(entries, core)
+	}
+	return entries, nil
+}
+
+func checkTask(core *criucore.CoreEntry, spec *specs.Spec) error {
+	thread := core.GetThreadCore()
+	if thread == nil || thread.GetCreds() == nil || spec.Process == nil {
+		return nil // a zombie has no rights
+	}
+	has := thread.GetCreds()
+	if err := checkUser(has, spec.Process); err != nil {
+		return err
+	}
+	if spec.Process.NoNewPrivileges && has.GetNoNewPrivs() == 0 {
+		return mismatch("no_new_privs", "off", "on")
+	}
+	mode := thread.GetSeccompMode()
+	if tc := core.GetTc(); thread.SeccompMode == nil && tc != nil {
+		mode = tc.GetOldSeccompMode()
+	}
+	if spec.Linux != nil && spec.Linux.Seccomp != nil && mode != criucore.SeccompMode_filter {
+		return mismatch("seccomp", mode.String(), "filter")
+	}
+	return checkCapabilities(has, spec.Process)
+}
+
+// checkUser refuses root where the new container's user is another one that cannot become root.
+func checkUser(has *creds.CredsEntry, process *specs.Process) error {
+	if process.User.UID == 0 {
+		return nil
+	}
+	for _, uid := range []uint32{has.GetUid(), has.GetEuid(), has.GetSuid(), has.GetFsuid()} {
+		if uid == 0 && process.NoNewPrivileges {
+			return mismatch("user", "0", fmt.Sprint(process.User.UID))
+		}
+	}
+	return nil
+}
+
+func checkCapabilities(has *creds.CredsEntry, process *specs.Process) error {
+	allowed := []string{}
+	if process.Capabilities != nil {
+		allowed = process.Capabilities.Bounding
+	}
+	for what, words := range map[string][]uint32{
+		"bounding": has.GetCapBnd(), "permitted": has.GetCapPrm(), "effective": has.GetCapEff(), "inheritable": has.GetCapInh(), "ambient": has.GetCapAmb(),
+	} {
+		for bit, name := range capabilityNames {
+			if bit/32 < len(words) && words[bit/32]&(1<<(bit%32)) != 0 && !slices.Contains(allowed, name) {
+				return mismatch(what+" capability", name, fmt.Sprint(allowed))
+			}
+		}
+	}
+	return nil
+}
+
+func mismatch(field, has, may string) error {
+	return &MismatchError{Message: fmt.Sprintf("%s of a captured process is %s; the new container's security context allows %s", field, has, may)}
+}
+
+// capabilityNames are the names of the kernel's capabilities by their numbers (linux/capability.h).
+var capabilityNames = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
+	"CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE",
+	"CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
+	"CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE",
+	"CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+}

@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// Signal is a stop signal that came for a container and has not been delivered: the capture stands between. It is a file below
+// /run/checkpoint/signals/POD, so that whoever finds it after a crash can pay.
+type Signal struct {
+	ContainerID string `json:"containerID"`
+	// Name is as runc takes it: SIGTERM, or 15.
+	Name string    `json:"name"`
+	Came time.Time `json:"came"`
+}
+
+// IsKill tells whether it is the one that cannot be caught.
+func (s Signal) IsKill() bool { return isKill(s.Name) }
+
+func isKill(name string) bool {
+	switch strings.TrimPrefix(strings.ToUpper(name), "SIG") {
+	case "KILL", "9":
+		return true
+	}
+	return false
+}
+
+// signals are those of one pod that are owed.
+type signals struct{ dir string }
+
+func signalsOf(node capture.Node, podUID string) signals {
+	return signals{dir: filepath.Join(node.Root, "run/checkpoint/signals", podUID)}
+}
+
+// note records a signal. The first stop signal of a container counts; KILL is kept beside it.
+func (s signals) note(signal Signal) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	path := s.file(signal.ContainerID, signal.IsKill())
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	return capture.WriteJSON(path, signal)
+}
+
+func (s signals) file(id string, kill bool) string {
+	kind := "stop"
+	if kill {
+		kind = "kill"
+	}
+	return filepath.Join(s.dir, id+"."+kind)
+}
+
+// stop returns the stop signal that is owed to a container, and kill the KILL.
+func (s signals) stop(id string) (Signal, bool) { return s.read(s.file(id, false)) }
+func (s signals) kill(id string) (Signal, bool) { return s.read(s.file(id, true)) }
+
+func (s signals) read(path string) (Signal, bool) {
+	var signal Signal
+	data, err := os.ReadFile(path)
+	return signal, err == nil && json.Unmarshal(data, &signal) == nil
+}
+
+// drop forgets what is owed to a container.
+func (s signals) drop(id string) error {
+	var all error
+	for _, kill := range []bool{false, true} {
+		if err := os.Remove(s.file(id, kill)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			all = errors.Join(all, err)
+		}
+	}
+	_ = os.Remove(s.dir) // if it is empty
+	return all
+}
+
+// pay delivers what is owed to a container: KILL if it came, else the stop signal. A container that has ended has nothing to get.
+func (e *Engine) pay(ctx context.Context, c *Container) error {
+	owed := signalsOf(e.Node, c.Pod.UID)
+	signal, due := owed.kill(c.ID)
+	if !due {
+		signal, due = owed.stop(c.ID)
+	}
+	if _, alive := c.pid(); due && alive {
+		if err := c.OCI().Kill(ctx, c.ID, signal.Name); err != nil {
+			if _, alive := c.pid(); alive {
+				return fmt.Errorf("deliver %s to container %q: %w", signal.Name, c.Name, err)
+			}
+		}
+	}
+	return owed.drop(c.ID)
+}
+
+// podLock is held by whoever captures a pod. The kernel lets go of it with its process.
+type podLock struct{ file *os.File }
+
+// LockFile is the file whose flock says that a capture of the pod is under way.
+func LockFile(node capture.Node, podUID string) string {
+	return filepath.Join(node.Captures(podUID), "lock")
+}
+
+// lockPod waits for the lock of a pod as long as that, and at least tries once.
+func lockPod(node capture.Node, podUID string, patience time.Duration) (*podLock, error) {
+	if err := os.MkdirAll(node.Captures(podUID), 0o700); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(LockFile(node, podUID), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return &podLock{file: file}, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("lock pod %s: %w", podUID, err), file.Close())
+		}
+	}
+}
+
+func (l *podLock) release() { _ = l.file.Close() }
+
+// InFlight tells whether somebody captures the pod at this moment.
+func InFlight(node capture.Node, podUID string) bool {
+	file, err := os.Open(LockFile(node, podUID))
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}

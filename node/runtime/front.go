@@ -1,0 +1,172 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/node/engine"
+)
+
+// front is one call of the runtime.
+type front struct {
+	node   capture.Node
+	config capture.RuntimeConfig
+	self   string
+	args   []string
+	words  words
+}
+
+// Main answers one call: args are the words behind the program's name, home the folder that holds its configuration. It does not return
+// when the call is passed on. The error has been told to whoever called, in the log that the command line names.
+func Main(home string, args []string) error {
+	f := &front{node: capture.Node{Root: "/"}, args: args, words: parse(args)}
+	if err := f.run(home); err != nil {
+		f.tell(err)
+		return err
+	}
+	return nil
+}
+
+func (f *front) run(home string) error {
+	config, err := capture.ReadRuntimeConfig(home)
+	if err != nil {
+		return fmt.Errorf("configuration of the checkpoint runtime: %w", err)
+	}
+	f.config = *config
+	if f.self, err = os.Executable(); err != nil {
+		return err
+	}
+	switch f.words.verb {
+	case "create":
+		return f.create()
+	case "start":
+		return f.start()
+	case "kill":
+		return f.kill()
+	case "exec":
+		return f.exec()
+	case "delete":
+		return f.delete()
+	case "capture", "settle": // our own verbs, which take the UID of a pod
+		return f.detached(f.words.verb)
+	}
+	return f.pass()
+}
+
+// pass becomes the OCI runtime, with the words as they came.
+func (f *front) pass() error {
+	oci := f.oci()
+	err := syscall.Exec(oci.Path, append([]string{oci.Path}, f.args...), oci.Environment())
+	return fmt.Errorf("exec %s: %w", oci.Path, err)
+}
+
+func (f *front) oci() engine.OCI {
+	return engine.OCI{Path: f.config.Runtime, CRIUDirectory: f.config.CRIUDirectory, Global: f.words.global}
+}
+
+// engine returns an engine that writes its log where that of the pod is.
+func (f *front) engine(podUID string) *engine.Engine {
+	return &engine.Engine{Node: f.node, Log: func(format string, args ...any) {
+		dir := filepath.Join(f.node.Root, "run/checkpoint/log")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return
+		}
+		file, err := os.OpenFile(filepath.Join(dir, podUID+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return
+		}
+		defer file.Close()
+		_, _ = fmt.Fprintf(file, "%s %d %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), os.Getpid(), fmt.Sprintf(format, args...))
+	}}
+}
+
+// recall returns the record of the container that the call is about; nil for one of a pod without the label.
+func (f *front) recall() (*engine.Container, error) {
+	operands, _ := f.words.operands()
+	if len(operands) == 0 {
+		return nil, nil
+	}
+	c, err := engine.Recall(f.node, operands[0])
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return c, err
+}
+
+// start has nothing to do for a container that was restored.
+func (f *front) start() error {
+	if c, err := f.recall(); err == nil && c != nil && c.Restored {
+		return nil
+	}
+	return f.pass()
+}
+
+// exec is refused from the freeze on: what would run then is in no dump.
+func (f *front) exec() error {
+	c, err := f.recall()
+	if err == nil && c != nil && c.Selected() && engine.InFlight(f.node, c.Pod.UID) {
+		return fmt.Errorf("pod %s/%s is being captured, and goes: nothing can be started in it", c.Pod.Namespace, c.Pod.Name)
+	}
+	return f.pass()
+}
+
+// delete forgets the container.
+func (f *front) delete() error {
+	if c, err := f.recall(); err == nil && c != nil {
+		if err := engine.Forget(f.node, c.ID); err != nil {
+			return err
+		}
+	}
+	return f.pass()
+}
+
+// detached does the work that a call has left to a process of its own.
+func (f *front) detached(verb string) error {
+	operands, _ := f.words.operands()
+	if len(operands) != 1 {
+		return fmt.Errorf("%s takes the UID of a pod", verb)
+	}
+	e := f.engine(operands[0])
+	if err := engine.EnterOwnCgroup(); err != nil {
+		e.Log("own cgroup: %v", err)
+	}
+	work := e.Capture
+	if verb == "settle" {
+		work = e.Settle
+	}
+	err := work(context.Background(), operands[0])
+	if err != nil {
+		e.Log("%s: %v", verb, err)
+	}
+	return err
+}
+
+// tell writes an error where containerd's shim and CRI-O look for it.
+func (f *front) tell(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	if f.words.log == "" {
+		return
+	}
+	file, openErr := os.OpenFile(f.words.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if openErr != nil {
+		return
+	}
+	defer file.Close()
+	line := err.Error()
+	if f.words.logFormat == "json" {
+		entry, jsonErr := json.Marshal(map[string]string{"level": "error", "msg": line, "time": time.Now().UTC().Format(time.RFC3339)})
+		if jsonErr != nil {
+			return
+		}
+		line = string(entry)
+	}
+	_, _ = fmt.Fprintln(file, line)
+}

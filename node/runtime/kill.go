@@ -1,0 +1,85 @@
+package runtime
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/transparent-checkpoint/operator/node/engine"
+)
+
+// kill turns a stop signal for a captured container into a capture, which goes on after the call has returned: whoever called holds a lock.
+func (f *front) kill() error {
+	c, err := f.recall()
+	if err != nil || c == nil || !c.Selected() {
+		return f.pass()
+	}
+	operands, values := f.words.operands()
+	signal := "SIGTERM"
+	if len(operands) > 1 {
+		signal = operands[1]
+	}
+	_, all := values["all"]
+	_, short := values["a"]
+	switch {
+	case signal == "0":
+		return f.pass()
+	case isKill(signal):
+		return f.killForGood(c, signal)
+	case all || short: // to all processes: nobody asks a program to end that way
+		return f.pass()
+	}
+	if err := f.engine(c.Pod.UID).Note(c, signal); err != nil {
+		return err
+	}
+	if err := f.detach("capture", c.Pod.UID); err != nil {
+		f.engine(c.Pod.UID).Log("start the capture: %v", err)
+		return f.pass() // the signal must not be lost
+	}
+	return nil
+}
+
+// killForGood holds a KILL back while a capture is under way or was cut off, and else passes it on.
+func (f *front) killForGood(c *engine.Container, signal string) error {
+	uid := c.Pod.UID
+	if !engine.InFlight(f.node, uid) && !f.cutOff(uid) {
+		return f.pass()
+	}
+	if err := f.engine(uid).Note(c, signal); err != nil {
+		return err
+	}
+	if engine.InFlight(f.node, uid) { // it pays in the end
+		return nil
+	}
+	return f.detach("capture", uid)
+}
+
+// cutOff tells whether a capture of the pod is unfinished.
+func (f *front) cutOff(podUID string) bool {
+	partials, err := filepath.Glob(filepath.Join(f.node.Captures(podUID), "*.partial"))
+	return err == nil && len(partials) > 0
+}
+
+func isKill(signal string) bool {
+	signal = strings.TrimPrefix(strings.ToUpper(signal), "SIG")
+	return signal == "KILL" || signal == "9"
+}
+
+// detach starts one of our own verbs in a session of its own, without our inputs and outputs, and does not wait.
+func (f *front) detach(verb, podUID string) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	command := exec.Command(f.self, verb, podUID)
+	command.Stdin, command.Stdout, command.Stderr = null, null, null
+	command.Dir = "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	return command.Process.Release()
+}
