@@ -165,7 +165,7 @@ func (s *Store) repeat(ctx context.Context, op, key string, do func(attempt int)
 	case errors.Is(err, storage.ErrUnavailable) && attempt > 1:
 		return fmt.Errorf("in %d attempts: %w", attempt, err)
 	case ctx.Err() != nil && errors.Is(last, storage.ErrUnavailable): // it ended while waiting
-		return fmt.Errorf("after %d attempts, the last of which said %q: %w", attempt, last, ctx.Err())
+		return fmt.Errorf("after %d attempts, the last of which said %q: %w", attempt, last.Error(), ctx.Err())
 	}
 	return err
 }

@@ -36,9 +36,9 @@ type Options struct {
 	Region string
 	// Prefix is set before every key, with a slash between. It is a key of at most 255 bytes; empty means none.
 	Prefix string
-	// PathStyle puts the bucket into the path of the URL, which MinIO and most servers on site want. Otherwise it is part of the host name for
-	// the endpoints of Amazon, Google and Aliyun, and part of the path for all others.
-	PathStyle bool
+	// PathStyle puts the bucket into the path of the URL, which MinIO and most servers on site want. HostStyle makes it part of the host name.
+	// Without either it is part of the host name for the endpoints of Amazon, Google and Aliyun, and part of the path for all others.
+	PathStyle, HostStyle bool
 	// CA is the certificates in PEM that may sign that of the server, instead of the system's.
 	CA []byte
 	// Credentials are required.
@@ -83,6 +83,9 @@ func (o Options) Check() error {
 			return err
 		}
 	}
+	if o.PathStyle && o.HostStyle {
+		return fmt.Errorf("path style and host style are both set; one of them may be: %w", storage.ErrInvalid)
+	}
 	if o.Credentials.AccessKey == "" || o.Credentials.SecretKey == "" {
 		return fmt.Errorf("access key or secret key is empty; both may be those that the server knows: %w", storage.ErrInvalid)
 	}
@@ -122,8 +125,11 @@ func (o Options) client() (*minio.Core, error) {
 		return nil, err
 	}
 	lookup := minio.BucketLookupAuto
-	if o.PathStyle {
+	switch {
+	case o.PathStyle:
 		lookup = minio.BucketLookupPath
+	case o.HostStyle:
+		lookup = minio.BucketLookupDNS
 	}
 	client, err := minio.NewCore(endpoint.Host, &minio.Options{
 		Creds:        credentials.NewStaticV4(o.Credentials.AccessKey, o.Credentials.SecretKey, o.Credentials.SessionToken),
