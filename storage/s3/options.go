@@ -84,7 +84,7 @@ func (o Options) Check() error {
 		}
 	}
 	if o.PathStyle && o.HostStyle {
-		return fmt.Errorf("path style and host style are both set; one of them may be: %w", storage.ErrInvalid)
+		return fmt.Errorf("path style and host style are both set; one may be: %w", storage.ErrInvalid)
 	}
 	if o.Credentials.AccessKey == "" || o.Credentials.SecretKey == "" {
 		return fmt.Errorf("access key or secret key is empty; both may be those that the server knows: %w", storage.ErrInvalid)

@@ -54,10 +54,7 @@ func TestOptions(t *testing.T) {
 			change: func(o *s3.Options) { o.Prefix = strings.Repeat("a/", 130) },
 			want:   `prefix has 260 bytes; it may have 255: invalid`,
 		},
-		"a bucket has one place in a URL": {
-			change: func(o *s3.Options) { o.PathStyle, o.HostStyle = true, true },
-			want:   `path style and host style are both set; one of them may be: invalid`,
-		},
+		"one style": {change: func(o *s3.Options) { o.PathStyle, o.HostStyle = true, true }, want: "path style and host style are both set; one may be: invalid"},
 		"credentials are needed": {
 			change: func(o *s3.Options) { o.Credentials.SecretKey = "" },
 			want:   `access key or secret key is empty; both may be those that the server knows: invalid`,

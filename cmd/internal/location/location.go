@@ -46,7 +46,7 @@ func optionsOf(location *v1alpha1.CheckpointStorageLocation, secret map[string][
 	spec := &location.Spec
 	for _, key := range []string{v1alpha1.CredentialsAccessKeyID, v1alpha1.CredentialsSecretAccessKey} {
 		if len(secret[key]) == 0 {
-			return s3.Options{}, fmt.Errorf("Secret %q lacks the key %q: %w", spec.Credentials.SecretName, key, storage.ErrInvalid)
+			return s3.Options{}, fmt.Errorf("the Secret %q lacks the key %q: %w", spec.Credentials.SecretName, key, storage.ErrInvalid)
 		}
 	}
 	options := s3.Options{

@@ -88,17 +88,18 @@ func TestWhatCannotBeRight(t *testing.T) {
 			change: func(_ *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) {
 				delete(secret, v1alpha1.CredentialsAccessKeyID)
 			},
-			want: `storage location "default": Secret "s3" lacks the key "accessKeyID": invalid`,
+			want: `storage location "default": the Secret "s3" lacks the key "accessKeyID": invalid`,
 		},
 		"a Secret with an empty secret key": {
 			change: func(_ *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) {
 				secret[v1alpha1.CredentialsSecretAccessKey] = nil
 			},
-			want: `storage location "default": Secret "s3" lacks the key "secretAccessKey": invalid`,
+			want: `storage location "default": the Secret "s3" lacks the key "secretAccessKey": invalid`,
 		},
 		"an endpoint with a path": {
 			change: func(l *v1alpha1.CheckpointStorageLocation, _ map[string][]byte) { l.Spec.Endpoint += "/bucket" },
-			want:   `storage location "default": options of the S3 store: endpoint is "https://s3.test/bucket"; it may be http:// or https:// with a host and a port: invalid`,
+			want: `storage location "default": options of the S3 store: endpoint is "https://s3.test/bucket"; ` +
+				`it may be http:// or https:// with a host and a port: invalid`,
 		},
 		"authorities that are no certificates": {
 			change: func(l *v1alpha1.CheckpointStorageLocation, _ map[string][]byte) { l.Spec.CABundle = []byte("x") },
