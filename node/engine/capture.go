@@ -240,7 +240,7 @@ func (a *attempt) begin(evidence capture.Evidence) error {
 	first := a.members[0]
 	a.record = capture.Capture{
 		State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
-		Trigger: capture.Trigger{Signal: a.signal().Name, Evidence: evidence},
+		Trigger: capture.Trigger{Signal: a.signal().String(), Evidence: evidence},
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return err

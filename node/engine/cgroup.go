@@ -119,26 +119,6 @@ func (g cgroup) strangers(initPID int) ([]int, error) {
 	return strangers, nil
 }
 
-func descends(pid, ancestor int) bool {
-	for range 10_000 { // deeper than any tree, in case of a loop by reused numbers
-		if pid == ancestor {
-			return true
-		}
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return true // it has gone
-		}
-		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if len(fields) < 2 {
-			return true
-		}
-		if pid, err = strconv.Atoi(fields[1]); err != nil || pid <= 1 {
-			return false
-		}
-	}
-	return true
-}
-
 // kill sends KILL to all processes of the group. Frozen ones end when they are thawed, on version 2 at once.
 func (g cgroup) kill() error {
 	pids, err := g.processes()

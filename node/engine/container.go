@@ -124,16 +124,6 @@ func (c *Container) pid() (int, bool) {
 	return pid, isAlive(pid)
 }
 
-// isAlive tells whether a process is there and no zombie.
-func isAlive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
-}
-
 // awaitEnd waits until the container's first process has ended.
 func (c *Container) awaitEnd(patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {

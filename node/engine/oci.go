@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // OCI calls the OCI runtime that does the work: runc or crun.
@@ -57,14 +59,19 @@ func (o OCI) run(command *exec.Cmd, log, verb string) error {
 	if command.Stderr == nil {
 		command.Stderr = &stderr
 	}
-	if err := command.Run(); err != nil {
-		said := lastComplaint(log)
-		if said == "" {
-			said = strings.TrimSpace(stderr.String())
-		}
-		return fmt.Errorf("%s %s: %w: %s", filepath.Base(o.Path), verb, err, said)
+	return o.complain(command.Run(), log, verb, stderr.String())
+}
+
+// complain adds to the error of a call what the runtime wrote.
+func (o OCI) complain(err error, log, verb, stderr string) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	said := lastComplaint(log)
+	if said == "" {
+		said = strings.TrimSpace(stderr)
+	}
+	return fmt.Errorf("%s %s: %w: %s", filepath.Base(o.Path), verb, err, said)
 }
 
 // Pause freezes all processes of a container.
@@ -74,7 +81,9 @@ func (o OCI) Pause(ctx context.Context, id string) error { return o.call(ctx, "p
 func (o OCI) Resume(ctx context.Context, id string) error { return o.call(ctx, "resume", id) }
 
 // Kill sends a signal to a container's first process; a frozen container that gets KILL is thawed.
-func (o OCI) Kill(ctx context.Context, id, signal string) error { return o.call(ctx, "kill", id, signal) }
+func (o OCI) Kill(ctx context.Context, id, signal string) error {
+	return o.call(ctx, "kill", id, signal)
+}
 
 // checkpoint dumps a container into the folder images and leaves it as it was, frozen or not. It fails with CRIU's first error line.
 func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
@@ -85,14 +94,36 @@ func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
 }
 
 // restore starts a container from the folder images. The restored processes get this process's standard input and outputs. It fails with
-// CRIU's first error line.
+// CRIU's first error line, and then nothing is left of the container.
 func (o OCI) restore(ctx context.Context, id, images, work, bundle string, more []string) error {
 	log := filepath.Join(work, "runtime.log")
 	words := append([]string{"restore", "--detach", "--file-locks", "--tcp-established", "--manage-cgroups-mode", "ignore",
 		"--image-path", images, "--work-path", work, "--bundle", bundle}, more...)
 	command := o.command(ctx, log, append(words, id)...)
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return withCRIU(o.run(command, log, "restore"), filepath.Join(work, "restore.log"))
+	command.WaitDelay = 5 * time.Second
+	command.Cancel = func() error { // without CRIU the runtime fails, and cleans up
+		killDescendants(command.Process.Pid)
+		return nil
+	}
+	err := command.Run()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
+	}
+	if err = withCRIU(o.complain(err, log, "restore", ""), filepath.Join(work, "restore.log")); err != nil {
+		o.remove(context.WithoutCancel(ctx), id)
+	}
+	return err
+}
+
+// remove removes what a failed restore left of a container; often that is nothing.
+func (o OCI) remove(ctx context.Context, id string) {
+	for i, word := range o.Global {
+		if word == "--root" && i+1 < len(o.Global) {
+			_ = unix.Unmount(filepath.Join(o.Global[i+1], id, "criu-root"), unix.MNT_DETACH) // runc's, when it was killed
+		}
+	}
+	_ = o.call(ctx, "delete", "--force", id)
 }
 
 // CRIUError is a failure of CRIU: what its log says first.
@@ -126,7 +157,8 @@ func firstError(log string) string {
 	defer file.Close()
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
-		if _, text, found := strings.Cut(lines.Text(), "Error ("); found {
+		_, text, found := strings.Cut(lines.Text(), "Error (")
+		if found && !strings.Contains(text, "Can't setup RLIMIT_NOFILE for self") { // which it does without
 			return "Error (" + strings.TrimSpace(text)
 		}
 	}

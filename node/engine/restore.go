@@ -261,7 +261,6 @@ func (r *restoration) process(ctx context.Context) error {
 	err := oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
 	if err != nil {
 		r.result.Consumed = ranInstructions(filepath.Join(work, "restore.log"))
-		_ = oci.call(context.WithoutCancel(ctx), "delete", "--force", r.Container.ID) // often nothing is left of it
 		return err
 	}
 	if limited {

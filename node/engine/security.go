@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit"
-	criucore "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
+	criucore "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +29,14 @@ type Signal struct {
 
 // IsKill tells whether it is the one that cannot be caught.
 func (s Signal) IsKill() bool { return isKill(s.Name) }
+
+// String is its name, as SIGTERM.
+func (s Signal) String() string {
+	if number, err := strconv.Atoi(s.Name); err == nil {
+		return unix.SignalName(syscall.Signal(number))
+	}
+	return "SIG" + strings.TrimPrefix(strings.ToUpper(s.Name), "SIG")
+}
 
 func isKill(name string) bool {
 	switch strings.TrimPrefix(strings.ToUpper(name), "SIG") {

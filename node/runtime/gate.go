@@ -23,7 +23,11 @@ const (
 // await returns the decision for a pod once it is there. When it does not come in time, the error says what it waits for; kubelet shows that as
 // an event and tries again. A node whose agent does not run decides for a cold start in the end.
 func (f *front) await(pod capture.Pod) (*capture.Decision, error) {
-	for end := time.Now().Add(gatePatience); ; time.Sleep(10 * time.Millisecond) {
+	return f.awaitFor(pod, gatePatience)
+}
+
+func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Decision, error) {
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		decision, err := f.node.Decision(pod.UID)
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return decision, err

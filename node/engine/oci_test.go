@@ -1,0 +1,37 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestTheFirstErrorOfALogCounts(t *testing.T) {
+	for what, test := range map[string]struct{ log, want string }{
+		"an error":                 {log: "(00.1) 42\n(00.2) Error (criu/files.c:1): Can't dump it\n(00.3) Error (criu/x.c:2): Dumping FAILED.\n", want: "Error (criu/files.c:1): Can't dump it"},
+		"one that it does without": {log: "(00.1) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n(00.2) Error (a:1): b\n", want: "Error (a:1): b"},
+		"none":                     {log: "(00.1) fine\n"},
+	} {
+		path := filepath.Join(t.TempDir(), "dump.log")
+		if err := os.WriteFile(path, []byte(test.log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := firstError(path); got != test.want {
+			t.Errorf("%s: %q, want %q", what, got, test.want)
+		}
+	}
+	if got := firstError(filepath.Join(t.TempDir(), "missing")); got != "" {
+		t.Errorf("no log: %q", got)
+	}
+}
+
+func TestTheLastComplaintCounts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.json")
+	log := `{"level":"warning","msg":"w"}` + "\n" + `{"level":"error","msg":"first"}` + "\n" + `{"level":"error","msg":"last"}` + "\nnot JSON\n"
+	if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := lastComplaint(path); got != "last" {
+		t.Errorf("it is %q", got)
+	}
+}

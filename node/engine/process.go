@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is what /proc/PID/stat says of one (proc_pid_stat(5)).
+type process struct {
+	pid, parent int
+	state       string
+	// ticks are those of the processor that it has used.
+	ticks uint64
+}
+
+func readProcess(pid int) (process, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, err
+	}
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	if len(fields) < 13 {
+		return process{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	p := process{pid: pid, state: fields[0]}
+	p.parent, err = strconv.Atoi(fields[1])
+	for _, field := range fields[11:13] {
+		ticks, tickErr := strconv.ParseUint(field, 10, 64)
+		p.ticks, err = p.ticks+ticks, errors.Join(err, tickErr)
+	}
+	return p, err
+}
+
+// isAlive tells whether a process is there and no zombie.
+func isAlive(pid int) bool {
+	p, err := readProcess(pid)
+	return err == nil && p.state != "Z" && p.state != "X"
+}
+
+// descends tells whether a process is the ancestor or comes from it. One that has gone counts as if it did: it is of no interest any more.
+func descends(pid, ancestor int) bool {
+	for range 10_000 { // deeper than any tree, in case of a loop by reused numbers
+		if pid == ancestor {
+			return true
+		}
+		p, err := readProcess(pid)
+		if err != nil {
+			return true
+		}
+		if pid = p.parent; pid <= 1 {
+			return false
+		}
+	}
+	return true
+}
+
+// descendants returns all processes that come from one, without itself.
+func descendants(ancestor int) []process {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil
+	}
+	var found []process
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == ancestor || !descends(pid, ancestor) {
+			continue
+		}
+		if p, err := readProcess(pid); err == nil {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// killDescendants ends what a process has started, so that it can clean up itself.
+func killDescendants(ancestor int) {
+	for range 2 { // one may have started another meanwhile
+		for _, p := range descendants(ancestor) {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+	}
+}

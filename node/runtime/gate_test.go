@@ -1,0 +1,89 @@
+package runtime
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+func TestTheGateSaysWhatItWaitsFor(t *testing.T) {
+	pod := capture.Pod{Namespace: "default", Name: "a", UID: "1234"}
+	for what, test := range map[string]struct {
+		agent bool
+		hint  string
+		want  string
+	}{
+		"an agent that says why":    {agent: true, hint: "fetching 3.1 of 8 GiB", want: "fetching 3.1 of 8 GiB"},
+		"an agent that is silent":   {agent: true, want: "waiting for the checkpoint agent to decide about pod default/a"},
+		"no agent, and an old hint": {hint: "fetching 3.1 of 8 GiB", want: "checkpoint agent not running on this node; the pod starts cold in 4m"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := &front{node: capture.Node{Root: t.TempDir()}}
+			if test.agent {
+				hold(t, f.node.AgentLock())
+			}
+			if test.hint != "" {
+				if err := f.node.Hint(pod.UID, capture.WaitingHint, test.hint); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				_, err := f.await(pod)
+				if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+					t.Errorf("it says %v, want %q", err, test.want)
+				}
+				if waited := time.Since(began); waited < gatePatience || waited > gatePatience+time.Second {
+					t.Errorf("it waited %s", waited)
+				}
+			})
+		})
+	}
+}
+
+func hold(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWithoutAnAgentThePodStartsColdInTheEnd(t *testing.T) {
+	f, pod := &front{node: capture.Node{Root: t.TempDir()}}, capture.Pod{UID: "1234"}
+	gate := filepath.Join(f.node.Root, "run/checkpoint/gates", pod.UID)
+	if _, err := f.waitingSince(pod.UID); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-agentPatience)
+	if err := os.Chtimes(gate, long, long); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	decided := make(chan *capture.Decision, 1)
+	go func() {
+		decision, err := f.awaitFor(pod, time.Millisecond)
+		if err != nil {
+			t.Error(err)
+		}
+		decided <- decision
+	}()
+	if decision := <-decided; decision == nil || decision.Action != capture.Cold || decision.Reason != keys.ColdAgentUnavailable {
+		t.Errorf("after %s it decided %+v", time.Since(began), decision)
+	}
+}
