@@ -186,7 +186,10 @@ func (a *attempt) freeze(ctx context.Context) error {
 // thaw lets all members go on that are held.
 func (a *attempt) thaw(ctx context.Context) error {
 	return a.all(func(m member) error {
-		if frozen, err := m.group.frozen(); err != nil || !frozen {
+		if frozen, err := m.group.frozen(); err == nil && !frozen {
+			return nil
+		}
+		if _, alive := m.Container.pid(); !alive {
 			return nil
 		}
 		return m.OCI().Resume(context.WithoutCancel(ctx), m.ID)

@@ -20,9 +20,9 @@ func TestCommandLinesOfRuncAreUnderstood(t *testing.T) {
 		want parsed
 	}{
 		"create as containerd calls it": {
-			line: "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /b/init.pid --console-socket /s ID",
+			line: "--root /run/runc --log /b/log.json --log-format json --systemd-cgroup create --bundle /b --pid-file /b/init.pid --console-socket /s ID",
 			want: parsed{
-				Global: []string{"--root", "/run/containerd/runc/k8s.io", "--systemd-cgroup"}, Log: "/b/log.json", LogFormat: "json", Verb: "create",
+				Global: []string{"--root", "/run/runc", "--systemd-cgroup"}, Log: "/b/log.json", LogFormat: "json", Verb: "create",
 				Operands: []string{"ID"}, Values: map[string]string{"bundle": "/b", "pid-file": "/b/init.pid", "console-socket": "/s"},
 			},
 		},
@@ -30,11 +30,14 @@ func TestCommandLinesOfRuncAreUnderstood(t *testing.T) {
 			line: "--root=/r --log=/l create --bundle=/b ID",
 			want: parsed{Global: []string{"--root=/r"}, Log: "/l", Verb: "create", Operands: []string{"ID"}, Values: map[string]string{"bundle": "/b"}},
 		},
-		"kill with a signal":        {line: "kill ID 15", want: parsed{Verb: "kill", Operands: []string{"ID", "15"}, Values: map[string]string{}}},
-		"kill of all processes":     {line: "kill --all ID 9", want: parsed{Verb: "kill", Operands: []string{"ID", "9"}, Values: map[string]string{"all": ""}}},
-		"delete by force":           {line: "delete --force ID", want: parsed{Verb: "delete", Operands: []string{"ID"}, Values: map[string]string{"force": ""}}},
-		"a flag without a verb":     {line: "--version", want: parsed{Global: []string{"--version"}, Values: map[string]string{}}},
-		"exec, whose command stays": {line: "exec --process /p --detach --pid-file /x ID sh -c x", want: parsed{Verb: "exec", Operands: []string{"ID", "sh", "-c", "x"}, Values: map[string]string{"process": "/p", "detach": "", "pid-file": "/x"}}},
+		"kill with a signal":    {line: "kill ID 15", want: parsed{Verb: "kill", Operands: []string{"ID", "15"}, Values: map[string]string{}}},
+		"kill of all processes": {line: "kill --all ID 9", want: parsed{Verb: "kill", Operands: []string{"ID", "9"}, Values: map[string]string{"all": ""}}},
+		"delete by force":       {line: "delete --force ID", want: parsed{Verb: "delete", Operands: []string{"ID"}, Values: map[string]string{"force": ""}}},
+		"a flag without a verb": {line: "--version", want: parsed{Global: []string{"--version"}, Values: map[string]string{}}},
+		"exec, whose command stays": {
+			line: "exec --process /p --detach --pid-file /x ID sh -c x",
+			want: parsed{Verb: "exec", Operands: []string{"ID", "sh", "-c", "x"}, Values: map[string]string{"process": "/p", "detach": "", "pid-file": "/x"}},
+		},
 		"a verb that we know nothing of": {
 			line: "update --cpu-quota -1 ID", want: parsed{Verb: "update", Operands: []string{"ID"}, Values: map[string]string{"cpu-quota": "", "1": ""}},
 		},
