@@ -66,14 +66,19 @@ func (e *Engine) Capture(ctx context.Context, podUID string) error {
 		return err
 	}
 	defer lock.release()
-	if err := e.settle(ctx, podUID); err != nil {
+	return e.captureLocked(ctx, podUID)
+}
+
+// captureLocked settles what was cut off and answers the signals that are still owed then.
+func (e *Engine) captureLocked(ctx context.Context, podUID string) error {
+	work := &attempt{engine: e, podUID: podUID, owed: signalsOf(e.Node, podUID), started: time.Now()}
+	var err error
+	if work.members, err = e.running(podUID); err != nil {
 		return err
 	}
-	members, err := e.running(podUID)
-	if err != nil {
+	if err := work.settle(ctx); err != nil {
 		return err
 	}
-	work := &attempt{engine: e, podUID: podUID, members: members, owed: signalsOf(e.Node, podUID), started: time.Now()}
 	if work.signal().Name == "" {
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 func TestTheFirstErrorOfALogCounts(t *testing.T) {
 	const harmless = "(00.1) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n"
 	for what, test := range map[string]struct{ log, want string }{
-		"two errors":               {"(00.1) 42\n(00.2) Error (criu/files.c:1): Can't dump it\n(00.3) Error (criu/x.c:2): FAILED.\n", "Error (criu/files.c:1): Can't dump it"},
+		"two errors":               {"(00.1) 42\n(00.2) Error (files.c:1): Can't dump it\n(00.3) Error (x.c:2): FAILED.\n", "Error (files.c:1): Can't dump it"},
 		"one that it does without": {harmless + "(00.2) Error (a:1): b\n", "Error (a:1): b"},
 		"none":                     {log: "(00.1) fine\n"},
 	} {

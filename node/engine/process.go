@@ -43,6 +43,21 @@ func isAlive(pid int) bool {
 	return err == nil && p.state != "Z" && p.state != "X"
 }
 
+// traced tells whether a thread of a process has a tracer. A process that has gone has none.
+func traced(pid int) bool {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil {
+		return false
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if err == nil && strings.Contains(string(status), "\nTracerPid:") && !strings.Contains(string(status), "\nTracerPid:\t0\n") {
+			return true
+		}
+	}
+	return false
+}
+
 // descends tells whether a process is the ancestor or comes from it. One that has gone counts as if it did: it is of no interest any more.
 func descends(pid, ancestor int) bool {
 	for range 10_000 { // deeper than any tree, in case of a loop by reused numbers

@@ -7,12 +7,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
-// Settle finishes what a capture left that was killed: a dumped one is completed, another one given up, and the signals that it owed
-// are delivered. It does nothing while somebody captures the pod.
+// maxAttempts bounds how often a capture is begun for the same signals.
+const maxAttempts = 3
+
+// attemptsFile counts, in a pod's folder of captures, those that were cut off.
+const attemptsFile = "attempts"
+
+// Settle finishes what a capture left that was killed: a dumped one is completed, another one is begun again, or given up when that
+// cannot be, and the signals that it owed are delivered. It does nothing while somebody captures the pod.
 func (e *Engine) Settle(ctx context.Context, podUID string) error {
 	if _, err := os.Stat(e.Node.Captures(podUID)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -22,29 +29,20 @@ func (e *Engine) Settle(ctx context.Context, podUID string) error {
 		return nil // somebody is at it
 	}
 	defer lock.release()
-	return e.settle(ctx, podUID)
+	return e.captureLocked(ctx, podUID)
 }
 
-// settle does that under the lock of the pod.
-func (e *Engine) settle(ctx context.Context, podUID string) error {
-	partials, err := filepath.Glob(filepath.Join(e.Node.Captures(podUID), "*.partial"))
-	if err != nil || len(partials) == 0 {
-		return err
-	}
-	members, err := e.running(podUID)
-	if err != nil {
-		return err
-	}
-	work := &attempt{engine: e, podUID: podUID, members: members, owed: signalsOf(e.Node, podUID)}
-	var all error
+// settle deals with the partial folders of the pod.
+func (a *attempt) settle(ctx context.Context) error {
+	partials, err := filepath.Glob(filepath.Join(a.engine.Node.Captures(a.podUID), "*.partial"))
 	for _, dir := range partials {
-		e.Log("settling %s, which was cut off", dir)
-		all = errors.Join(all, work.settle(ctx, dir))
+		a.engine.Log("settling %s, which was cut off", dir)
+		err = errors.Join(err, a.settleOne(ctx, dir))
 	}
-	return all
+	return err
 }
 
-func (a *attempt) settle(ctx context.Context, dir string) error {
+func (a *attempt) settleOne(ctx context.Context, dir string) error {
 	var limits []limit
 	if data, err := os.ReadFile(filepath.Join(dir, limitsFile)); err == nil && json.Unmarshal(data, &limits) == nil {
 		if err := putBack(limits); err != nil {
@@ -52,23 +50,59 @@ func (a *attempt) settle(ctx context.Context, dir string) error {
 		}
 	}
 	record, err := capture.Read(dir)
-	if err != nil { // it was cut off before anything was written
-		return errors.Join(a.thaw(ctx), a.payAll(ctx), os.RemoveAll(dir))
-	}
-	if record.State == capture.Complete { // all but its name was there
+	switch {
+	case err != nil: // it was cut off before anything was written
+		return os.RemoveAll(dir)
+	case record.State == capture.Complete: // all but its name was there
 		return errors.Join(publish(dir, record.Sequence), a.payAll(ctx))
-	}
-	if record.State == capture.Dumped && a.holds(dir) {
+	case record.State == capture.Dumped && a.holds(dir):
 		a.engine.endProcesses(ctx, dir, a.members)
 		return errors.Join(a.engine.complete(dir, record), a.payAll(ctx))
-	}
-	if record.State == capture.Failed {
+	case record.State == capture.Failed:
 		return errors.Join(a.thaw(ctx), a.payAll(ctx), a.engine.giveUp(dir, record, *record.Failure))
+	case record.State == capture.Dumping && a.canBeginAgain():
+		a.engine.Log("beginning again")
+		return os.RemoveAll(dir)
 	}
-	err = errors.Join(a.thaw(ctx), a.payAll(ctx))
-	return errors.Join(err, a.engine.giveUp(dir, record, capture.Failure{
+	return errors.Join(a.thaw(ctx), a.payAll(ctx), a.engine.giveUp(dir, record, capture.Failure{
 		Reason: capture.ReasonInterrupted, Message: "the capture was killed before it was done; the processes got their stop signal",
 	}))
+}
+
+// canBeginAgain tells whether the processes are as they were before the attempt that was cut off: CRIU has let go of all of them, which it does
+// when whoever called it is gone. It counts the attempts.
+func (a *attempt) canBeginAgain() bool {
+	if len(a.members) == 0 {
+		return false
+	}
+	file := filepath.Join(a.engine.Node.Captures(a.podUID), attemptsFile)
+	data, _ := os.ReadFile(file)
+	if len(data) >= maxAttempts-1 || os.WriteFile(file, append(data, '.'), 0o600) != nil {
+		return false
+	}
+	for end := time.Now().Add(endPatience); ; time.Sleep(5 * time.Millisecond) {
+		if a.untraced() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+func (a *attempt) untraced() bool {
+	for _, m := range a.members {
+		pids, err := m.group.processes()
+		if err != nil {
+			return false
+		}
+		for _, pid := range pids {
+			if traced(pid) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // holds tells whether a dump is still true: none of its containers has run an instruction since. They got their KILL, or ended by it, or are
