@@ -22,3 +22,6 @@ const (
 // ClaimFields is the field manager under which an agent claims a Checkpoint for a pod, and releases it by applying no claim. Since every
 // pod has its own, an agent that came too late cannot release what another holds.
 func ClaimFields(podUID string) string { return "checkpoint-agent-claim-" + podUID }
+
+// CheckpointFinalizer keeps a Checkpoint until its data is deleted.
+const CheckpointFinalizer = "checkpoint.memverge.ai/data"
