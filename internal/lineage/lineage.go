@@ -118,7 +118,7 @@ func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.Chec
 		labels[keys.Identity] = own.Identity
 	}
 	checkpoint := &v1alpha1.Checkpoint{
-		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Checkpoint"},
+		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "Checkpoint"},
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: pod.Namespace, Name: v1alpha1.TerminationName(pod.Name, pod.UID), Labels: labels, Finalizers: []string{keys.CheckpointFinalizer},
 		},
