@@ -89,6 +89,9 @@ func templateHash(pod *corev1.Pod) string {
 		mounts := slices.DeleteFunc(slices.Clone(c.VolumeMounts), func(m corev1.VolumeMount) bool {
 			return strings.HasPrefix(m.MountPath, "/var/run/secrets/kubernetes.io/serviceaccount")
 		})
+		if len(mounts) == 0 {
+			mounts = nil // as JSON, none and an empty list differ
+		}
 		all = append(all, runs{
 			Name: c.Name, Image: c.Image, WorkingDir: c.WorkingDir, Command: c.Command, Args: c.Args, Env: c.Env, EnvFrom: c.EnvFrom,
 			Mounts: mounts, SecurityContext: c.SecurityContext,
