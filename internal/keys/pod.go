@@ -20,6 +20,10 @@ const (
 // there is overwritten. The runtime reads nothing else, since labels never reach an OCI spec.
 const Effective = "memverge.ai/effective"
 
+// KeepPreStop is an annotation with the value "true" on a pod whose preStop hooks admission leaves in the spec: kubelet runs them before
+// the stop signal, and what is captured has them behind it.
+const KeepPreStop = "memverge.ai/keep-prestop"
+
 // RuntimeClass is the name of the RuntimeClass that admission gives a labelled pod, and of the handler on the node that it stands for: a copy
 // of the node's default handler with our binary.
 const RuntimeClass = "transparent-checkpoint"

@@ -1,0 +1,33 @@
+package admission
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+// CheckLabels refuses values of our labels that mean nothing. A ValidatingAdmissionPolicy says the same of the templates that pods are made from.
+func CheckLabels(labels map[string]string) error {
+	for _, label := range []string{keys.CheckpointMode, keys.RestoreMode} {
+		if value, found := labels[label]; found && value != keys.True && value != keys.False {
+			return fmt.Errorf("label %s is %q; it may be %q or %q", label, value, keys.True, keys.False)
+		}
+	}
+	_, err := volumeSize(labels)
+	return err
+}
+
+// volumeSize is the bound on what a capture may take, in bytes; 0 is none.
+func volumeSize(labels map[string]string) (int64, error) {
+	value, found := labels[keys.CheckpointVolumeSize]
+	if !found {
+		return 0, nil
+	}
+	size, err := resource.ParseQuantity(value)
+	if err != nil || size.Sign() <= 0 {
+		return 0, fmt.Errorf("label %s is %q; it may be a quantity of bytes above 0, as 2Gi", keys.CheckpointVolumeSize, value)
+	}
+	return size.Value(), nil
+}
