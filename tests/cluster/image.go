@@ -32,7 +32,9 @@ func (c *command) image() *cobra.Command {
 func (c *command) imageLoad() *cobra.Command {
 	return &cobra.Command{
 		Use:   "load FILE",
-		Short: "Load a docker archive on every node, and serve it to image pulls",
+		Short: "Load an archive (OCI layout or docker archive) on every node, and serve it to image pulls",
+		Long: "Load the images of a tar on every node, and serve them to image pulls. The tar is one as `docker save` and `image build --output` write\n" +
+			"it: an OCI layout with the manifest.json of a docker archive beside it, or a docker archive alone.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			cluster, state, err := c.existing()
@@ -44,34 +46,38 @@ func (c *command) imageLoad() *cobra.Command {
 	}
 }
 
+// imageParts says what an image is made of and where it goes.
+type imageParts struct {
+	packages             []string
+	binary, tree, output string
+	config               image.Config
+}
+
 func (c *command) imageBuild() *cobra.Command {
-	var packages []string
-	var binary, output string
-	var config image.Config
+	var made imageParts
 	command := &cobra.Command{
-		Use:   "build NAME {--from-debian PKG,PKG… | --binary FILE}",
-		Short: "Build an image from Debian's packages or from a static binary, and load it on every node",
+		Use:   "build NAME {--from-debian PKG,PKG… | --binary FILE | --tree DIR}",
+		Short: "Build an image from Debian's packages, a static binary or a folder, and load it on every node",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			fromDebian := command.Flags().Changed("from-debian")
-			if fromDebian == (binary != "") {
-				return errors.New("exactly one of --from-debian and --binary says what the image is made of")
-			}
-			return c.buildImage(command.Context(), args[0], packages, binary, output, config)
+			return c.buildImage(command.Context(), args[0], made)
 		},
 	}
 	flags := command.Flags()
-	flags.StringSliceVar(&packages, "from-debian", nil, "packages above a minimal Debian "+debian.Suite+`; "" for none`)
-	flags.StringVar(&binary, "binary", "", "a static binary, which becomes the entrypoint")
-	flags.StringSliceVar(&config.Entrypoint, "entrypoint", nil, "entrypoint, words separated by commas (default: the binary, or /bin/sh)")
-	flags.StringVar(&config.User, "user", "", "user, and perhaps group, as UID[:GID]")
-	flags.StringVar(&output, "output", "", "write a docker archive to this file instead of loading it")
+	flags.StringSliceVar(&made.packages, "from-debian", nil, "packages above a minimal Debian "+debian.Suite+`; "" for none`)
+	flags.StringVar(&made.binary, "binary", "", "a static binary, which becomes the entrypoint")
+	flags.StringVar(&made.tree, "tree", "", "a folder, which becomes the root; all of it will belong to root")
+	flags.StringSliceVar(&made.config.Entrypoint, "entrypoint", nil, "entrypoint, words separated by commas (default: the binary, or /bin/sh)")
+	flags.StringVar(&made.config.User, "user", "", "user, and perhaps group, as UID[:GID]")
+	flags.StringVar(&made.output, "output", "", "write an archive, OCI layout and docker archive at once, to this file instead of loading it")
+	command.MarkFlagsOneRequired("from-debian", "binary", "tree")
+	command.MarkFlagsMutuallyExclusive("from-debian", "binary", "tree")
 	return command
 }
 
-func (c *command) buildImage(ctx context.Context, name string, packages []string, binary, output string, config image.Config) error {
-	target := output
-	if output == "" {
+func (c *command) buildImage(ctx context.Context, name string, made imageParts) error {
+	target := made.output
+	if target == "" {
 		if _, _, err := c.existing(); err != nil {
 			return err
 		}
@@ -82,21 +88,8 @@ func (c *command) buildImage(ctx context.Context, name string, packages []string
 		defer os.RemoveAll(dir)
 		target = filepath.Join(dir, "image.tar")
 	}
-	err := c.log.Step("build image "+name, "", func() error {
-		if binary != "" {
-			return image.FromBinary(name, binary, target, config)
-		}
-		set, err := c.parts(ctx)
-		if err != nil {
-			return err
-		}
-		cache, err := parts.DefaultCache()
-		if err != nil {
-			return err
-		}
-		return image.FromDebian(ctx, debian.Cache{Dir: cache}, set.Debian(), name, packages, target, config)
-	})
-	if err != nil || output != "" {
+	err := c.log.Step("build image "+name, "", func() error { return c.writeImage(ctx, name, made, target) })
+	if err != nil || made.output != "" {
 		return err
 	}
 	cluster, state, err := c.existing()
@@ -104,6 +97,24 @@ func (c *command) buildImage(ctx context.Context, name string, packages []string
 		return err
 	}
 	return c.load(ctx, cluster, state, target)
+}
+
+func (c *command) writeImage(ctx context.Context, name string, made imageParts, target string) error {
+	switch {
+	case made.binary != "":
+		return image.FromBinary(name, made.binary, target, made.config)
+	case made.tree != "":
+		return image.FromTree(name, made.tree, target, made.config)
+	}
+	set, err := c.parts(ctx)
+	if err != nil {
+		return err
+	}
+	cache, err := parts.DefaultCache()
+	if err != nil {
+		return err
+	}
+	return image.FromDebian(ctx, debian.Cache{Dir: cache}, set.Debian(), name, made.packages, target, made.config)
 }
 
 // load keeps the archive with the cluster, so that nodes that come later get it too, and brings it to those that run.

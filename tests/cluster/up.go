@@ -54,32 +54,58 @@ func (c *command) up() *cobra.Command {
 }
 
 // build makes the parts without a cluster, for whoever wants the waiting done beforehand.
+// agentCRIUHome is where the agent installs its CRIU on a node; the loader's path in it is absolute.
+const agentCRIUHome = "/opt/checkpoint/criu"
+
 func (c *command) build() *cobra.Command {
-	return &cobra.Command{Use: "build", Short: "Build everything that a cluster needs and print the folder that it lies in", Args: cobra.NoArgs,
+	var agentCRIU bool
+	command := &cobra.Command{Use: "build", Short: "Build everything that a cluster needs and print the folder that it lies in", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			set, err := c.parts(command.Context())
+			builder, err := c.builder()
+			if err != nil {
+				return err
+			}
+			if agentCRIU {
+				dir, err := builder.AgentCRIU(command.Context(), agentCRIUHome)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Println(dir)
+				return err
+			}
+			set, err := builder.Ensure(command.Context())
 			if err != nil {
 				return err
 			}
 			_, err = fmt.Println(set)
 			return err
 		}}
+	command.Flags().BoolVar(&agentCRIU, "agent-criu", false, "build only the CRIU that the agent brings to "+agentCRIUHome+" of a node, and print its folder")
+	return command
 }
 
 func (c *command) parts(ctx context.Context) (parts.Set, error) {
-	cache, err := parts.DefaultCache()
+	builder, err := c.builder()
 	if err != nil {
 		return "", err
+	}
+	return builder.Ensure(ctx)
+}
+
+func (c *command) builder() (parts.Builder, error) {
+	cache, err := parts.DefaultCache()
+	if err != nil {
+		return parts.Builder{}, err
 	}
 	source := os.Getenv("LOCALCLUSTER_SOURCE")
 	if source == "" {
 		program, err := os.Executable()
 		if err != nil {
-			return "", err
+			return parts.Builder{}, err
 		}
 		source = filepath.Join(filepath.Dir(program), "../tests/cluster/parts")
 	}
-	return parts.Builder{Source: source, Cache: cache, Log: c.log}.Ensure(ctx)
+	return parts.Builder{Source: source, Cache: cache, Log: c.log}, nil
 }
 
 func (c *command) bringUp(ctx context.Context, nodes int, disk int64) error {

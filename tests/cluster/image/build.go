@@ -27,7 +27,7 @@ type Config struct {
 
 const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// FromBinary writes, to the docker archive target, an image of one static binary, which is also its entrypoint.
+// FromBinary writes, to the archive target, an image of one static binary, which is also its entrypoint.
 func FromBinary(ref, binary, target string, config Config) error {
 	program := "/" + filepath.Base(binary)
 	if len(config.Entrypoint) == 0 {
@@ -41,7 +41,21 @@ func FromBinary(ref, binary, target string, config Config) error {
 	return write(ref, target, config, layer)
 }
 
-// FromDebian writes, to the docker archive target, an image of a minimal Debian with further packages. What was installed once is
+// FromTree writes, to the archive target, an image of what lies in a folder. All of it belongs to root there, is readable by everyone, and
+// has no time: the same files give the same image.
+func FromTree(ref, dir, target string, config Config) error {
+	if len(config.Entrypoint) == 0 {
+		return errors.New("an image of a folder needs an entrypoint")
+	}
+	layer := target + ".layer"
+	defer os.Remove(layer)
+	if err := tarTree(dir, layer, plain); err != nil {
+		return fmt.Errorf("make a layer of %s: %w", dir, err)
+	}
+	return write(ref, target, config, layer)
+}
+
+// FromDebian writes, to the archive target, an image of a minimal Debian with further packages. What was installed once is
 // kept in the cache.
 func FromDebian(ctx context.Context, cache debian.Cache, base, ref string, packages []string, target string, config Config) error {
 	if len(config.Entrypoint) == 0 {
@@ -76,13 +90,13 @@ func layerOf(cache debian.Cache, name, tree string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", err
 	}
-	if err := tarTree(tree, path+".partial"); err != nil {
+	if err := tarTree(tree, path+".partial", nil); err != nil {
 		return "", fmt.Errorf("make layer %s: %w", name, err)
 	}
 	return path, os.Rename(path+".partial", path)
 }
 
-// write puts layers together to an image in a docker archive.
+// write puts layers together to an image in an archive.
 func write(ref, target string, config Config, layers ...string) error {
 	tag, err := name.NewTag(ref)
 	if err != nil {
@@ -98,7 +112,7 @@ func write(ref, target string, config Config, layers ...string) error {
 	if err != nil {
 		return err
 	}
-	if err := tarball.WriteToFile(target+".partial", tag, image); err != nil {
+	if err := writeArchive(tag, image, target+".partial"); err != nil {
 		return err
 	}
 	return os.Rename(target+".partial", target)
@@ -106,9 +120,9 @@ func write(ref, target string, config Config, layers ...string) error {
 
 // compose makes an image of plain tars. They stay as they are: nothing carries them far, and packing them would take longer.
 func compose(file *v1.ConfigFile, layers []tarball.Opener) (v1.Image, error) {
-	image := empty.Image
+	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	for _, open := range layers {
-		layer, err := tarball.LayerFromOpener(open, tarball.WithCompression(compression.None), tarball.WithMediaType(types.DockerUncompressedLayer))
+		layer, err := tarball.LayerFromOpener(open, tarball.WithCompression(compression.None), tarball.WithMediaType(types.OCIUncompressedLayer))
 		if err != nil {
 			return nil, err
 		}
@@ -125,7 +139,7 @@ func compose(file *v1.ConfigFile, layers []tarball.Opener) (v1.Image, error) {
 	return mutate.ConfigFile(image, whole)
 }
 
-// uncompressed returns the image of a docker archive with its layers as they lie there, which the library would compress.
+// uncompressed returns the image of an archive with its layers as they lie there, which the library would compress.
 func uncompressed(image v1.Image) (v1.Image, error) {
 	file, err := image.ConfigFile()
 	if err != nil {

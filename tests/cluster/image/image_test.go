@@ -46,7 +46,7 @@ func TestTarTreeWritesRemovalsAsImagesDo(t *testing.T) {
 		}
 	}
 	target := filepath.Join(t.TempDir(), "layer.tar")
-	if err := tarTree(root, target); err != nil {
+	if err := tarTree(root, target, nil); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, entries(t, target)); diff != "" {
@@ -128,6 +128,35 @@ func TestWhatIsBuiltCanBePulledUnderAnyHost(t *testing.T) {
 		return
 	}
 	t.Fatal(pullErr)
+}
+
+func TestAFolderBecomesTheSameImageEachTime(t *testing.T) {
+	dir := t.TempDir()
+	tree := filepath.Join(dir, "tree")
+	program, data := filepath.Join(tree, "opt/program"), filepath.Join(tree, "opt/data")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(program), 0o700), os.WriteFile(program, nil, 0o700), os.WriteFile(data, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var archives [2][]byte
+	for i := range archives {
+		if err := os.Chtimes(program, time.Now(), time.Unix(int64(i), 0)); err != nil {
+			t.Fatal(err)
+		}
+		target := filepath.Join(dir, "image.tar")
+		if err := FromTree("localhost/tree:dev", tree, target, Config{Entrypoint: []string{"/opt/program"}}); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if archives[i], err = os.ReadFile(target); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(archives[0], archives[1]) {
+		t.Error("the second archive differs from the first")
+	}
+	if err := FromTree("localhost/tree:dev", tree, filepath.Join(dir, "image.tar"), Config{}); err == nil {
+		t.Error("an image of a folder was made without an entrypoint")
+	}
 }
 
 func TestTagsSayWhatIsWrongWithAFile(t *testing.T) {

@@ -19,11 +19,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// Tags returns the names of the images in a docker archive.
+// Tags returns the names of the images in an archive.
 func Tags(archive string) ([]string, error) {
 	manifest, err := tarball.LoadManifest(opener(archive))
 	if err != nil {
-		return nil, fmt.Errorf("%s is not a docker archive (as `docker save` and `localcluster image build` write them): %w", archive, err)
+		return nil, fmt.Errorf("%s holds no images in the way that `docker save` and `localcluster image build` write them: %w", archive, err)
 	}
 	var tags []string
 	for _, image := range manifest {
@@ -39,7 +39,7 @@ func opener(path string) tarball.Opener {
 	return func() (io.ReadCloser, error) { return os.Open(path) }
 }
 
-// Archives returns the docker archives in a folder.
+// Archives returns the archives in a folder.
 func Archives(dir string) ([]string, error) {
 	return filepath.Glob(filepath.Join(dir, "*.tar"))
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,20 +40,31 @@ func tarFile(file, inside, target string) error {
 }
 
 // tarTree writes a tree as an image layer. Where the tree is the upper folder of an overlay, what it removes from the tree below is
-// written the way images say it: .wh.NAME for a file, .wh..wh..opq in a folder that hides the one below.
-func tarTree(root, target string) error {
+// written the way images say it: .wh.NAME for a file, .wh..wh..opq in a folder that hides the one below. edit, if there is one, has the
+// last word on every header.
+func tarTree(root, target string, edit func(*tar.Header)) error {
 	return withTar(target, func(w *tar.Writer) error {
 		links := map[uint64]string{}
 		return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || path == root {
 				return err
 			}
-			return addEntry(w, root, path, entry, links)
+			return addEntry(w, root, path, entry, links, edit)
 		})
 	})
 }
 
-func addEntry(w *tar.Writer, root, path string, entry fs.DirEntry, links map[uint64]string) error {
+// plain makes an entry root's, readable by everyone, and takes its times.
+func plain(header *tar.Header) {
+	mode := int64(0o644)
+	if header.Typeflag == tar.TypeDir || header.Mode&0o111 != 0 {
+		mode = 0o755
+	}
+	header.Uid, header.Gid, header.Mode = 0, 0, mode
+	header.ModTime, header.AccessTime, header.ChangeTime = time.Unix(0, 0), time.Time{}, time.Time{}
+}
+
+func addEntry(w *tar.Writer, root, path string, entry fs.DirEntry, links map[uint64]string, edit func(*tar.Header)) error {
 	info, err := entry.Info()
 	if err != nil {
 		return err
@@ -81,6 +93,9 @@ func addEntry(w *tar.Writer, root, path string, entry fs.DirEntry, links map[uin
 	header.Name, header.Uname, header.Gname, header.Format = name, "", "", tar.FormatPAX
 	if info.IsDir() {
 		header.Name += "/"
+	}
+	if edit != nil {
+		edit(header)
 	}
 	if first, ok := links[stat.Ino]; ok && info.Mode().IsRegular() {
 		header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0

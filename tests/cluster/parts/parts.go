@@ -80,6 +80,23 @@ func (b Builder) Ensure(ctx context.Context) (Set, error) {
 	return b.assemble(parts)
 }
 
+// AgentCRIU builds, unless the cache has it, the CRIU that goes into the agent's image, and returns its folder. It is the one of the nodes
+// but for its home, and without the shim.
+func (b Builder) AgentCRIU(ctx context.Context, home string) (string, error) {
+	if err := b.prerequisites(); err != nil {
+		return "", err
+	}
+	lock, err := host.Lock(filepath.Join(b.Cache, "lock"), 30*time.Minute)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	dir, err := b.once("bundle CRIU "+debian.CRIUVersion+" for "+home, "", "agent-criu", short(debian.CRIUVersion+home), func(dir string) error {
+		return debian.Cache{Dir: b.Cache}.CRIU(ctx, filepath.Join(dir, "criu"), home)
+	})
+	return filepath.Join(dir, "criu"), err
+}
+
 // prerequisites names everything that the machine lacks, at once.
 func (b Builder) prerequisites() error {
 	if os.Getuid() != 0 {
