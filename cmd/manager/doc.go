@@ -1,0 +1,3 @@
+// Command manager runs the operator's webhook and controllers. Every replica answers the API server's questions about pods that are made;
+// the controllers run in the one that leads.
+package main

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"flag"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	webhookadmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/transparent-checkpoint/operator/admission"
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/cmd/internal/location"
+	"github.com/transparent-checkpoint/operator/controllers"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+type options struct {
+	namespace, health, metrics string
+	webhookPort                int
+	leaderElection             bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace; default is POD_NAMESPACE")
+	flag.StringVar(&o.health, "health-address", ":8081", "where healthz and readyz are")
+	flag.StringVar(&o.metrics, "metrics-address", ":8080", "where metrics are; 0 is nowhere")
+	flag.IntVar(&o.webhookPort, "webhook-port", 9443, "the port on which the API server asks about pods")
+	flag.BoolVar(&o.leaderElection, "leader-elect", true, "let one replica alone run the controllers")
+	logging := zap.Options{}
+	logging.BindFlags(flag.CommandLine)
+	flag.Parse()
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
+	if err := run(o); err != nil {
+		ctrl.Log.Error(err, "the manager ends")
+		os.Exit(1)
+	}
+}
+
+func run(o options) error {
+	if o.namespace == "" {
+		return errors.New("--namespace is empty; it may be the namespace that the operator runs in")
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return err
+	}
+	keeper := &certificates{secret: client.ObjectKey{Namespace: o.namespace, Name: certSecret}, directory: certDirectory()}
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme:                        scheme(),
+		Metrics:                       server.Options{BindAddress: o.metrics},
+		HealthProbeBindAddress:        o.health,
+		LeaderElection:                o.leaderElection,
+		LeaderElectionID:              "checkpoint-manager",
+		LeaderElectionNamespace:       o.namespace,
+		LeaderElectionReleaseOnCancel: true,
+		Cache:                         cacheOptions(o.namespace),
+		WebhookServer: webhook.NewServer(webhook.Options{
+			Port:    o.webhookPort,
+			TLSOpts: []func(*tls.Config){func(c *tls.Config) { c.MinVersion, c.GetCertificate = tls.VersionTLS12, keeper.get }},
+		}),
+	})
+	if err != nil {
+		return err
+	}
+	if err := keeper.addTo(manager); err != nil {
+		return err
+	}
+	hooks := manager.GetWebhookServer()
+	hooks.Register(admission.Path, &webhook.Admission{Handler: admission.Pods{Decoder: webhookadmission.NewDecoder(manager.GetScheme())}})
+	err = errors.Join(
+		manager.AddHealthzCheck("ping", healthz.Ping),
+		manager.AddReadyzCheck("webhook", hooks.StartedChecker()),
+		controllers.SetUp(manager, controllers.Options{Namespace: o.namespace, Open: location.Open}),
+	)
+	if err != nil {
+		return err
+	}
+	return manager.Start(ctrl.SetupSignalHandler())
+}
+
+func scheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic(err) // two kinds of one name: a mistake in the program
+		}
+	}
+	return s
+}
+
+// cacheOptions keep the manager small, and away from what is none of its business: pods without our label and Secrets of others.
+func cacheOptions(namespace string) cache.Options {
+	labelled, err := labels.NewRequirement(keys.CheckpointMode, selection.Exists, nil)
+	if err != nil {
+		panic(err) // the name of our own label
+	}
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:    {Label: labels.NewSelector().Add(*labelled)},
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+		},
+	}
+}

@@ -1,0 +1,23 @@
+package controllers
+
+import (
+	"context"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/storage"
+)
+
+// Options are what the controllers need besides the manager.
+type Options struct {
+	// Namespace is the operator's own, in which the Secrets of locations are.
+	Namespace string
+	// Open opens the store of a location, with the data of the Secret that it names.
+	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
+}
+
+// SetUp adds all controllers to the manager.
+func SetUp(_ ctrl.Manager, _ Options) error {
+	return nil
+}
