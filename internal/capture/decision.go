@@ -24,6 +24,8 @@ type Decision struct {
 	Action        Action `json:"action"`
 	// Reason says why the pod starts cold.
 	Reason string `json:"reason,omitempty"`
+	// Message says more of that, for a person.
+	Message string `json:"message,omitempty"`
 	// Checkpoint is the name of the object that is restored.
 	Checkpoint string `json:"checkpoint,omitempty"`
 	// Directory is the folder of the capture, fetched and verified.

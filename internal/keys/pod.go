@@ -50,6 +50,10 @@ const (
 	ColdRestoreDisabled = "RestoreDisabled"
 	// ColdRestoreFailed: False; a Checkpoint was claimed and could not be restored. The message is CRIU's first error line.
 	ColdRestoreFailed = "RestoreFailed"
+	// ColdWaitTimeout: False; the state that the pod waited for did not come in time.
+	ColdWaitTimeout = "WaitTimeout"
+	// ColdSecurityContextMismatch: False; the captured processes have rights that the new pod's security context does not give.
+	ColdSecurityContextMismatch = "SecurityContextMismatch"
 	// ColdAgentUnavailable: False; no agent answered on the node for as long as the runtime may wait.
 	ColdAgentUnavailable = "AgentUnavailable"
 )

@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/storage"
+)
+
+// Agent serves one node.
+type Agent struct {
+	Node capture.Node
+	// NodeName and Namespace are the node's name and the operator's own namespace.
+	NodeName, Namespace string
+	// Client reads the pods of this node from a cache, and all else from the API server.
+	Client client.Client
+	// Everywhere reads pods of all nodes, from the API server.
+	Everywhere client.Reader
+	Recorder   events.EventRecorder
+	// Open returns the store of a location and its Secret.
+	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
+	// Settle has the runtime finish a capture that was cut off.
+	Settle func(ctx context.Context, podUID string) error
+	Now    func() time.Time
+
+	mu     sync.Mutex
+	stores map[string]storage.Store
+	work   map[string]*publication // by the folder of the capture
+}
+
+// How often the agent looks, and how much it does at once.
+const (
+	scanInterval      = 250 * time.Millisecond
+	undecidedInterval = 250 * time.Millisecond
+	uploadsAtOnce     = 2
+	podsAtOnce        = 16
+)
+
+// Setup adds the agent's parts to a manager.
+func (a *Agent) Setup(mgr ctrl.Manager) error {
+	a.stores, a.work = map[string]storage.Store{}, map[string]*publication{}
+	err := ctrl.NewControllerManagedBy(mgr).Named("pods").For(&corev1.Pod{}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: podsAtOnce}).Complete(a)
+	if err != nil {
+		return fmt.Errorf("watch pods: %w", err)
+	}
+	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy} {
+		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// every calls work at that interval until the context ends.
+func every(ctx context.Context, interval time.Duration, work func()) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		work()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}

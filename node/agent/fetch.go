@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/image"
+)
+
+// claim takes a Checkpoint for a pod; false when another pod was faster.
+func (a *Agent) claim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) (bool, error) {
+	err := a.applyClaim(ctx, pod, checkpoint, v1alpha1.ClaimClaimed)
+	if apierrors.IsNotFound(err) || isConflict(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (a *Agent) applyClaim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint, phase v1alpha1.ClaimPhase) error {
+	return a.applyStatus(ctx, checkpoint, keys.ClaimFields(string(pod.UID)), apply.CheckpointStatus().WithClaim(
+		apply.CheckpointClaim().WithPodUID(pod.UID).WithPodName(pod.Name).WithNode(a.NodeName).WithPhase(phase)))
+}
+
+// release gives a Checkpoint back of which nothing has run.
+func (a *Agent) release(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) error {
+	err := a.applyStatus(ctx, checkpoint, keys.ClaimFields(string(pod.UID)), apply.CheckpointStatus())
+	return client.IgnoreNotFound(err)
+}
+
+// fetch brings the state of a claimed Checkpoint to imageOf the pod: from this node, where it was captured, or from the bucket, verified.
+func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) (*capture.Capture, error) {
+	target := a.imageOf(pod)
+	if record, err := capture.Read(target); err == nil { // before this agent was killed
+		return record, nil
+	}
+	if local := a.localCapture(string(checkpoint.Status.Source.PodUID)); local != "" {
+		err := linkTree(local, target)
+		if err == nil {
+			return capture.Read(target)
+		}
+		if !isUploaded(checkpoint) {
+			return nil, err
+		}
+	}
+	store, err := a.store(ctx, checkpoint.Status.LocationName)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		return nil, err
+	}
+	progress := a.progress(func(text string) {
+		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+text)
+	})
+	if _, err := image.Fetch(ctx, store, Prefix(checkpoint), checkpoint.Status.ManifestDigest, target, image.Options{Progress: progress}); err != nil {
+		return nil, err
+	}
+	return capture.Read(target)
+}
+
+// isUploaded tells whether the bucket has the state, too.
+func isUploaded(checkpoint *v1alpha1.Checkpoint) bool { return checkpoint.Status.ManifestDigest != "" }
+
+// isForGood tells whether a fetch cannot succeed later.
+func isForGood(err error) bool {
+	return errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrNoBucket)
+}
+
+// localCapture returns the folder of the newest complete capture of a pod on this node; none is empty.
+func (a *Agent) localCapture(podUID string) string {
+	names := namesIn(a.Node.Captures(podUID))
+	slices.SortFunc(names, func(x, y string) int { return number(y) - number(x) })
+	for _, name := range names {
+		dir := filepath.Join(a.Node.Captures(podUID), name)
+		if number(name) < 0 {
+			continue
+		}
+		if record, err := capture.Read(dir); err == nil && record.State == capture.Complete {
+			return dir
+		}
+	}
+	return ""
+}
+
+// number is that of a finished capture's folder; -1 for any other.
+func number(name string) int {
+	n, err := strconv.Atoi(name)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// linkTree makes target a tree of hard links to the files of dir: the same bytes, that stay when dir goes. It appears whole or not at all.
+func linkTree(dir, target string) error {
+	partial := target + ".partial"
+	if err := os.RemoveAll(partial); err != nil {
+		return err
+	}
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(partial, name)
+		switch {
+		case entry.IsDir():
+			return os.MkdirAll(to, 0o700)
+		case strings.HasPrefix(name, "agent"):
+			return nil
+		case entry.Type().IsRegular():
+			return os.Link(path, to)
+		}
+		return fmt.Errorf("%s is neither a folder nor a file", path)
+	})
+	if err != nil {
+		return err
+	}
+	return os.Rename(partial, target)
+}
+
+// isLocked tells whether somebody holds a lock file.
+func isLocked(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}

@@ -1,0 +1,30 @@
+package agent
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+var (
+	captures = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "checkpoint_captures_total", Help: "Captures of this node by outcome: Captured, or the reason why not.",
+	}, []string{"outcome"})
+	restores = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "checkpoint_restores_total", Help: "New labelled pods of this node by the reason of their condition memverge.ai/Restored.",
+	}, []string{"reason"})
+	uploadedBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "checkpoint_uploaded_bytes_total", Help: "Bytes that were sent to the bucket.",
+	})
+	uploadSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "checkpoint_upload_seconds", Help: "How long an upload took.", Buckets: prometheus.ExponentialBuckets(0.1, 2, 14),
+	})
+	uploadFailures = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "checkpoint_upload_failures_total", Help: "Attempts to upload that failed; each is repeated.",
+	})
+)
+
+func init() {
+	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures)
+}
+
+func (a *Agent) countCapture(outcome string) { captures.WithLabelValues(outcome).Inc() }

@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
+)
+
+// note is what the agent keeps on disk of a labelled pod as long as it lives: the Checkpoint to make of it when it is captured while nobody
+// looks, and is gone when somebody does.
+type note struct {
+	Checkpoint *v1alpha1.Checkpoint      `json:"checkpoint"`
+	Source     v1alpha1.CheckpointSource `json:"source"`
+}
+
+func (a *Agent) noteFile(podUID string) string {
+	return filepath.Join(a.Node.Root, "var/lib/checkpoint/pods", podUID+".json")
+}
+
+// takeNote writes the note of a pod, once.
+func (a *Agent) takeNote(pod *corev1.Pod) error {
+	path := a.noteFile(string(pod.UID))
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	checkpoint, source := lineage.TerminationCheckpoint(pod)
+	return capture.WriteJSON(path, note{checkpoint, source})
+}
+
+// noteOf returns the note of a captured pod. Without one, since the agent never saw the pod, the Checkpoint stands alone: it is not lost, but
+// no pod is restored from it by itself.
+func (a *Agent) noteOf(pod capture.Pod) (n note, known bool, err error) {
+	data, err := os.ReadFile(a.noteFile(pod.UID))
+	if err == nil {
+		err = json.Unmarshal(data, &n)
+		return n, err == nil, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return n, false, err
+	}
+	stranger := &corev1.Pod{}
+	stranger.Namespace, stranger.Name, stranger.UID, stranger.Spec.NodeName = pod.Namespace, pod.Name, uid(pod.UID), a.NodeName
+	n.Checkpoint, n.Source = lineage.TerminationCheckpoint(stranger)
+	n.Source.Lineage = fmt.Sprintf("unknown-%.8s", pod.UID)
+	n.Checkpoint.Labels[keys.Lineage] = n.Source.Lineage
+	return n, false, nil
+}

@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+// Reconcile brings what is on disk and what the pod says of itself together, for one pod of this node.
+func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	pod := &corev1.Pod{}
+	if err := a.Client.Get(ctx, request.NamespacedName, pod); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err) // tidy cleans up after pods that are gone
+	}
+	if pod.Labels[keys.CheckpointMode] != keys.True || !isProtected(pod) {
+		return ctrl.Result{}, nil
+	}
+	if err := a.takeNote(pod); err != nil {
+		return ctrl.Result{}, err
+	}
+	if !pod.DeletionTimestamp.IsZero() {
+		if err := a.Node.Hint(string(pod.UID), capture.DeletingHint, ""); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	decision, err := a.Node.Decision(string(pod.UID))
+	switch {
+	case err == nil:
+		return a.report(ctx, pod, decision)
+	case !errors.Is(err, fs.ErrNotExist):
+		return ctrl.Result{}, err
+	case !pod.DeletionTimestamp.IsZero() || pod.Status.Phase != corev1.PodPending:
+		return ctrl.Result{}, nil // too late to decide anything
+	}
+	return a.decide(ctx, pod)
+}
+
+// decide makes the choice for a new pod and carries it out.
+func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error) {
+	f, err := a.gather(ctx, pod)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	c := choose(f)
+	switch {
+	case c.wait != "":
+		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, c.wait)
+	case c.cold != "":
+		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: c.cold, Message: c.message})
+	}
+	won, err := a.claim(ctx, pod, c.claim)
+	if err != nil || !won {
+		return ctrl.Result{RequeueAfter: undecidedInterval}, err
+	}
+	record, err := a.fetch(ctx, pod, c.claim)
+	if err == nil {
+		d := capture.Decision{Action: capture.Restore, Checkpoint: c.claim.Name, Directory: a.imageOf(pod)}
+		for _, container := range record.Containers {
+			d.Containers = append(d.Containers, container.Name)
+		}
+		return a.decided(pod, d)
+	}
+	if isForGood(err) || f.now.Sub(boundSince(pod)) > waitPatience {
+		message := fmt.Sprintf("fetch Checkpoint %s: %v", c.claim.Name, err)
+		cold, decideErr := a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreFailed, Checkpoint: c.claim.Name, Message: message})
+		return cold, errors.Join(decideErr, a.release(ctx, pod, c.claim))
+	}
+	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", c.claim.Name)
+	hint := fmt.Sprintf("fetching Checkpoint %s: %v", c.claim.Name, err)
+	return ctrl.Result{RequeueAfter: time.Second}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
+}
+
+// decided writes the decision, upon which the runtime goes on, and has the pod looked at again soon.
+func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error) {
+	d.Expires = a.Now().Add(10 * time.Minute)
+	if err := a.Node.Decide(string(pod.UID), d); err != nil && !errors.Is(err, fs.ErrExist) {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: time.Millisecond}, a.Node.DropHint(string(pod.UID), capture.WaitingHint)
+}
+
+// imageOf is where the state for a new pod is brought.
+func (a *Agent) imageOf(pod *corev1.Pod) string {
+	return filepath.Join(a.Node.Restores(string(pod.UID)), "image")
+}
+
+// tidy removes what belongs to pods that are gone.
+func (a *Agent) tidy(ctx context.Context) error {
+	return every(ctx, 30*time.Second, func() {
+		pods := &corev1.PodList{}
+		if err := a.Client.List(ctx, pods); err != nil {
+			return
+		}
+		alive := map[string]bool{}
+		for _, pod := range pods.Items {
+			alive[string(pod.UID)] = true
+		}
+		for _, root := range []string{a.Node.RestoresRoot(), a.Node.PodsRoot(), filepath.Join(a.Node.Root, "run/checkpoint/gates")} {
+			for _, name := range namesIn(root) {
+				if !alive[name] {
+					_ = os.RemoveAll(filepath.Join(root, name)) // the next turn tries again
+				}
+			}
+		}
+		for _, name := range namesIn(a.Node.CapturesRoot()) {
+			if !alive[name] {
+				a.tidyCaptures(name)
+			}
+		}
+	})
+}
+
+// tidyCaptures removes the folder of a pod that is gone once nothing of it is left to publish.
+func (a *Agent) tidyCaptures(podUID string) {
+	dir := a.Node.Captures(podUID)
+	lock := filepath.Join(dir, "lock")
+	if left, err := filepath.Glob(filepath.Join(dir, "[0-9]*")); err != nil || len(left) > 0 || isLocked(lock) {
+		return
+	}
+	if info, err := os.Stat(dir); err != nil || a.Now().Sub(info.ModTime()) < time.Minute {
+		return
+	}
+	_, _ = os.RemoveAll(dir), os.Remove(a.noteFile(podUID))
+}
+
+func namesIn(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+func isConflict(err error) bool { return apierrors.IsConflict(err) || apierrors.IsInvalid(err) }

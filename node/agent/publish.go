@@ -1,0 +1,348 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// The longest wait between two attempts to publish, and how long a published capture stays on the node, where a restore finds it without a download.
+const (
+	longestWait = 30 * time.Second
+	cacheTime   = 10 * time.Minute
+	settleAfter = time.Second
+)
+
+// publication is what the agent remembers of a capture's folder between two looks. All of it can be forgotten.
+type publication struct {
+	seen      capture.State // published so far
+	uploading bool
+	failures  int
+	notBefore time.Time
+	unlocked  time.Time // since when nobody works on a partial folder
+}
+
+// memo is the agent's own file in the folder of a capture.
+type memo struct {
+	// CheckpointUID is that of the object under which it is published. When that is gone, so is the reason to keep the folder.
+	CheckpointUID string    `json:"checkpointUID"`
+	Uploaded      time.Time `json:"uploaded,omitzero"`
+}
+
+const memoFile = "agent.json"
+
+func readMemo(dir string) (m memo, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, memoFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	return m, err
+}
+
+// publishAll looks at the captures of the node for as long as the context lives.
+func (a *Agent) publishAll(ctx context.Context) error {
+	slots := make(chan struct{}, uploadsAtOnce)
+	return every(ctx, scanInterval, func() {
+		dirs, err := filepath.Glob(filepath.Join(a.Node.CapturesRoot(), "*", "[0-9]*"))
+		if err != nil {
+			return
+		}
+		for _, dir := range dirs {
+			a.look(ctx, dir, slots)
+		}
+	})
+}
+
+// look does what is to do next about one folder, unless it was tried a moment ago.
+func (a *Agent) look(ctx context.Context, dir string, slots chan struct{}) {
+	a.mu.Lock()
+	p := a.work[dir]
+	if p == nil {
+		p = &publication{}
+		a.work[dir] = p
+	}
+	busy := p.uploading || a.Now().Before(p.notBefore)
+	a.mu.Unlock()
+	if busy {
+		return
+	}
+	log := ctrl.LoggerFrom(ctx).WithValues("capture", dir)
+	err := a.publish(ctrl.LoggerInto(ctx, log), dir, p, slots)
+	if errors.Is(err, fs.ErrNotExist) { // it was renamed or removed under our eyes
+		err = nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil {
+		p.failures = 0
+		return
+	}
+	p.failures++
+	wait := min(longestWait, scanInterval<<min(p.failures, 10))
+	p.notBefore = a.Now().Add(wait)
+	log.Error(err, "publish", "attempt", p.failures, "wait", wait.String())
+}
+
+// publish brings the Checkpoint of a capture's folder up to date.
+func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots chan struct{}) error {
+	record, err := capture.Read(dir)
+	if err != nil {
+		return err
+	}
+	if strings.HasSuffix(dir, ".partial") {
+		if err := a.settleWhenCutOff(ctx, dir, record, p); err != nil || p.seen == capture.Dumping {
+			return err
+		}
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil {
+		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)))
+	}
+	wanted, why, err := a.isWanted(ctx, record)
+	if err != nil || why == "" && !wanted {
+		return err
+	}
+	if !wanted {
+		return a.discard(ctx, dir, record, why)
+	}
+	if p.seen == capture.Complete && !a.isDue(dir) {
+		return nil
+	}
+	checkpoint, source, err := a.object(ctx, dir, record)
+	if err != nil {
+		return err
+	}
+	if checkpoint == nil {
+		return a.remove(dir)
+	}
+	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
+}
+
+// isDue tells whether a folder that is published needs another look: it is not uploaded, or was long enough ago.
+func (a *Agent) isDue(dir string) bool {
+	m, err := readMemo(dir)
+	return err != nil || m.Uploaded.IsZero() || a.Now().Sub(m.Uploaded) > cacheTime
+}
+
+// isWanted tells whether the state of a pod is to be published: the pod goes, or was disrupted, or is gone. While it stays nobody knows yet.
+// A pod that ended by itself needs no successor of its state, and why says so.
+func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted bool, why string, err error) {
+	pod := &corev1.Pod{}
+	err = a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: record.Pod.Name}, pod)
+	switch {
+	case apierrors.IsNotFound(err) || err == nil && string(pod.UID) != record.Pod.UID:
+		return true, "", nil
+	case err != nil:
+		return false, "", err
+	case !pod.DeletionTimestamp.IsZero() || isDisrupted(pod) || record.State == capture.Failed:
+		return true, "", nil
+	case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
+		return false, "the pod ended by itself", nil
+	}
+	return false, "", nil
+}
+
+// isDisrupted tells whether a pod ended because it had to make room.
+func isDisrupted(pod *corev1.Pod) bool {
+	c := podCondition(pod, corev1.DisruptionTarget)
+	if c != nil && c.Status == corev1.ConditionTrue {
+		return true
+	}
+	return pod.Status.Phase == corev1.PodFailed && (pod.Status.Reason == "Evicted" || pod.Status.Reason == "Terminated" || pod.Status.Reason == "NodeShutdown")
+}
+
+// object returns the Checkpoint of a capture, and makes it when the manager has not; nil when it was deleted, so that the state is not wanted.
+func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource, error) {
+	m, err := readMemo(dir)
+	if err != nil {
+		return nil, v1alpha1.CheckpointSource{}, err
+	}
+	n, known, err := a.noteOf(record.Pod)
+	if err != nil {
+		return nil, n.Source, err
+	}
+	checkpoint := &v1alpha1.Checkpoint{}
+	err = a.Client.Get(ctx, client.ObjectKeyFromObject(n.Checkpoint), checkpoint)
+	if apierrors.IsNotFound(err) && m.CheckpointUID == "" {
+		checkpoint = n.Checkpoint.DeepCopy()
+		err = a.Client.Create(ctx, checkpoint)
+		if apierrors.IsAlreadyExists(err) {
+			err = a.Client.Get(ctx, client.ObjectKeyFromObject(n.Checkpoint), checkpoint)
+		} else if err == nil && !known {
+			a.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, "OwnerUnknown", "Publish",
+				"the agent never saw pod %s while it lived: no other pod is restored from this Checkpoint by itself", record.Pod.Name)
+		}
+	}
+	switch {
+	case apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil, n.Source, nil
+	case err != nil:
+		return nil, n.Source, err
+	case !checkpoint.DeletionTimestamp.IsZero() || m.CheckpointUID != "" && m.CheckpointUID != string(checkpoint.UID):
+		return nil, n.Source, nil
+	}
+	if m.CheckpointUID == "" && !strings.HasSuffix(dir, ".partial") {
+		m.CheckpointUID = string(checkpoint.UID)
+		err = capture.WriteJSON(filepath.Join(dir, memoFile), m)
+	}
+	return checkpoint, n.Source, err
+}
+
+// advance writes what there is to say by now, and goes on with the next step.
+func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource,
+	p *publication, slots chan struct{},
+) error {
+	r := report{source: source, captured: condition(v1alpha1.CheckpointCaptured), uploaded: condition(v1alpha1.CheckpointUploaded)}
+	r.uploaded.Reason = v1alpha1.StatePending
+	switch record.State {
+	case capture.Dumping, capture.Dumped:
+		r.captured.Reason, r.captured.Message = v1alpha1.StateDumping, "the pod is frozen and is being written to the node's disk"
+		if err := a.apply(ctx, checkpoint, r); err != nil {
+			return err
+		}
+		p.seen = capture.Dumping
+		return nil
+	case capture.Failed:
+		r.captured.Reason, r.captured.Message = string(record.Failure.Reason), record.Failure.Message
+		r.uploaded.Reason, r.uploaded.Message = v1alpha1.ReasonCaptureFailed, "there is nothing to upload"
+		r.frozen, r.logTail = record.Timings.Frozen, v1alpha1.LogTail(record.Failure.LogTail)
+		if err := a.apply(ctx, checkpoint, r); err != nil {
+			return err
+		}
+		a.countCapture(string(record.Failure.Reason))
+		a.event(ctx, checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+record.Failure.Message)
+		return a.remove(dir)
+	}
+	return a.advanceComplete(ctx, dir, record, checkpoint, r, p, slots)
+}
+
+func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, r report,
+	p *publication, slots chan struct{},
+) error {
+	m, err := readMemo(dir)
+	if err != nil {
+		return err
+	}
+	if !m.Uploaded.IsZero() {
+		p.seen = capture.Complete
+		if a.isDue(dir) {
+			return a.remove(dir)
+		}
+		return nil
+	}
+	r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
+	r.captured.Message = fmt.Sprintf("safe on node %s", a.NodeName)
+	for _, c := range record.Containers {
+		r.containers = append(r.containers, v1alpha1.CheckpointContainer{Name: c.Name, Image: c.Image})
+	}
+	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
+	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen
+	if p.seen != capture.Complete {
+		r.uploaded.Message = "it waits for its turn"
+		if err := a.apply(ctx, checkpoint, r); err != nil {
+			return err
+		}
+		p.seen = capture.Complete
+		a.countCapture("Captured")
+		a.event(ctx, checkpoint, record, corev1.EventTypeNormal, "Captured", fmt.Sprintf("captured %s, frozen for %s; safe on node %s",
+			v1alpha1.ReadableSize(record.SizeBytes), v1alpha1.ReadableDuration(record.Timings.Frozen).Duration, a.NodeName))
+	}
+	select {
+	case slots <- struct{}{}:
+	default:
+		return nil // later
+	}
+	a.mu.Lock()
+	p.uploading = true
+	a.mu.Unlock()
+	go func() {
+		defer func() { <-slots }()
+		err := a.upload(ctx, dir, checkpoint, record, r)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		p.uploading = false
+		if err != nil {
+			p.failures++
+			p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.failures-1, 6)))
+			ctrl.LoggerFrom(ctx).Error(err, "upload", "attempt", p.failures)
+		}
+	}()
+	return nil
+}
+
+func condition(kind string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: metav1.ConditionFalse}
+}
+
+// event tells of a capture on its Checkpoint, and on its pod as long as there is one.
+func (a *Agent) event(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, kind, reason, text string) {
+	a.Recorder.Eventf(checkpoint, nil, kind, reason, "Capture", "%s", text)
+	pod := &corev1.Pod{}
+	pod.Namespace, pod.Name, pod.UID = record.Pod.Namespace, record.Pod.Name, uid(record.Pod.UID)
+	pod.APIVersion, pod.Kind = "v1", "Pod"
+	a.Recorder.Eventf(pod, checkpoint, kind, reason, "Capture", "%s", text)
+}
+
+// discard drops a capture that is not wanted, and says so in the Checkpoint if it was published.
+func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture, why string) error {
+	checkpoint := &v1alpha1.Checkpoint{}
+	name := v1alpha1.TerminationName(record.Pod.Name, uid(record.Pod.UID))
+	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: name}, checkpoint)
+	if err == nil && checkpoint.Status.Source != nil {
+		r := report{source: *checkpoint.Status.Source, captured: condition(v1alpha1.CheckpointCaptured), uploaded: condition(v1alpha1.CheckpointUploaded)}
+		r.captured.Reason, r.captured.Message = v1alpha1.StateDiscarded, why
+		r.uploaded.Reason = v1alpha1.ReasonCaptureFailed
+		err = a.apply(ctx, checkpoint, r)
+	}
+	if client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	a.countCapture(v1alpha1.StateDiscarded)
+	return a.remove(dir)
+}
+
+// remove removes the folder of a capture, in one step.
+func (a *Agent) remove(dir string) error {
+	gone := filepath.Join(filepath.Dir(dir), "removed-"+filepath.Base(dir))
+	if err := os.Rename(dir, gone); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	delete(a.work, dir)
+	a.mu.Unlock()
+	return os.RemoveAll(gone)
+}
+
+// settleWhenCutOff has the runtime finish a partial folder on which nobody works.
+func (a *Agent) settleWhenCutOff(ctx context.Context, dir string, record *capture.Capture, p *publication) error {
+	if isLocked(filepath.Join(filepath.Dir(dir), "lock")) {
+		p.unlocked = time.Time{}
+		return nil
+	}
+	if p.unlocked.IsZero() {
+		p.unlocked = a.Now()
+	}
+	if a.Now().Sub(p.unlocked) < settleAfter {
+		return nil
+	}
+	ctrl.LoggerFrom(ctx).Info("a capture was cut off; the runtime settles it")
+	p.seen, p.unlocked = "", time.Time{}
+	return a.Settle(ctx, record.Pod.UID)
+}

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+// attemptPatience is after how long a restore that says nothing has been cut off: it is bounded by the runtime.
+const attemptPatience = 3 * time.Minute
+
+// outcome is what became of a decision so far.
+type outcome struct {
+	done     bool // nothing more will come
+	consumed bool // an instruction of the captured program may have run
+	status   corev1.ConditionStatus
+	reason   string
+	message  string
+}
+
+// judge puts the results of a decision's containers together.
+func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcome {
+	if d.Action == capture.Cold {
+		message := d.Message
+		if message == "" {
+			message = "started cold: " + d.Reason
+		}
+		return outcome{done: true, status: corev1.ConditionFalse, reason: d.Reason, message: message}
+	}
+	o := outcome{status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint}
+	restored, slowest := 0, time.Duration(0)
+	for _, r := range results {
+		o.consumed = o.consumed || r.Consumed
+		switch {
+		case r.Outcome == capture.Restored:
+			restored++
+			slowest = max(slowest, r.Total)
+		case r.Outcome == capture.RestoreFailed && o.status == corev1.ConditionTrue:
+			o.status, o.reason, o.message = corev1.ConditionFalse, keys.ColdRestoreFailed, r.Message
+			if r.Reason != "" {
+				o.reason = r.Reason
+			}
+			o.message = fmt.Sprintf("container %q starts cold, Checkpoint %s was not restored: %s", r.Container, d.Checkpoint, r.Message)
+		case r.Outcome == capture.Attempted && now.Sub(r.Started) > attemptPatience && o.status == corev1.ConditionTrue:
+			o.status, o.reason = corev1.ConditionFalse, keys.ColdRestoreFailed
+			o.message = fmt.Sprintf("container %q: the restore of Checkpoint %s was cut off", r.Container, d.Checkpoint)
+		}
+	}
+	if o.status == corev1.ConditionTrue {
+		o.message = fmt.Sprintf("continues from Checkpoint %s, restored in %s", d.Checkpoint, v1alpha1.ReadableDuration(slowest).Duration)
+	}
+	o.done = o.status == corev1.ConditionFalse || restored == len(d.Containers)
+	return o
+}
+
+// report tells the API what became of a decided pod.
+func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision) (ctrl.Result, error) {
+	var results []*capture.Result
+	for _, name := range d.Containers {
+		r, err := a.Node.Result(string(pod.UID), name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		results = append(results, r)
+	}
+	o := judge(d, results, a.Now())
+	if d.Checkpoint != "" && d.Action == capture.Restore {
+		if err := a.settleClaim(ctx, pod, d, o); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	conditions := []corev1.PodCondition{{
+		Type: keys.Checkpointable, Status: corev1.ConditionTrue, Reason: keys.CheckpointableProtected, Message: "its state is captured when it is terminated",
+	}}
+	if !o.done {
+		if err := a.tell(ctx, pod, conditions...); err != nil {
+			return ctrl.Result{}, err
+		}
+		return ctrl.Result{RequeueAfter: undecidedInterval}, nil
+	}
+	old := podCondition(pod, keys.Restored)
+	err := a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
+	if err == nil && old == nil {
+		restores.WithLabelValues(o.reason).Inc()
+	}
+	if err == nil && d.Action == capture.Restore {
+		err = os.RemoveAll(a.imageOf(pod))
+	}
+	return ctrl.Result{}, err
+}
+
+// settleClaim consumes the claim of a restore that ran, and releases that of one of which nothing has.
+func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, d *capture.Decision, o outcome) error {
+	checkpoint := &v1alpha1.Checkpoint{}
+	err := a.Client.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: d.Checkpoint}, checkpoint)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	claim := checkpoint.Status.Claim
+	if claim == nil || claim.PodUID != pod.UID || claim.Phase == v1alpha1.ClaimConsumed {
+		return nil
+	}
+	switch {
+	case o.consumed:
+		err = a.applyClaim(ctx, pod, checkpoint, v1alpha1.ClaimConsumed)
+	case o.done && o.status == corev1.ConditionFalse && !strings.Contains(o.message, "cut off"):
+		err = a.release(ctx, pod, checkpoint)
+	}
+	return client.IgnoreNotFound(err)
+}

@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/image"
+)
+
+// progressInterval is how often a transfer under way is reported.
+const progressInterval = 2 * time.Second
+
+// errNoLocation says that there is no bucket to upload to. A person must act.
+var errNoLocation = errors.New("no CheckpointStorageLocation has the role Default")
+
+// upload brings a complete capture into the bucket. What failed is reported in the Checkpoint, and tried again by whoever calls.
+func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report) error {
+	began := a.Now()
+	location, store, err := a.uploadStore(ctx, checkpoint)
+	if err != nil {
+		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
+	}
+	r.location = location
+	r.uploaded.Reason, r.uploaded.Message = v1alpha1.StateUploading, "on its way to "+location
+	if err := a.apply(ctx, checkpoint, r); err != nil {
+		return err
+	}
+	progress := a.progress(func(text string) {
+		r.uploaded.Message = text
+		_ = a.apply(ctx, checkpoint, r) // the next one will do
+	})
+	summary, err := image.Upload(ctx, store, Prefix(checkpoint), dir, image.Options{Progress: progress})
+	if err != nil {
+		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
+	}
+	took := a.Now().Sub(began)
+	uploadedBytes.Add(float64(summary.Sent))
+	uploadSeconds.Observe(took.Seconds())
+	r.manifest = summary.ManifestDigest
+	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
+	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), location, v1alpha1.ReadableDuration(took).Duration)
+	if err := a.apply(ctx, checkpoint, r); err != nil {
+		return err
+	}
+	a.event(ctx, checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
+	return capture.WriteJSON(filepath.Join(dir, memoFile), memo{CheckpointUID: string(checkpoint.UID), Uploaded: a.Now()})
+}
+
+// uploadFailed says in the Checkpoint why its state is not in the bucket, and by an event when that is new.
+func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, cause error) error {
+	r.uploaded.Reason = v1alpha1.ReasonStorageUnavailable
+	r.uploaded.Message = fmt.Sprintf("the state is safe on node %s and will be sent again: %v", a.NodeName, cause)
+	if errors.Is(cause, errNoLocation) {
+		stalled := condition(v1alpha1.CheckpointStalled)
+		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, v1alpha1.ReasonNoStorageLocation, cause.Error()
+		r.stalled = &stalled
+		r.uploaded.Reason = v1alpha1.ReasonNoStorageLocation
+	}
+	old := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointUploaded)
+	if isNew := old == nil || old.Reason != r.uploaded.Reason; isNew && !a.failedBefore(checkpoint) {
+		a.event(ctx, checkpoint, record, corev1.EventTypeWarning, r.uploaded.Reason, r.uploaded.Message)
+	}
+	uploadFailures.Inc()
+	return a.apply(ctx, checkpoint, r)
+}
+
+// failedBefore tells, once it was asked, that a Checkpoint's upload has failed before: attempts come and go with the condition.
+func (a *Agent) failedBefore(checkpoint *v1alpha1.Checkpoint) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, before := a.stores["failed/"+string(checkpoint.UID)]
+	a.stores["failed/"+string(checkpoint.UID)] = nil
+	return before
+}
+
+// Prefix is where the objects of a Checkpoint lie in its bucket.
+func Prefix(checkpoint *v1alpha1.Checkpoint) string {
+	return fmt.Sprintf("checkpoints/%s/%s", checkpoint.Namespace, checkpoint.UID)
+}
+
+// uploadStore returns the location for a new Checkpoint: that in which its upload was begun, or the default.
+func (a *Agent) uploadStore(ctx context.Context, checkpoint *v1alpha1.Checkpoint) (string, storage.Store, error) {
+	if name := checkpoint.Status.LocationName; name != "" {
+		store, err := a.store(ctx, name)
+		return name, store, err
+	}
+	locations := &v1alpha1.CheckpointStorageLocationList{}
+	if err := a.Client.List(ctx, locations); err != nil {
+		return "", nil, err
+	}
+	location := v1alpha1.DefaultLocation(locations.Items)
+	if location == nil {
+		return "", nil, errNoLocation
+	}
+	store, err := a.store(ctx, location.Name)
+	return location.Name, store, err
+}
+
+// store returns the store of a location: one for each generation of it and of its Secret.
+func (a *Agent) store(ctx context.Context, name string) (storage.Store, error) {
+	location := &v1alpha1.CheckpointStorageLocation{}
+	if err := a.Client.Get(ctx, client.ObjectKey{Name: name}, location); err != nil {
+		return nil, fmt.Errorf("storage location %q: %w", name, err)
+	}
+	secret := &corev1.Secret{}
+	err := a.Client.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: location.Spec.Credentials.SecretName}, secret)
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("storage location %q: the Secret %q is not in namespace %q", name, location.Spec.Credentials.SecretName, a.Namespace)
+	}
+	if err != nil {
+		return nil, err
+	}
+	key := fmt.Sprintf("%s/%d/%s", location.UID, location.Generation, secret.ResourceVersion)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if store := a.stores[key]; store != nil {
+		return store, nil
+	}
+	store, err := a.Open(ctx, location, secret.Data)
+	if err != nil {
+		return nil, err
+	}
+	a.stores[key] = store
+	return store, nil
+}
+
+// progress returns a function that tells now and then how far a transfer is, without holding it up.
+func (a *Agent) progress(tell func(text string)) func(done, total int64) {
+	var mu sync.Mutex
+	last := a.Now()
+	return func(done, total int64) {
+		if !mu.TryLock() {
+			return
+		}
+		if a.Now().Sub(last) < progressInterval || done >= total {
+			mu.Unlock()
+			return
+		}
+		last = a.Now()
+		go func() {
+			defer mu.Unlock()
+			tell(fmt.Sprintf("%s of %s", v1alpha1.ReadableSize(done), v1alpha1.ReadableSize(total)))
+		}()
+	}
+}
