@@ -60,7 +60,7 @@ API := github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1
 GENERATED := github.com/transparent-checkpoint/operator/generated
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen
 CODEGEN := go run k8s.io/code-generator/cmd
-DERIVED := find generated manifests/crd apis -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
+DERIVED := find generated manifests/crd/bases apis -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
 
 # The tools write beside, and the result takes its place only when all of them succeeded. What no type stands behind any more goes with that.
 .PHONY: generate
@@ -79,7 +79,7 @@ generate: ## write what comes from the API types: deepcopy functions, clients, i
 manifests: ## write what comes from markers in the code: the CustomResourceDefinitions
 	@rm -rf build/_crd
 	$(CONTROLLER_GEN) crd paths=./apis/... output:crd:dir=build/_crd
-	@mkdir -p manifests && rm -rf manifests/crd && mv build/_crd manifests/crd
+	@mkdir -p manifests/crd && rm -rf manifests/crd/bases && mv build/_crd manifests/crd/bases
 
 .PHONY: verify
 verify: lint ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
@@ -87,7 +87,7 @@ verify: lint ## check that what is derived fits what it comes from: go.mod files
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
 	  { echo "these files did not fit the API types (make generate manifests); they have been written anew"; exit 1; }
-	@new="$$(git ls-files --others --exclude-standard generated manifests/crd 'apis/**/zz_generated.*')"; test -z "$$new" || \
+	@new="$$(git ls-files --others --exclude-standard generated manifests/crd/bases 'apis/**/zz_generated.*')"; test -z "$$new" || \
 	  { echo "generated, and not in git:"; echo "$$new"; exit 1; }
 	go test -count=1 ./tests/docs
 

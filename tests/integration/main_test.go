@@ -52,8 +52,8 @@ func setUp(ctx context.Context) error {
 	if shared, err = lab.Up(ctx, clusterName, "--nodes=1"); err != nil {
 		return err
 	}
-	_, applied := kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(root, "manifests/crd"))
-	_, waited := kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "-f", filepath.Join(root, "manifests/crd"))
+	_, applied := kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(root, "manifests/crd/bases"))
+	_, waited := kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "-f", filepath.Join(root, "manifests/crd/bases"))
 	if err := errors.Join(applied, waited); err != nil {
 		return err
 	}
