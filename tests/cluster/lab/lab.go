@@ -71,6 +71,11 @@ func Up(ctx context.Context, name string, args ...string) (*Cluster, error) {
 	if _, err := Localcluster(ctx, name, append([]string{"up"}, args...)...); err != nil {
 		return nil, err
 	}
+	return Connect(ctx, name)
+}
+
+// Connect connects to a cluster that is up.
+func Connect(ctx context.Context, name string) (*Cluster, error) {
 	path, err := Localcluster(ctx, name, "kubeconfig")
 	if err != nil {
 		return nil, err
@@ -133,11 +138,21 @@ type Component struct {
 // Status returns the state of the cluster; a failure ends the test.
 func (c *Cluster) Status(t *testing.T) Status {
 	t.Helper()
-	var status Status
-	if err := json.Unmarshal([]byte(c.Run(t, "status", "-o", "json")), &status); err != nil {
+	status, err := c.ReadStatus(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	return status
+}
+
+// ReadStatus returns the state of the cluster.
+func (c *Cluster) ReadStatus(ctx context.Context) (Status, error) {
+	var status Status
+	output, err := Localcluster(ctx, c.Name, "status", "-o", "json")
+	if err != nil {
+		return status, err
+	}
+	return status, json.Unmarshal([]byte(output), &status)
 }
 
 // Component returns a program by its name and its node, which is empty for the control plane.
