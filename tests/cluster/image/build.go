@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/go-containerregistry/pkg/compression"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -122,7 +121,7 @@ func write(ref, target string, config Config, layers ...string) error {
 func compose(file *v1.ConfigFile, layers []tarball.Opener) (v1.Image, error) {
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	for _, open := range layers {
-		layer, err := tarball.LayerFromOpener(open, tarball.WithCompression(compression.None), tarball.WithMediaType(types.OCIUncompressedLayer))
+		layer, err := newLayer(open)
 		if err != nil {
 			return nil, err
 		}
