@@ -6,6 +6,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/controllers/pod"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -18,6 +19,6 @@ type Options struct {
 }
 
 // SetUp adds all controllers to the manager.
-func SetUp(_ ctrl.Manager, _ Options) error {
-	return nil
+func SetUp(manager ctrl.Manager, _ Options) error {
+	return pod.SetUp(manager)
 }

@@ -24,6 +24,9 @@ const Effective = "memverge.ai/effective"
 // the stop signal, and what is captured has them behind it.
 const KeepPreStop = "memverge.ai/keep-prestop"
 
+// RestoreCounted is the annotation, with the value "true", of a pod whose condition Restored the manager has counted in its RestorePolicy.
+const RestoreCounted = "memverge.ai/restore-counted"
+
 // RuntimeClass is the name of the RuntimeClass that admission gives a labelled pod, and of the handler on the node that it stands for: a copy
 // of the node's default handler with our binary.
 const RuntimeClass = "transparent-checkpoint"

@@ -1,0 +1,5 @@
+// Package pod looks after labelled pods: it spawns the RestorePolicy of their owner, makes the Checkpoint of one that is terminated, says of
+// one that is not protected why, and counts what became of those that were to be restored.
+//
+// Start reading at Reconciler.Reconcile.
+package pod

@@ -1,0 +1,94 @@
+package pod
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+// nodeCheck is how often we look for a node that became ready, as long as a pod has none.
+const nodeCheck = 15 * time.Second
+
+// protect keeps the condition Checkpointable of a pod that will not be captured, with the reason. That a pod is protected is the agent's to say.
+func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.Duration, err error) {
+	if !pod.DeletionTimestamp.IsZero() || ended(pod) {
+		return 0, nil
+	}
+	reason, message, err := r.unprotected(ctx, pod)
+	if err != nil {
+		return 0, err
+	}
+	if admitted(pod) && pod.Spec.NodeName == "" {
+		again = nodeCheck
+	}
+	old := condition(pod, keys.Checkpointable)
+	status := coreapply.PodStatus()
+	switch {
+	case reason == "" && (old == nil || !ours(old.Reason)):
+		return again, nil
+	case reason == "": // no longer: without the condition, ours goes
+	case old != nil && old.Reason == reason && old.Message == message:
+		return again, nil
+	default:
+		since := r.now()
+		if old != nil && old.Status == corev1.ConditionFalse {
+			since = old.LastTransitionTime
+		}
+		status.WithConditions(coreapply.PodCondition().WithType(corev1.PodConditionType(keys.Checkpointable)).WithStatus(corev1.ConditionFalse).
+			WithReason(reason).WithMessage(message).WithLastTransitionTime(since))
+	}
+	err = r.Status().Apply(ctx, coreapply.Pod(pod.Name, pod.Namespace).WithUID(pod.UID).WithStatus(status),
+		client.FieldOwner(keys.ManagerFields), client.ForceOwnership)
+	if err != nil {
+		return 0, client.IgnoreNotFound(err)
+	}
+	if reason != "" {
+		r.Events.Eventf(pod, nil, corev1.EventTypeWarning, reason, "Protect", "the pod will not be captured: %s", message)
+	}
+	return again, nil
+}
+
+// ours tells whether it is the manager that gives this reason.
+func ours(reason string) bool {
+	switch reason {
+	case keys.UnprotectedMirrorPod, keys.UnprotectedOtherRuntimeClass, keys.UnprotectedNotAdmitted, keys.UnprotectedNoReadyNode:
+		return true
+	}
+	return false
+}
+
+// unprotected says why the pod will not be captured, as far as the manager can know; nothing if it may be.
+func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, message string, err error) {
+	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
+	class := pod.Spec.RuntimeClassName
+	switch {
+	case mirror:
+		return keys.UnprotectedMirrorPod, "it comes from a file on its node, which no RuntimeClass reaches", nil
+	case class != nil && *class != keys.RuntimeClass:
+		return keys.UnprotectedOtherRuntimeClass, fmt.Sprintf("it has the RuntimeClass %s; only pods that name none can be captured", *class), nil
+	case !admitted(pod):
+		return keys.UnprotectedNotAdmitted, "it was made while the operator's webhook did not answer; a new pod will be protected", nil
+	case pod.Spec.NodeName != "":
+		return "", "", nil
+	}
+	nodes := &metav1.PartialObjectMetadataList{}
+	nodes.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
+	selector := client.MatchingLabels{keys.NodeReady: keys.True}
+	for name, value := range pod.Spec.NodeSelector {
+		selector[name] = value
+	}
+	if err := r.List(ctx, nodes, selector); err != nil {
+		return "", "", err
+	}
+	if len(nodes.Items) == 0 {
+		return keys.UnprotectedNoReadyNode, fmt.Sprintf("no node that it may run on has the label %s, which the agent gives those that can capture", keys.NodeReady), nil
+	}
+	return "", "", nil
+}

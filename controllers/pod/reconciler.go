@@ -1,0 +1,89 @@
+package pod
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+// Reconciler looks after one labelled pod at a time.
+type Reconciler struct {
+	client.Client
+	// Live reads past the cache.
+	Live   client.Reader
+	Events events.EventRecorder
+	Now    func() time.Time
+}
+
+// SetUp adds the reconciler to the manager.
+func SetUp(manager ctrl.Manager) error {
+	r := &Reconciler{
+		Client: manager.GetClient(), Live: manager.GetAPIReader(), Events: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now,
+	}
+	return ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).Complete(r)
+}
+
+// Reconcile does what is due for a pod. The steps do not depend on each other; one that fails keeps none from being tried.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	pod := &corev1.Pod{}
+	if err := r.Get(ctx, request.NamespacedName, pod); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if pod.Labels[keys.CheckpointMode] != keys.True {
+		return ctrl.Result{}, nil
+	}
+	terminated := r.terminated(ctx, pod) // first: the pod has a grace period only
+	policyAfter, spawned := r.spawn(ctx, pod)
+	protectAfter, protected := r.protect(ctx, pod)
+	counted := r.count(ctx, pod)
+	if err := errors.Join(terminated, spawned, protected, counted); err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: soonest(policyAfter, protectAfter)}, nil
+}
+
+// soonest is the shorter of two times, of which 0 is never.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// going says of an error that the pod, or its namespace, is going away, and that nothing more is to be done for it.
+func going(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// admitted tells whether admission prepared the pod: the runtime captures no other.
+func admitted(pod *corev1.Pod) bool {
+	class := pod.Spec.RuntimeClassName
+	return pod.Annotations[keys.Effective] != "" && class != nil && *class == keys.RuntimeClass
+}
+
+// ended tells whether the pod's containers have ended for good.
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+func condition(pod *corev1.Pod, kind string) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; string(c.Type) == kind {
+			return c
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) now() metav1.Time { return metav1.NewTime(r.Now()) }

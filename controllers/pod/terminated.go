@@ -1,0 +1,63 @@
+package pod
+
+import (
+	"context"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
+)
+
+// terminated makes the Checkpoint of a pod that is terminated. The agent makes it when we were away; both make the same.
+func (r *Reconciler) terminated(ctx context.Context, pod *corev1.Pod) error {
+	if pod.DeletionTimestamp.IsZero() || ended(pod) || !admitted(pod) || !running(pod) {
+		return nil
+	}
+	checkpoint, source := lineage.TerminationCheckpoint(pod)
+	switch err := r.Create(ctx, checkpoint); {
+	case err == nil:
+		r.Events.Eventf(pod, checkpoint, corev1.EventTypeNormal, "CheckpointRequested", "Checkpoint", "its state is kept as Checkpoint %s", checkpoint.Name)
+	case going(err):
+		return nil
+	case !apierrors.IsAlreadyExists(err):
+		return err
+	default:
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(checkpoint), checkpoint); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+	}
+	if checkpoint.Status.Source != nil {
+		return nil
+	}
+	pending := metaapply.Condition().WithType(v1alpha1.CheckpointReady).WithStatus(metav1.ConditionFalse).WithReason(v1alpha1.StatePending).
+		WithMessage("the pod is being terminated").WithLastTransitionTime(r.now())
+	status := apply.CheckpointStatus().WithSource(sourceApply(source)).WithConditions(pending)
+	return client.IgnoreNotFound(r.Status().Apply(ctx, apply.Checkpoint(checkpoint.Name, checkpoint.Namespace).WithStatus(status),
+		client.FieldOwner(keys.ManagerFields), client.ForceOwnership))
+}
+
+// running tells whether a container has a process that could be captured. Pods whose containers only wait to be started have none.
+func running(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses), func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil
+	})
+}
+
+func sourceApply(source v1alpha1.CheckpointSource) *apply.CheckpointSourceApplyConfiguration {
+	a := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage)
+	if source.Identity != "" {
+		a.WithIdentity(source.Identity)
+	}
+	if o := source.Owner; o != nil {
+		a.WithOwner(apply.Owner().WithAPIVersion(o.APIVersion).WithKind(o.Kind).WithName(o.Name).WithUID(o.UID))
+	}
+	return a
+}
