@@ -1,0 +1,114 @@
+// Command agent is the checkpoint-agent, a DaemonSet: see node/agent.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/cmd/internal/location"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/node/agent"
+)
+
+type options struct {
+	node, namespace, root, from, criu, socket, metrics, health string
+	install                                                    bool
+}
+
+func main() {
+	o := options{}
+	flag.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of the node (default: the environment's NODE_NAME)")
+	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace, which has the Secrets (default: POD_NAMESPACE)")
+	flag.StringVar(&o.root, "root", "/", "where the node's file system is mounted")
+	flag.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
+	flag.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
+	flag.StringVar(&o.criu, "criu-directory", "", "folder of the node with a criu of its own, to be used instead of the one that is installed")
+	flag.StringVar(&o.socket, "containerd", "/run/containerd/containerd.sock", "socket of containerd")
+	flag.StringVar(&o.metrics, "metrics", ":9436", "address of the metrics; 0 for none")
+	flag.StringVar(&o.health, "health", ":9437", "address of /healthz and /readyz; 0 for none")
+	flag.Parse()
+	ctrl.SetLogger(zap.New())
+	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func (o options) check() error {
+	for name, value := range map[string]string{"--node (or NODE_NAME)": o.node, "--namespace (or POD_NAMESPACE)": o.namespace} {
+		if value == "" {
+			return fmt.Errorf("%s is empty; it may be a name", name)
+		}
+	}
+	return nil
+}
+
+func run(ctx context.Context, o options) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return err
+		}
+	}
+	here := fields.OneTermEqualSelector("spec.nodeName", o.node)
+	mgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(), ctrl.Options{
+		Scheme:                 scheme,
+		Cache:                  cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: {Field: here}}},
+		Client:                 client.Options{Cache: &client.CacheOptions{DisableFor: uncached()}},
+		Metrics:                metricsserver.Options{BindAddress: o.metrics},
+		HealthProbeBindAddress: o.health,
+	})
+	if err != nil {
+		return err
+	}
+	node := capture.Node{Root: o.root}
+	a := &agent.Agent{
+		Node: node, NodeName: o.node, Namespace: o.namespace, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
+		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Open: location.Open, Settle: agent.SettleOnNode(node), Now: time.Now,
+	}
+	if err := a.Setup(mgr); err != nil {
+		return err
+	}
+	if o.install {
+		installer := &agent.Installer{
+			Node: node, NodeName: o.node, Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("checkpoint-agent"), From: o.from,
+			CRIUDirectory: o.criu, Host: agent.Host{Socket: o.socket},
+		}
+		if err := mgr.Add(manager.RunnableFunc(installer.Run)); err != nil {
+			return err
+		}
+	}
+	if err := mgr.AddHealthzCheck("alive", healthz.Ping); err != nil {
+		return err
+	}
+	if err := mgr.AddReadyzCheck("alive", healthz.Ping); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+// uncached are the kinds that are read from the API server: they are of other nodes, or change too often to be held by every agent.
+func uncached() []client.Object {
+	return []client.Object{
+		&v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &v1alpha1.CheckpointStorageLocation{}, &corev1.Secret{}, &corev1.Node{},
+	}
+}
