@@ -34,6 +34,21 @@ prerequisites: ## install what the parts are built with (gcc, debootstrap, …),
 	test -e /usr/share/keyrings/debian-archive-keyring.gpg || missing+=" debian-archive-keyring"; \
 	test -z "$$missing" || { echo "installing$$missing"; apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; }
 
+##@ The operator
+
+BINARIES := build/images/bin
+AGENT := build/images/agent
+
+.PHONY: images
+images: bin/localcluster prerequisites ## build the operator's images: OCI tars in build/images, without Docker; `image load` takes them
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BINARIES)/ ./cmd/manager ./cmd/agent ./cmd/checkpoint-runtime
+	@criu=$$(bin/localcluster build --agent-criu) && rm -rf $(AGENT) && mkdir -p $(AGENT)/opt/checkpoint-image/bin && \
+	ln $(BINARIES)/agent $(AGENT)/agent && ln $(BINARIES)/checkpoint-runtime $(AGENT)/opt/checkpoint-image/bin/ && \
+	cp -R $$criu $(AGENT)/opt/checkpoint-image/criu
+	@bin/localcluster image build localhost/checkpoint-manager:dev --binary $(BINARIES)/manager --user 65532:65532 \
+	  --output build/images/checkpoint-manager.tar
+	@bin/localcluster image build localhost/checkpoint-agent:dev --tree $(AGENT) --entrypoint /agent --output build/images/checkpoint-agent.tar
+
 ##@ Building and checking
 
 .PHONY: bin/localcluster
