@@ -49,6 +49,13 @@ images: bin/localcluster prerequisites ## build the operator's images: OCI tars 
 	  --output build/images/checkpoint-manager.tar
 	@bin/localcluster image build localhost/checkpoint-agent:dev --tree $(AGENT) --entrypoint /agent --output build/images/checkpoint-agent.tar
 
+.PHONY: demo
+demo: bin/localcluster prerequisites ## show it: bring up a cluster (NAME=demo) with the operator, and watch a process survive the deletion of its pod
+	@go run ./tests/demo run --name $(NAME)
+
+.PHONY: demo-down
+demo-down: cluster-down ## end the demo's cluster and remove everything of it
+
 ##@ Building and checking
 
 .PHONY: bin/localcluster
