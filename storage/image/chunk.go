@@ -17,8 +17,8 @@ import (
 
 // Options say how to work.
 type Options struct {
-	// Parallel is how many chunks are on their way at once; each takes memory of its size, so that Parallel × 32 MiB is the bound. Of small
-	// files some more are on their way, within the same bound. Zero or less means DefaultParallel.
+	// Parallel is how many chunks are on their way at once; each takes memory of twice its size, as it is and compressed, so that about
+	// Parallel × 32 MiB is the bound. Of small files some more are on their way, within the same bound. Zero or less means DefaultParallel.
 	Parallel int
 	// Progress, unless nil, is told after each chunk how many bytes of the files are done, and how many there are. It is called by one goroutine
 	// at a time and should return soon.
@@ -47,7 +47,7 @@ type work struct {
 	group     *errgroup.Group
 	chunkSize int64
 	memory    *semaphore.Weighted
-	buffers   sync.Pool // of chunkSize bytes
+	buffers   sync.Pool // each with a capacity of chunkSize and slack
 
 	mu       sync.Mutex
 	progress func(done, total int64)
@@ -66,7 +66,8 @@ func newWork(ctx context.Context, opts Options, chunkSize, total int64) *work {
 	return w
 }
 
-// start waits for memory and lets do work on a buffer of size bytes; then it counts the chunk. do says how many bytes went through the store.
+// start waits for memory and lets do work on a buffer of size bytes, beside which it may take one more; then it counts the chunk. do says how
+// many bytes went through the store.
 func (w *work) start(size int64, do func(buffer []byte) (sent int64, err error)) error {
 	weight := max(size, w.chunkSize/smallest)
 	if err := w.memory.Acquire(w.ctx, weight); err != nil {
@@ -74,29 +75,37 @@ func (w *work) start(size int64, do func(buffer []byte) (sent int64, err error))
 	}
 	w.group.Go(func() error {
 		defer w.memory.Release(weight)
-		buffer := w.buffer(size)
+		buffer := w.take(size)
 		sent, err := do(buffer)
 		if err != nil { // the buffer is not used again: a request that failed may still read it
 			return err
 		}
-		if int64(cap(buffer)) == w.chunkSize {
-			w.buffers.Put(&buffer)
-		}
+		w.giveBack(buffer)
 		w.count(size, sent)
 		return nil
 	})
 	return nil
 }
 
-func (w *work) buffer(size int64) []byte {
+// take returns a buffer of size bytes with room for slack more.
+func (w *work) take(size int64) []byte {
 	if size <= w.chunkSize/smallest {
-		return make([]byte, size)
+		return make([]byte, size, size+slack(size))
 	}
 	if kept, ok := w.buffers.Get().(*[]byte); ok {
 		return (*kept)[:size]
 	}
-	return make([]byte, w.chunkSize)[:size]
+	return make([]byte, size, w.chunkSize+slack(w.chunkSize))
 }
+
+func (w *work) giveBack(buffer []byte) {
+	if int64(cap(buffer)) == w.chunkSize+slack(w.chunkSize) {
+		w.buffers.Put(&buffer)
+	}
+}
+
+// slack is by how much zstd may make size bytes longer which it cannot make shorter.
+func slack(size int64) int64 { return size/1024 + 64 }
 
 // count notes what is done.
 func (w *work) count(size, sent int64) {

@@ -7,6 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -44,6 +47,11 @@ func fetch(ctx context.Context, store storage.Store, prefix, digest, dir string,
 		}
 	}
 	f := &fetcher{store: store, prefix: prefix, manifest: m, work: newWork(ctx, opts, m.ChunkSize, summary.Bytes)}
+	// A chunk never becomes longer than the buffer that it is to fill.
+	if f.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true)); err != nil {
+		return summary, err
+	}
+	defer f.zstd.Close()
 	if _, err := os.Lstat(dir); err == nil {
 		return summary, f.in(dir, f.compare)
 	}
@@ -64,6 +72,7 @@ type fetcher struct {
 	prefix   string
 	manifest *manifest
 	work     *work
+	zstd     *zstd.Decoder
 	root     *os.Root // nothing in the directory leads out of it
 }
 
@@ -121,16 +130,16 @@ func (f *fetcher) fillFile(e *entry) (err error) {
 	if err := opened.Truncate(e.Size); err != nil {
 		return err
 	}
-	for i, digest := range e.Chunks {
+	for i, name := range e.Chunks {
 		offset, size := int64(i)*f.manifest.ChunkSize, e.chunkLength(i, f.manifest.ChunkSize)
 		written := hasData(opened, offset, size)
-		if !written && digest == zeroChunk {
+		if !written && name == zeroChunk {
 			f.work.count(size, 0)
 			continue
 		}
 		file.use()
 		err := f.work.start(size, func(buffer []byte) (int64, error) {
-			sent, err := f.fillChunk(file.File, offset, buffer, digest, written)
+			sent, err := f.fillChunk(file.File, offset, buffer, name, written)
 			if err = errors.Join(err, file.release()); err != nil {
 				return 0, fmt.Errorf("%q from byte %d on: %w", e.Path, offset, err)
 			}
@@ -144,67 +153,98 @@ func (f *fetcher) fillFile(e *entry) (err error) {
 }
 
 // fillChunk writes a chunk to its place, unless it is there. written says that something is.
-func (f *fetcher) fillChunk(file *os.File, offset int64, buffer []byte, digest string, written bool) (sent int64, err error) {
+func (f *fetcher) fillChunk(file *os.File, offset int64, buffer []byte, name string, written bool) (sent int64, err error) {
 	if written {
-		if is, err := chunkIs(file, offset, buffer, digest); err != nil || is {
+		if is, err := chunkIs(file, offset, buffer, name); err != nil || is {
 			return 0, err
 		}
 	}
-	if digest == zeroChunk { // of another checkpoint, perhaps
+	if name == zeroChunk { // of another checkpoint, perhaps
 		clear(buffer)
 	} else {
-		if err := f.get(digest, buffer); err != nil {
+		if sent, err = f.get(name, buffer); err != nil {
 			return 0, err
 		}
-		sent = int64(len(buffer))
 	}
 	_, err = file.WriteAt(buffer, offset)
 	return sent, err
 }
 
 // chunkIs says whether a file has a chunk at its place. A file that ends before has it not.
-func chunkIs(file *os.File, offset int64, buffer []byte, digest string) (bool, error) {
+func chunkIs(file *os.File, offset int64, buffer []byte, name string) (bool, error) {
 	if n, err := file.ReadAt(buffer, offset); n < len(buffer) {
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 		return false, err
 	}
-	if digest == zeroChunk {
+	if name == zeroChunk {
 		return isZero(buffer), nil
 	}
-	return hexDigest(buffer) == digest, nil
+	return hexDigest(buffer) == strings.TrimSuffix(name, compressed), nil
 }
 
-// get reads a chunk from the store and verifies it.
-func (f *fetcher) get(digest string, buffer []byte) error {
-	body, err := f.store.Get(f.work.ctx, chunkKey(f.prefix, digest), storage.Range{})
-	if errors.Is(err, storage.ErrNotExist) {
-		return fmt.Errorf("a part of the checkpoint is missing: %w: %w", storage.ErrCorrupt, err)
+// get reads a chunk from the store, verifies it, and says how many bytes it has there.
+func (f *fetcher) get(name string, buffer []byte) (stored int64, err error) {
+	digest, isCompressed := strings.CutSuffix(name, compressed)
+	if !isCompressed {
+		stored, err = f.read(name, buffer)
+		if err == nil && stored < int64(len(buffer)) {
+			err = fmt.Errorf("chunk %s has %d bytes; it has to have %d: %w", name, stored, len(buffer), storage.ErrCorrupt)
+		}
+	} else {
+		stored, err = f.readCompressed(name, buffer)
 	}
 	if err != nil {
-		return err
-	}
-	defer body.Close()
-	switch n, err := io.ReadFull(body, buffer); {
-	case err == nil:
-	case n < len(buffer) && f.isEnd(err):
-		return fmt.Errorf("chunk %s has %d bytes; it has to have %d: %w", digest, n, len(buffer), storage.ErrCorrupt)
-	default:
-		return err
-	}
-	if n, err := body.Read(make([]byte, 1)); n > 0 {
-		return fmt.Errorf("chunk %s has more than %d bytes: %w", digest, len(buffer), storage.ErrCorrupt)
-	} else if err != nil && !f.isEnd(err) {
-		return err
+		return 0, err
 	}
 	if got := hexDigest(buffer); got != digest {
-		return fmt.Errorf("chunk %s has the digest %s: %w", digest, got, storage.ErrCorrupt)
+		return 0, fmt.Errorf("chunk %s has the digest %s: %w", name, got, storage.ErrCorrupt)
 	}
-	return nil
+	return stored, nil
 }
 
-// isEnd tells the end of an object from a connection that broke or was left, whose error may also wrap an unexpected EOF.
-func (f *fetcher) isEnd(err error) bool {
-	return f.work.ctx.Err() == nil && !errors.Is(err, storage.ErrUnavailable) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+// readCompressed fills the buffer with what a compressed chunk holds.
+func (f *fetcher) readCompressed(name string, buffer []byte) (stored int64, err error) {
+	scratch := f.work.take(int64(len(buffer))) // it is shorter than what it holds, or would not be compressed
+	defer f.work.giveBack(scratch)
+	if stored, err = f.read(name, scratch); err != nil {
+		return 0, err
+	}
+	data, err := f.zstd.DecodeAll(scratch[:stored], buffer[:0:len(buffer)])
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("chunk %s: %w: %w", name, storage.ErrCorrupt, err)
+	case len(data) != len(buffer):
+		return 0, fmt.Errorf("chunk %s holds %d bytes; it has to hold %d: %w", name, len(data), len(buffer), storage.ErrCorrupt)
+	}
+	return stored, nil
+}
+
+// read reads an object that may have as many bytes as the buffer.
+func (f *fetcher) read(name string, buffer []byte) (int64, error) {
+	body, err := f.store.Get(f.work.ctx, chunkKey(f.prefix, name), storage.Range{})
+	if errors.Is(err, storage.ErrNotExist) {
+		return 0, fmt.Errorf("a part of the checkpoint is missing: %w: %w", storage.ErrCorrupt, err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	n, err := io.ReadFull(body, buffer)
+	if err == nil {
+		var more int
+		if more, err = io.ReadFull(body, make([]byte, 1)); more > 0 {
+			return 0, fmt.Errorf("chunk %s has more than %d bytes: %w", name, len(buffer), storage.ErrCorrupt)
+		}
+	}
+	switch {
+	case f.work.ctx.Err() != nil: // a body that is left may also seem to end
+		return 0, f.work.ctx.Err()
+	case errors.Is(err, storage.ErrUnavailable): // and so may one whose connection broke
+		return 0, err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return int64(n), nil
+	}
+	return 0, err
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/filesystem"
@@ -50,6 +51,8 @@ type file struct {
 	data string
 }
 
+var text = strings.Repeat("the same again and again; ", 2*testChunk/26)
+
 var capture = map[string]file{
 	"capture.json":                     {0o600, `{"state":"complete"}`},
 	"containers/":                      {0o750, ""},
@@ -62,6 +65,7 @@ var capture = map[string]file{
 	"containers/a/rootfs.tar":          {0o444, noise(3, 2*testChunk)},
 	"containers/a/the-same-again.tar":  {0o444, noise(3, 2*testChunk)},
 	"containers/a/zero-in-between.img": {0o600, noise(4, testChunk) + strings.Repeat("\x00", 3*testChunk) + noise(5, 10)},
+	"containers/a/text.img":            {0o600, text},
 	"log/":                             {0o555, ""},
 	"volumes/":                         {0o700, ""},
 }
@@ -182,7 +186,12 @@ func TestADirectoryComesBackAsItWas(t *testing.T) {
 	for _, f := range capture {
 		size += int64(len(f.data))
 	}
-	want := Summary{ManifestDigest: sent.ManifestDigest, Files: 8, Bytes: size, Sent: size - 5*testChunk} // a file that is there twice, and zeros
+	// What is sent is neither the zeros, nor what is there twice, nor what can be compressed away.
+	noise, text := size-5*testChunk-int64(len(text)), int64(200)
+	if sent.Sent <= noise || sent.Sent > noise+text {
+		t.Errorf("it sends %d bytes; it has to send %d and some", sent.Sent, noise)
+	}
+	want := Summary{ManifestDigest: sent.ManifestDigest, Files: 9, Bytes: size, Sent: sent.Sent}
 	if diff := cmp.Diff(want, sent); diff != "" {
 		t.Errorf("summary of the upload (-want +got):\n%s", diff)
 	}
@@ -193,7 +202,7 @@ func TestADirectoryComesBackAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want.Sent = size - 3*testChunk
+	want.Sent += 2 * testChunk // it asks twice for what is there twice
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("summary of the fetch (-want +got):\n%s", diff)
 	}
@@ -217,7 +226,10 @@ func TestHolesCostNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Summary{ManifestDigest: sent.ManifestDigest, Files: 1, Bytes: size, Sent: ChunkSize}
+	want := Summary{ManifestDigest: sent.ManifestDigest, Files: 1, Bytes: size, Sent: sent.Sent}
+	if sent.Sent > ChunkSize/100 {
+		t.Errorf("it sends %d bytes", sent.Sent)
+	}
 	if diff := cmp.Diff(want, sent); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}
@@ -394,9 +406,18 @@ func TestWhatIsThereAlreadyIsCompared(t *testing.T) {
 	expectNothing(t, to+PartialSuffix)
 }
 
+func squeeze(text string) []byte {
+	encoder, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err) // it has no options that could be wrong
+	}
+	return encoder.EncodeAll([]byte(text), nil)
+}
+
 func TestWhatIsDamagedIsNotFetched(t *testing.T) {
 	t.Parallel()
 	chunk := testPrefix + "/data/" + hexDigest([]byte(noise(2, 500)))
+	squeezed := testPrefix + "/data/" + hexDigest([]byte(text[:testChunk])) + compressed
 	for name, test := range map[string]struct {
 		damage func(ctx context.Context, store storage.Store) error
 		want   []error
@@ -416,6 +437,21 @@ func TestWhatIsDamagedIsNotFetched(t *testing.T) {
 		"a missing chunk": {func(ctx context.Context, store storage.Store) error {
 			return store.Delete(ctx, chunk)
 		}, []error{storage.ErrCorrupt, storage.ErrNotExist}},
+		"a compressed chunk that is none": {func(ctx context.Context, store storage.Store) error {
+			return store.Put(ctx, squeezed, storage.Bytes([]byte("x")), storage.PutOptions{})
+		}, []error{storage.ErrCorrupt}},
+		"a compressed chunk of another content": {func(ctx context.Context, store storage.Store) error {
+			return store.Put(ctx, squeezed, storage.Bytes(squeeze(strings.Repeat("x", testChunk))), storage.PutOptions{})
+		}, []error{storage.ErrCorrupt}},
+		"a compressed chunk that is short": {func(ctx context.Context, store storage.Store) error {
+			return store.Put(ctx, squeezed, storage.Bytes(squeeze(text[:testChunk-1])), storage.PutOptions{})
+		}, []error{storage.ErrCorrupt}},
+		"a compressed chunk that swells": {func(ctx context.Context, store storage.Store) error {
+			return store.Put(ctx, squeezed, storage.Bytes(squeeze(strings.Repeat("x", 1<<26))), storage.PutOptions{})
+		}, []error{storage.ErrCorrupt}},
+		"a missing compressed chunk": {func(ctx context.Context, store storage.Store) error {
+			return store.Delete(ctx, squeezed)
+		}, []error{storage.ErrCorrupt, storage.ErrNotExist}},
 		"another manifest": {func(ctx context.Context, store storage.Store) error {
 			return store.Put(ctx, testPrefix+"/manifest.json", storage.Bytes([]byte(`{}`)), storage.PutOptions{})
 		}, []error{storage.ErrCorrupt}},
@@ -427,6 +463,11 @@ func TestWhatIsDamagedIsNotFetched(t *testing.T) {
 			t.Parallel()
 			store, to := openStore(t), filepath.Join(t.TempDir(), "to")
 			summary := upload(t, store, source(t))
+			for _, key := range []string{chunk, squeezed} {
+				if _, err := store.Stat(t.Context(), key); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := test.damage(t.Context(), store); err != nil {
 				t.Fatal(err)
 			}

@@ -18,7 +18,7 @@ import (
 )
 
 // ChunkSize is the size in bytes of the pieces in which Upload stores files. Fetch takes other sizes, too, up to maxChunkSize.
-const ChunkSize = 32 << 20
+const ChunkSize = 16 << 20
 
 // What a manifest may have. The memory that reading one takes is bounded by its own size, since no number in it says what to allocate.
 const (
@@ -33,7 +33,8 @@ const (
 	digestAlgorithm = "sha256:"
 	kindFile        = "file"
 	kindDirectory   = "directory"
-	zeroChunk       = "" // stands in the list of chunks for one that is all zero
+	zeroChunk       = ""     // stands in the list of chunks for one that is all zero
+	compressed      = ".zst" // ends the name of a chunk that is stored as a zstd frame
 	modeDigits      = 4
 	digestDigits    = 2 * sha256.Size
 )
@@ -52,7 +53,8 @@ type entry struct {
 	Kind string `json:"kind"`
 	Mode string `json:"mode"` // four octal digits: the permissions
 	Size int64  `json:"size"` // bytes; 0 for a directory
-	// Chunks are the SHA-256 of the file's pieces in hexadecimal digits: piece i begins at i × ChunkSize. zeroChunk is one that is not stored.
+	// Chunks are the names of the objects with the file's pieces: piece i begins at i × ChunkSize. A name is the SHA-256 of the piece in
+	// hexadecimal digits, with the suffix compressed if the object is. zeroChunk is a piece that is not stored.
 	Chunks []string `json:"chunks,omitempty"`
 }
 
@@ -155,8 +157,8 @@ func (e *entry) check(chunkSize int64) error {
 		return fmt.Errorf("%d chunks; for %d bytes it may have %d", len(e.Chunks), e.Size, want)
 	}
 	for _, chunk := range e.Chunks {
-		if chunk != zeroChunk && !isHexDigest(chunk) {
-			return fmt.Errorf("chunk is %q; it may be empty or %d hexadecimal digits", chunk, digestDigits)
+		if chunk != zeroChunk && !isHexDigest(strings.TrimSuffix(chunk, compressed)) {
+			return fmt.Errorf("chunk is %q; it may be empty, or %d hexadecimal digits with or without %q", chunk, digestDigits, compressed)
 		}
 	}
 	return nil
@@ -198,4 +200,4 @@ func readManifest(ctx context.Context, store storage.Store, prefix, digest strin
 	return parseManifest(data)
 }
 
-func chunkKey(prefix, digest string) string { return path.Join(prefix, dataFolder, digest) }
+func chunkKey(prefix, chunk string) string { return path.Join(prefix, dataFolder, chunk) }

@@ -83,15 +83,15 @@ func (f *fetcher) compareEntry(e *entry) error {
 func (f *fetcher) compareFile(e *entry, opened *os.File) (err error) {
 	file := share(opened)
 	defer func() { err = errors.Join(err, file.release()) }()
-	for i, digest := range e.Chunks {
+	for i, name := range e.Chunks {
 		offset, size := int64(i)*f.manifest.ChunkSize, e.chunkLength(i, f.manifest.ChunkSize)
-		if digest == zeroChunk && !hasData(opened, offset, size) {
+		if name == zeroChunk && !hasData(opened, offset, size) {
 			f.work.count(size, 0)
 			continue
 		}
 		file.use()
 		err := f.work.start(size, func(buffer []byte) (int64, error) {
-			is, err := chunkIs(file.File, offset, buffer, digest)
+			is, err := chunkIs(file.File, offset, buffer, name)
 			if err == nil && !is {
 				err = storage.ErrCorrupt
 			}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -34,9 +36,10 @@ type uploader struct {
 	root     *os.Root
 	manifest manifest
 	work     *work
+	zstd     *zstd.Encoder
 
 	mu sync.Mutex
-	// stored are the chunks in the store, or on their way to it, by their digest, and their sizes.
+	// stored are the names of the chunks in the store, or on their way to it, and their sizes there.
 	stored map[string]int64
 }
 
@@ -58,6 +61,10 @@ func (u *uploader) run(ctx context.Context, dir string, opts Options) (summary S
 		}
 	}
 	if err := u.listStored(ctx); err != nil {
+		return summary, err
+	}
+	// The digest of a chunk vouches for it, so that zstd needs no checksum of its own.
+	if u.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false)); err != nil {
 		return summary, err
 	}
 	u.work = newWork(ctx, opts, u.manifest.ChunkSize, summary.Bytes)
@@ -169,8 +176,8 @@ func (u *uploader) sendFile(e *entry) (err error) {
 	return nil
 }
 
-// sendChunk reads a chunk into the buffer and puts it, unless it is all zero or there already.
-func (u *uploader) sendChunk(file *os.File, offset int64, buffer []byte) (digest string, sent int64, err error) {
+// sendChunk reads a chunk into the buffer and puts it, unless it is all zero or there already. It returns the chunk's name.
+func (u *uploader) sendChunk(file *os.File, offset int64, buffer []byte) (name string, sent int64, err error) {
 	if n, err := file.ReadAt(buffer, offset); n < len(buffer) {
 		if errors.Is(err, io.EOF) {
 			err = errChanged
@@ -180,14 +187,41 @@ func (u *uploader) sendChunk(file *os.File, offset int64, buffer []byte) (digest
 	if isZero(buffer) {
 		return zeroChunk, 0, nil
 	}
-	digest = hexDigest(buffer)
-	size := int64(len(buffer))
-	u.mu.Lock()
-	stored, there := u.stored[digest]
-	u.stored[digest] = size // if the put fails, so does the Upload
-	u.mu.Unlock()
-	if there && stored == size {
-		return digest, 0, nil
+	digest := hexDigest(buffer)
+	if name, there := u.find(digest, int64(len(buffer))); there {
+		return name, 0, nil
 	}
-	return digest, size, u.store.Put(u.work.ctx, chunkKey(u.prefix, digest), storage.Bytes(buffer), storage.PutOptions{})
+	scratch := u.work.take(int64(len(buffer)))
+	name, data := digest, buffer
+	if shorter := u.zstd.EncodeAll(buffer, scratch[:0]); len(shorter) <= mostCompressed(len(buffer)) {
+		name, data = digest+compressed, shorter
+	}
+	u.mu.Lock()
+	_, there := u.stored[name]        // another of that content may have come first
+	u.stored[name] = int64(len(data)) // if the put fails, so does the Upload
+	u.mu.Unlock()
+	if !there {
+		sent, err = int64(len(data)), u.store.Put(u.work.ctx, chunkKey(u.prefix, name), storage.Bytes(data), storage.PutOptions{})
+	}
+	if err == nil {
+		u.work.giveBack(scratch)
+	}
+	return name, sent, err
+}
+
+// mostCompressed is the size up to which it pays to store size bytes compressed.
+func mostCompressed(size int) int { return size - size/8 - 1 }
+
+// find looks for a chunk of size bytes in the store. One of a size that cannot be right is forgotten, and so put again.
+func (u *uploader) find(digest string, size int64) (name string, there bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if stored, there := u.stored[digest]; there {
+		if stored == size {
+			return digest, true
+		}
+		delete(u.stored, digest)
+	}
+	_, there = u.stored[digest+compressed]
+	return digest + compressed, there
 }
