@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// workOnNode does one of the program's tasks on the node and prints what came of it as JSON.
+func workOnNode(ctx context.Context, args []string) error {
+	tasks := map[string]struct {
+		args int
+		do   func(context.Context, []string) (any, error)
+	}{
+		"sync": {0, func(context.Context, []string) (any, error) {
+			syscall.Sync()
+			return struct{}{}, nil
+		}},
+		"result": {1, func(_ context.Context, args []string) (any, error) {
+			return capture.Node{Root: "/"}.Result(args[0], container)
+		}},
+		"raw": {1, func(ctx context.Context, args []string) (any, error) {
+			mib, err := strconv.Atoi(args[0])
+			if err != nil {
+				return nil, err
+			}
+			return measureRaw(ctx, mib)
+		}},
+		"passthrough": {0, func(ctx context.Context, _ []string) (any, error) { return measureCalls(ctx) }},
+		"put":         {2, func(ctx context.Context, args []string) (any, error) { return putFile(ctx, args[0], args[1]) }},
+	}
+	if len(args) == 0 || len(args)-1 != tasks[args[0]].args || tasks[args[0]].do == nil {
+		return fmt.Errorf("on the node it does not understand %q", args)
+	}
+	came, err := tasks[args[0]].do(ctx, args[1:])
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(came)
+}
