@@ -2,11 +2,14 @@ package controllers
 
 import (
 	"context"
+	"errors"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/controllers/location"
 	"github.com/transparent-checkpoint/operator/controllers/pod"
+	"github.com/transparent-checkpoint/operator/controllers/restorepolicy"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -19,6 +22,10 @@ type Options struct {
 }
 
 // SetUp adds all controllers to the manager.
-func SetUp(manager ctrl.Manager, _ Options) error {
-	return pod.SetUp(manager)
+func SetUp(manager ctrl.Manager, options Options) error {
+	return errors.Join(
+		pod.SetUp(manager),
+		restorepolicy.SetUp(manager),
+		location.SetUp(manager, location.Options{Namespace: options.Namespace, Open: options.Open}),
+	)
 }

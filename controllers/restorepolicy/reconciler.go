@@ -26,7 +26,8 @@ type Reconciler struct {
 }
 
 // SetUp adds the reconciler to the manager.
-func (r *Reconciler) SetUp(manager ctrl.Manager) error {
+func SetUp(manager ctrl.Manager) error {
+	r := &Reconciler{Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
 	return ctrl.NewControllerManagedBy(manager).Named("restorepolicy").For(&v1alpha1.RestorePolicy{}).Complete(r)
 }
 

@@ -1,0 +1,63 @@
+package location
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/storage"
+)
+
+// probeTime bounds one try. The store repeats what is worth it by itself, for longer than we want to wait here.
+const probeTime = 15 * time.Second
+
+// probe writes an object, reads and deletes it, as a checkpoint is.
+func probe(ctx context.Context, store storage.Store, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	key := "probe/" + name
+	if err := store.Put(ctx, key, storage.Bytes([]byte(name)), storage.PutOptions{}); err != nil {
+		return fmt.Errorf("write an object: %w", err)
+	}
+	body, err := store.Get(ctx, key, storage.Range{})
+	if err != nil {
+		return errors.Join(fmt.Errorf("read an object: %w", err), store.Delete(ctx, key))
+	}
+	text, err := io.ReadAll(io.LimitReader(body, int64(len(name))+1))
+	err = errors.Join(err, body.Close())
+	if err == nil && string(text) != name {
+		err = storage.ErrCorrupt
+	}
+	if err != nil {
+		err = fmt.Errorf("read an object: %w", err)
+	}
+	if deleted := store.Delete(ctx, key); deleted != nil {
+		err = errors.Join(err, fmt.Errorf("delete an object: %w", deleted))
+	}
+	return err
+}
+
+// reasonOf returns the reason of the condition Available for an error of a store.
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, storage.ErrNoBucket):
+		return v1alpha1.LocationBucketNotFound
+	case errors.Is(err, storage.ErrAccessDenied):
+		return v1alpha1.LocationAccessDenied
+	}
+	return v1alpha1.LocationUnreachable
+}
+
+// missingKey returns a key that credentials need and do not have.
+func missingKey(secret map[string][]byte) string {
+	for _, key := range []string{v1alpha1.CredentialsAccessKeyID, v1alpha1.CredentialsSecretAccessKey} {
+		if strings.TrimSpace(string(secret[key])) == "" {
+			return key
+		}
+	}
+	return ""
+}

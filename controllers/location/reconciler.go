@@ -1,0 +1,133 @@
+package location
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/controllers/condition"
+	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/storage"
+)
+
+// How often a location is tried, one that works and one that does not.
+const (
+	whileGood = 5 * time.Minute
+	whileBad  = 30 * time.Second
+)
+
+// Options are what the reconciler needs besides the manager.
+type Options struct {
+	// Namespace is that of the Secrets.
+	Namespace string
+	// Open opens the store of a location with the data of its Secret.
+	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
+}
+
+// Reconciler tries one location at a time.
+type Reconciler struct {
+	Options
+	Client   client.Client
+	Recorder events.EventRecorder
+	Now      func() time.Time
+}
+
+// SetUp adds the reconciler to the manager. A location whose server does not answer keeps no other waiting.
+func SetUp(manager ctrl.Manager, options Options) error {
+	r := &Reconciler{Options: options, Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
+	return ctrl.NewControllerManagedBy(manager).Named("location").
+		For(&v1alpha1.CheckpointStorageLocation{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.ofSecret)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
+		Complete(r)
+}
+
+// ofSecret returns the locations whose credentials are in a Secret.
+func (r *Reconciler) ofSecret(ctx context.Context, secret client.Object) (requests []reconcile.Request) {
+	all := &v1alpha1.CheckpointStorageLocationList{}
+	if err := r.Client.List(ctx, all); err != nil || secret.GetNamespace() != r.Namespace {
+		return nil // they are tried every few minutes anyway
+	}
+	for i := range all.Items {
+		if all.Items[i].Spec.Credentials.SecretName == secret.GetName() {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
+		}
+	}
+	return requests
+}
+
+// Reconcile tries one location and writes what came of it.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	location := &v1alpha1.CheckpointStorageLocation{}
+	if err := r.Client.Get(ctx, request.NamespacedName, location); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !location.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	available, err := r.try(ctx, location)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	status := apply.CheckpointStorageLocationStatus().WithObservedGeneration(location.Generation).WithLastValidationTime(metav1.NewTime(r.Now())).
+		WithConditions(condition.Apply(location.Status.Conditions, available, r.Now()))
+	wanted := apply.CheckpointStorageLocation(location.Name).WithUID(location.UID).WithStatus(status)
+	if err := r.Client.Status().Apply(ctx, wanted, client.FieldOwner(keys.ManagerFields), client.ForceOwnership); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if old := meta.FindStatusCondition(location.Status.Conditions, available.Type); old == nil || old.Reason != available.Reason {
+		kind := corev1.EventTypeWarning
+		if available.Status == metav1.ConditionTrue {
+			kind = corev1.EventTypeNormal
+		}
+		r.Recorder.Eventf(location, nil, kind, available.Reason, "Validate", "%s", available.Message)
+	}
+	if available.Status != metav1.ConditionTrue {
+		return ctrl.Result{RequeueAfter: whileBad}, nil
+	}
+	return ctrl.Result{RequeueAfter: whileGood}, nil
+}
+
+// try returns the condition Available; an error says that it could not even be tried.
+func (r *Reconciler) try(ctx context.Context, location *v1alpha1.CheckpointStorageLocation) (metav1.Condition, error) {
+	available := metav1.Condition{Type: v1alpha1.LocationAvailable, Status: metav1.ConditionFalse, ObservedGeneration: location.Generation}
+	secret := &corev1.Secret{}
+	key := client.ObjectKey{Namespace: r.Namespace, Name: location.Spec.Credentials.SecretName}
+	err := r.Client.Get(ctx, key, secret)
+	if client.IgnoreNotFound(err) != nil {
+		return available, fmt.Errorf("read Secret %s: %w", key, err)
+	}
+	if apierrors.IsNotFound(err) {
+		available.Reason, available.Message = v1alpha1.LocationCredentialsMissing, fmt.Sprintf("there is no Secret %s in namespace %s", key.Name, key.Namespace)
+		return available, nil
+	}
+	if missing := missingKey(secret.Data); missing != "" {
+		available.Reason, available.Message = v1alpha1.LocationCredentialsMissing, fmt.Sprintf("the Secret %s has no key %s", key.Name, missing)
+		return available, nil
+	}
+	store, err := r.Open(ctx, location, secret.Data)
+	if err == nil {
+		err = probe(ctx, store, fmt.Sprintf("%s-%d", location.UID, r.Now().UnixNano()))
+	}
+	if err != nil {
+		available.Reason, available.Message = reasonOf(err), err.Error()
+		return available, nil
+	}
+	available.Status, available.Reason, available.Message = metav1.ConditionTrue, v1alpha1.LocationValidated, "an object was written, read and deleted"
+	return available, nil
+}
