@@ -98,7 +98,9 @@ func open(ctx context.Context, cluster *lab.Cluster, step Step) (*Operator, erro
 	return &Operator{Cluster: cluster, Checkpoints: checkpoints, root: root, status: status, step: step}, err
 }
 
-func (o *Operator) archive(name string) string { return filepath.Join(o.root, "build/images", name+".tar") }
+func (o *Operator) archive(name string) string {
+	return filepath.Join(o.root, "build/images", name+".tar")
+}
 
 // build has make write the images, which is quick when nothing changed, and says what they are.
 func (o *Operator) build(ctx context.Context, digests map[string]string) error {
@@ -201,11 +203,7 @@ func (o *Operator) apply(ctx context.Context, digests map[string]string) error {
 	if _, err := o.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-k", dir); err != nil {
 		return err
 	}
-	crds := filepath.Join(o.root, "manifests/crd")
-	if _, err := o.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "-f", crds); err != nil {
-		return err
-	}
-	// The API server serves a new kind a moment after it said that it does.
+	// The API server serves a new kind a moment after it was told of it.
 	return eventually(ctx, 20*time.Second, func() error {
 		_, err := o.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-f", filepath.Join(dir, "location.yaml"))
 		return err

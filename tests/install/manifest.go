@@ -12,22 +12,20 @@ import (
 func kustomization(base string, shim bool, digests map[string]string) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "resources: [%s]\npatches:\n", base)
-	for name, kind := range map[string]string{Manager: "Deployment", Agent: "DaemonSet"} {
-		fmt.Fprintf(&out, `- target: {kind: %s, name: %s}
-  patch: |
-    kind: %[1]s
-    metadata: {name: %[2]s}
-    spec: {template: {metadata: {annotations: {%s: "%s"}}}}
-`, kind, name, imagesAnnotation, digests[name])
+	for _, workload := range []struct{ kind, name string }{{"Deployment", Manager}, {"DaemonSet", Agent}} {
+		patch(&out, workload.kind, workload.name, fmt.Sprintf("metadata: {annotations: {%s: %q}}", imagesAnnotation, digests[workload.name]))
 	}
 	if shim {
-		fmt.Fprintf(&out, `# This kernel gives root no CAP_SYS_RESOURCE. The nodes have a criu that works without it.
-- target: {kind: DaemonSet, name: %s}
-  patch: |
-    - {op: add, path: /spec/template/spec/containers/0/args/-, value: --criu-directory=%s}
-`, Agent, shimmedCRIU)
+		out.WriteString("# This kernel gives root no CAP_SYS_RESOURCE. The nodes have a criu that works without it.\n")
+		patch(&out, "DaemonSet", Agent, fmt.Sprintf("spec: {containers: [{name: agent, args: [--criu-directory=%s]}]}", shimmedCRIU))
 	}
 	return out.String()
+}
+
+// patch adds to the pods of a workload.
+func patch(out *strings.Builder, kind, name, template string) {
+	fmt.Fprintf(out, "- target: {kind: %[1]s, name: %[2]s}\n  patch: |\n    apiVersion: apps/v1\n    kind: %[1]s\n    metadata: {name: %[2]s}\n    spec: {template: {%[3]s}}\n",
+		kind, name, template)
 }
 
 // location is the cluster's MinIO as the place for checkpoints.
