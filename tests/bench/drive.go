@@ -18,8 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/transparent-checkpoint/operator/generated/clientset/versioned"
-	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
+	"github.com/transparent-checkpoint/operator/tests/install"
 )
 
 const (
@@ -108,9 +108,6 @@ func (d *driver) prepare(ctx context.Context) (err error) {
 	if d.lab.Client, err = kubernetes.NewForConfig(d.lab.Config); err != nil {
 		return err
 	}
-	if d.checkpoints, err = versioned.NewForConfig(d.lab.Config); err != nil {
-		return err
-	}
 	status, err := lab.Localcluster(ctx, d.cluster, "status", "-o", "json")
 	if err != nil {
 		return err
@@ -126,9 +123,14 @@ func (d *driver) prepare(ctx context.Context) (err error) {
 	if err := d.makeNamespace(ctx); err != nil || d.referenceOnly {
 		return err
 	}
-	if _, err := d.lab.Client.NodeV1().RuntimeClasses().Get(ctx, keys.RuntimeClass, metav1.GetOptions{}); err != nil {
-		return fmt.Errorf("the operator is not installed on the cluster %s (--reference-only does without): %w", d.cluster, err)
+	operator, err := install.Install(ctx, d.lab, func(name string, work func() error) error {
+		say("%s", name)
+		return work()
+	})
+	if err != nil {
+		return fmt.Errorf("install the operator (--reference-only does without): %w", err)
 	}
+	d.checkpoints = operator.Checkpoints
 	return nil
 }
 
