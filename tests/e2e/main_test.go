@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
+	"github.com/transparent-checkpoint/operator/tests/install"
 )
 
 // shared is the cluster that the tests of this package share; nil where none can be.
@@ -37,6 +38,10 @@ func run(m *testing.M) (code int) {
 		}
 	}()
 	if err := loadTestApp(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if operator, err = install.Install(ctx, shared, nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,10 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -24,6 +28,8 @@ func main() {
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	address := flags.String("address", ":8080", "where to listen")
 	certificate := flags.String("certificates", "/certificates", "folder with tls.crt and tls.key")
+	mib := flags.Int("mib", 0, "of memory that nothing compresses, to hold while serving")
+	undumpable := flags.Bool("undumpable", false, "hold something that CRIU cannot dump while serving")
 	upTo := flags.Int("up-to", 5, "the last number to count to")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		log.Fatal(err)
@@ -31,7 +37,9 @@ func main() {
 	var err error
 	switch os.Args[1] {
 	case "serve":
-		err = serve(*address)
+		if err = hold(*mib, *undumpable); err == nil {
+			err = serve(*address)
+		}
 	case "webhook":
 		err = webhook(*address, *certificate)
 	case "echo":
@@ -46,6 +54,30 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// held is memory and a descriptor that the process keeps.
+var held struct {
+	memory []byte
+	fd     uintptr
+}
+
+// userModeOnly is UFFD_USER_MODE_ONLY of linux/userfaultfd.h, with which anybody may have one.
+const userModeOnly = 1
+
+func hold(mib int, undumpable bool) error {
+	held.memory = make([]byte, mib<<20)
+	if _, err := rand.Read(held.memory); err != nil {
+		return err
+	}
+	if !undumpable {
+		return nil
+	}
+	var errno syscall.Errno
+	if held.fd, _, errno = syscall.Syscall(unix.SYS_USERFAULTFD, userModeOnly, 0, 0); errno != 0 {
+		return fmt.Errorf("userfaultfd: %w", errno)
+	}
+	return nil
 }
 
 // Answer is what GET /count returns.
@@ -79,6 +111,7 @@ func serve(address string) error {
 		_, _ = w.Write(body)
 	})
 	http.HandleFunc("/file/", file)
+	http.HandleFunc("/list/", list)
 	server := &http.Server{Addr: address, ReadHeaderTimeout: 5 * time.Second}
 	return server.ListenAndServe()
 }
@@ -121,6 +154,18 @@ func file(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = w.Write(data)
+}
+
+// list answers with the names in a folder.
+func list(w http.ResponseWriter, r *http.Request) {
+	entries, err := os.ReadDir(strings.TrimPrefix(r.URL.Path, "/list"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
+	for _, entry := range entries {
+		fmt.Fprintln(w, entry.Name())
+	}
 }
 
 // webhook answers admission reviews: it lets everything pass and adds the annotation testapp/seen.
