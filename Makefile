@@ -36,6 +36,13 @@ prerequisites: ## install what the parts are built with (gcc, debootstrap, …),
 
 ##@ The operator
 
+.PHONY: demo
+demo: bin/localcluster prerequisites ## watch a process survive the deletion of its pod: cluster, operator, a Job with one label (NAME=demo)
+	@go run ./tests/demo run --name $(NAME)
+
+.PHONY: demo-down
+demo-down: cluster-down ## end the demo's cluster and remove everything of it
+
 BINARIES := build/images/bin
 AGENT := build/images/agent
 

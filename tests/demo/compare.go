@@ -16,11 +16,11 @@ func (s *story) compare(ctx context.Context) error {
 	before, after := s.before.numbers(), s.after.numbers()
 	last, first := before[len(before)-1], after[0]
 	s.say("the last lines of %s on %s:", s.old.Name, s.old.Spec.NodeName)
-	for _, l := range before[max(0, len(before)-3):] {
+	for _, l := range before[max(0, len(before)-shown):] {
 		s.show(l.text)
 	}
 	s.say("the first lines of %s on %s:", s.new.Name, s.new.Spec.NodeName)
-	for _, l := range after[:min(3, len(after))] {
+	for _, l := range after[:min(shown, len(after))] {
 		s.show(l.text)
 	}
 	if err := s.continued(last, first); err != nil {

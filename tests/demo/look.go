@@ -1,23 +1,36 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/tests/install"
 )
 
 // look shows what the operator has to say of it, and how long everything took.
 func (s *story) look(ctx context.Context) error {
 	s.title("4. What there is to see")
-	err := s.step("wait until the checkpoint is in the bucket", func() error {
-		return await(ctx, 2*time.Minute, func() error {
-			if _, ok := s.time.when(uploaded, s.old.UID); !ok {
-				return fmt.Errorf("there is no Checkpoint of the old pod with the condition Uploaded")
+	err := s.step("wait until the Checkpoint is "+v1alpha1.StateCompleted, func() error {
+		return await(ctx, time.Minute, func() error {
+			checkpoint := s.time.of(s.old.UID)
+			if checkpoint == nil {
+				return errors.New("there is no Checkpoint of the old pod")
+			}
+			_, inBucket := s.time.when(uploaded, s.old.UID)
+			ready := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointReady)
+			if !inBucket || ready == nil || ready.Status != metav1.ConditionTrue {
+				return fmt.Errorf("Checkpoint %s is not in the bucket: %+v", checkpoint.Name, ready)
 			}
 			return nil
 		})
@@ -46,32 +59,48 @@ func (s *story) kubectl(ctx context.Context, args ...string) {
 }
 
 // mostKeys is how many keys are shown; the rest are more of the same.
-const mostKeys = 12
+const mostKeys = 6
 
+// showBucket lists the largest objects of each checkpoint below its prefix, and what all objects take.
 func (s *story) showBucket(ctx context.Context) error {
 	objects, err := s.operator.Objects(ctx, "")
 	if err != nil {
 		return err
 	}
 	var total int64
+	var prefixes []string
+	below := map[string][]install.Object{}
 	for _, object := range objects {
 		total += object.Size
+		prefix := prefixOf(object.Key)
+		if below[prefix] == nil {
+			prefixes = append(prefixes, prefix)
+		}
+		below[prefix] = append(below[prefix], object)
 	}
 	s.say("the bucket %s has %d objects, %s:", install.Bucket, len(objects), mebibytes(total))
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for i, object := range objects {
-		if i == mostKeys {
-			break
+	for _, prefix := range prefixes {
+		s.show(prefix)
+		table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+		inside := below[prefix]
+		slices.SortStableFunc(inside, func(a, b install.Object) int { return cmp.Compare(b.Size, a.Size) })
+		for _, object := range inside[:min(mostKeys, len(inside))] {
+			fmt.Fprintf(table, "      %s\t  %s\n", mebibytes(object.Size), strings.TrimPrefix(object.Key, prefix))
 		}
-		fmt.Fprintf(table, "    %s\t  %s\n", mebibytes(object.Size), object.Key)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if len(objects) > mostKeys {
-		s.show(fmt.Sprintf("… and %d more", len(objects)-mostKeys))
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		if more := len(inside) - mostKeys; more > 0 {
+			s.show(fmt.Sprintf("  … and %d smaller ones", more))
+		}
 	}
 	return nil
+}
+
+// prefixOf returns what the keys of a checkpoint have in common: checkpoints/NAMESPACE/UID/.
+func prefixOf(key string) string {
+	parts := strings.SplitAfterN(key, "/", 4)
+	return strings.Join(parts[:min(3, len(parts))], "")
 }
 
 func mebibytes(bytes int64) string { return fmt.Sprintf("%.2f MiB", float64(bytes)/(1<<20)) }

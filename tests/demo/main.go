@@ -72,8 +72,12 @@ func run(ctx context.Context, name string) error {
 	told.say("  export KUBECONFIG=$(bin/localcluster --name %s kubeconfig)", name)
 	told.say("  bin/localcluster --name %s kubectl -- logs -f job/%s", name, jobName)
 	told.say("  bin/localcluster --name %s kubectl -- get checkpoints,restorepolicies -o wide", name)
-	told.say("  make demo          # the same again, on this cluster")
-	told.say("  make demo-down     # end the cluster and remove everything of it")
+	var which string
+	if name != "demo" {
+		which = " NAME=" + name
+	}
+	told.say("  make demo%s          # the same again, on this cluster", which)
+	told.say("  make demo-down%s     # end the cluster and remove everything of it", which)
 	return nil
 }
 

@@ -34,6 +34,8 @@ const (
 	image     = "my-image:latest"
 	// enough is how many numbers the first pod counts before it is deleted.
 	enough = 10
+	// shown is how many numbers of each pod are shown.
+	shown = 3
 	// wholeTurn is how many numbers it takes until the program has checked all of its data.
 	wholeTurn = 32
 )
@@ -218,16 +220,16 @@ func (s *story) comeBack(ctx context.Context) error {
 		return err
 	}
 	s.after = follow(ctx, s.streams(), s.new)
-	return s.step(fmt.Sprintf("pod %s is on %s; wait for its first number", s.new.Name, s.new.Spec.NodeName), func() error {
+	return s.step(fmt.Sprintf("pod %s is on %s; wait for its first numbers", s.new.Name, s.new.Spec.NodeName), func() error {
 		return await(ctx, 2*time.Minute, func() error {
-			if len(s.after.numbers()) > 0 {
+			if len(s.after.numbers()) >= shown {
 				return nil
 			}
 			pod := s.time.live(s.new.UID)
 			if pod == nil {
 				return errors.New("the new pod is gone again")
 			}
-			return fmt.Errorf("it is %s and has printed no number; %s", pod.Status.Phase, strings.Join(s.after.rest(), "; "))
+			return fmt.Errorf("it is %s and has printed too few numbers; %s", pod.Status.Phase, strings.Join(s.after.rest(), "; "))
 		})
 	})
 }
