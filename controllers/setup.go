@@ -7,6 +7,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/controllers/checkpoint"
 	"github.com/transparent-checkpoint/operator/controllers/location"
 	"github.com/transparent-checkpoint/operator/controllers/pod"
 	"github.com/transparent-checkpoint/operator/controllers/restorepolicy"
@@ -25,6 +26,7 @@ type Options struct {
 func SetUp(manager ctrl.Manager, options Options) error {
 	return errors.Join(
 		pod.SetUp(manager),
+		checkpoint.SetUp(manager, checkpoint.Options{Namespace: options.Namespace, Open: options.Open}),
 		restorepolicy.SetUp(manager),
 		location.SetUp(manager, location.Options{Namespace: options.Namespace, Open: options.Open}),
 	)

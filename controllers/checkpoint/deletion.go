@@ -1,0 +1,86 @@
+package checkpoint
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/storage/image"
+)
+
+// How long data is tried to be deleted, and how long one attempt and the wait after it may take.
+const (
+	deletionTime   = 10 * time.Minute
+	attemptTime    = time.Minute
+	firstPause     = 2 * time.Second
+	longestPause   = time.Minute
+	dataLeftBehind = "DataLeftBehind"
+	deletionFailed = "DeletionFailed"
+)
+
+// finalize deletes the data of a Checkpoint that is deleted, and lets it go: when the data is gone, or after a bounded time, since a bucket
+// that is gone for good must not keep a namespace from being deleted.
+func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoint) (ctrl.Result, error) {
+	if !controllerutil.ContainsFinalizer(checkpoint, keys.CheckpointFinalizer) {
+		r.forgetEnd(checkpoint.UID)
+		return ctrl.Result{}, nil
+	}
+	err := r.deleteData(ctx, checkpoint)
+	if err == nil {
+		return ctrl.Result{}, r.release(ctx, checkpoint)
+	}
+	log, tried := ctrl.LoggerFrom(ctx), r.Now().Sub(checkpoint.DeletionTimestamp.Time)
+	location, prefix := checkpoint.Status.LocationName, keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID))
+	if tried >= deletionTime {
+		log.Error(err, "data is left behind", "location", location, "prefix", prefix)
+		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, dataLeftBehind, "Delete",
+			"gave up after %s; delete the objects below %s in location %s by hand: %v", deletionTime, prefix, location, err)
+		leftBehind.Inc()
+		return ctrl.Result{}, r.release(ctx, checkpoint)
+	}
+	wait := min(max(tried/2, firstPause), longestPause, deletionTime-tried)
+	log.Error(err, "delete the data", "location", location, "prefix", prefix, "wait", wait.String())
+	r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, deletionFailed, "Delete", "the data in location %s is not deleted yet: %v", location, err)
+	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// deleteData deletes what is in the bucket. What is on the node is the agent's, which sees the deletion as well.
+func (r *Reconciler) deleteData(ctx context.Context, checkpoint *v1alpha1.Checkpoint) error {
+	if checkpoint.Status.LocationName == "" && checkpoint.Status.ManifestDigest == "" {
+		return nil // no upload was begun
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTime)
+	defer cancel()
+	location := &v1alpha1.CheckpointStorageLocation{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: checkpoint.Status.LocationName}, location); err != nil {
+		return fmt.Errorf("storage location %q: %w", checkpoint.Status.LocationName, err)
+	}
+	secret := &corev1.Secret{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: location.Spec.Credentials.SecretName}, secret); err != nil {
+		return fmt.Errorf("credentials of storage location %q: %w", location.Name, err)
+	}
+	store, err := r.Open(ctx, location, secret.Data)
+	if err != nil {
+		return err
+	}
+	return image.Delete(ctx, store, keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID)))
+}
+
+// release takes the finalizer off, and nothing else.
+func (r *Reconciler) release(ctx context.Context, checkpoint *v1alpha1.Checkpoint) error {
+	released := checkpoint.DeepCopy()
+	controllerutil.RemoveFinalizer(released, keys.CheckpointFinalizer)
+	err := r.Client.Patch(ctx, released, client.MergeFromWithOptions(checkpoint, client.MergeFromWithOptimisticLock{}))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("take the finalizer off: %w", err)
+	}
+	r.forgetEnd(checkpoint.UID)
+	return nil
+}

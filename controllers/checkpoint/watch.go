@@ -1,0 +1,64 @@
+package checkpoint
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+)
+
+// watch adds what a verdict depends on besides the Checkpoint: its source pod, the storage locations and whether its node is ready.
+func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
+	return b.
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(ofPod)).
+		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.ofLocation),
+			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.ofNode), builder.WithPredicates(predicate.Funcs{
+			UpdateFunc: func(e event.UpdateEvent) bool {
+				before, isNode := e.ObjectOld.(*corev1.Node)
+				after, isToo := e.ObjectNew.(*corev1.Node)
+				return isNode && isToo && isReady(before) != isReady(after)
+			},
+		}))
+}
+
+// ofPod returns the Checkpoint of a pod that is terminated, if there is one.
+func ofPod(_ context.Context, pod client.Object) []reconcile.Request {
+	name := v1alpha1.TerminationName(pod.GetName(), pod.GetUID())
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}}}
+}
+
+// ofLocation returns the Checkpoints that may wait for a location, to be stored in it or to be deleted.
+func (r *Reconciler) ofLocation(ctx context.Context, _ client.Object) []reconcile.Request {
+	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool { return true })
+}
+
+// ofNode returns the Checkpoints whose state may be on a node alone.
+func (r *Reconciler) ofNode(ctx context.Context, node client.Object) []reconcile.Request {
+	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool { return c.Status.Source != nil && c.Status.Source.Node == node.GetName() })
+}
+
+func (r *Reconciler) unfinished(ctx context.Context, matches func(*v1alpha1.Checkpoint) bool) (requests []reconcile.Request) {
+	all := &v1alpha1.CheckpointList{}
+	if err := r.Client.List(ctx, all); err != nil { // of a cache that has not begun or has ended
+		ctrl.LoggerFrom(ctx).Error(err, "list the Checkpoints")
+		return nil
+	}
+	for i := range all.Items {
+		c := &all.Items[i]
+		completed := meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointReady) && c.DeletionTimestamp.IsZero()
+		if !completed && matches(c) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(c)})
+		}
+	}
+	return requests
+}
