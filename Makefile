@@ -48,6 +48,10 @@ AGENT := build/images/agent
 
 .PHONY: images
 images: bin/localcluster prerequisites ## build the operator's images: OCI tars in build/images, without Docker; `image load` takes them
+	@mkdir -p build/images && flock build/images/lock $(MAKE) --silent --no-print-directory _images
+
+.PHONY: _images
+_images: # one at a time: demo, tests and benchmarks all call it
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BINARIES)/ ./cmd/manager ./cmd/agent ./cmd/checkpoint-runtime
 	@criu=$$(bin/localcluster build --agent-criu) && rm -rf $(AGENT) && mkdir -p $(AGENT)/opt/checkpoint-image/bin && \
 	ln $(BINARIES)/agent $(AGENT)/agent && ln $(BINARIES)/checkpoint-runtime $(AGENT)/opt/checkpoint-image/bin/ && \
@@ -55,13 +59,6 @@ images: bin/localcluster prerequisites ## build the operator's images: OCI tars 
 	@bin/localcluster image build localhost/checkpoint-manager:dev --binary $(BINARIES)/manager --user 65532:65532 \
 	  --output build/images/checkpoint-manager.tar
 	@bin/localcluster image build localhost/checkpoint-agent:dev --tree $(AGENT) --entrypoint /agent --output build/images/checkpoint-agent.tar
-
-.PHONY: demo
-demo: bin/localcluster prerequisites ## show it: bring up a cluster (NAME=demo) with the operator, and watch a process survive the deletion of its pod
-	@go run ./tests/demo run --name $(NAME)
-
-.PHONY: demo-down
-demo-down: cluster-down ## end the demo's cluster and remove everything of it
 
 ##@ Building and checking
 
