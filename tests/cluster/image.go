@@ -35,7 +35,7 @@ func (c *command) imageLoad() *cobra.Command {
 		Short: "Load an archive (OCI layout or docker archive) on every node, and serve it to image pulls",
 		Long: "Load the images of a tar on every node, and serve them to image pulls. The tar is one as `docker save` and `image build --output` write\n" +
 			"it: an OCI layout with the manifest.json of a docker archive beside it, or a docker archive alone.",
-		Args:  cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			cluster, state, err := c.existing()
 			if err != nil {
