@@ -125,6 +125,17 @@ func TestWhatIsBuiltCanBePulledUnderAnyHost(t *testing.T) {
 		if got := config.Config; got.User != "1000" || !cmp.Equal(got.Entrypoint, []string{"/program"}) {
 			t.Errorf("its configuration is %+v", got)
 		}
+		layers, err := image.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := layers[0].Compressed() // that is: as it was sent
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header, err := tar.NewReader(content).Next(); err != nil || header.Name != "program" {
+			t.Errorf("its layer is no plain tar with the program: %v, %v", header, err)
+		}
 		return
 	}
 	t.Fatal(pullErr)
