@@ -41,7 +41,11 @@ type verdict struct {
 
 // judge is the rule by which the state follows from what the node reported, and without a report from what became of the pod.
 func judge(f facts) verdict {
-	captured := meta.FindStatusCondition(f.checkpoint.Status.Conditions, v1alpha1.CheckpointCaptured)
+	conditions := f.checkpoint.Status.Conditions
+	if ready := meta.FindStatusCondition(conditions, v1alpha1.CheckpointReady); ready != nil && ready.Reason == v1alpha1.StateExpired {
+		return verdict{state: ready.Reason, message: ready.Message} // for good
+	}
+	captured := meta.FindStatusCondition(conditions, v1alpha1.CheckpointCaptured)
 	switch {
 	case captured == nil || captured.Status == metav1.ConditionUnknown || captured.Status == metav1.ConditionFalse && captured.Reason == v1alpha1.StatePending:
 		return f.unreported()
@@ -53,7 +57,7 @@ func judge(f facts) verdict {
 			v.stalled, v.help = v1alpha1.ReasonNodeUnavailable, fmt.Sprintf("node %s, which was writing the state, is not ready", f.node())
 		}
 		return v
-	case captured.Reason == v1alpha1.StateDiscarded:
+	case captured.Reason == v1alpha1.StateDiscarded, captured.Reason == v1alpha1.ReasonSourceExited:
 		return verdict{state: v1alpha1.StateDiscarded, message: captured.Message}
 	}
 	return verdict{state: v1alpha1.StateFailed, message: captured.Reason + ": " + captured.Message}
