@@ -112,7 +112,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 			return err
 		}
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil {
+	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil && !strings.HasSuffix(dir, ".partial") {
 		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)))
 	}
 	wanted, why, err := a.isWanted(ctx, record)
@@ -120,6 +120,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 		return err
 	}
 	if !wanted {
+		if strings.HasSuffix(dir, ".partial") {
+			return nil
+		}
 		return a.discard(ctx, dir, record, why)
 	}
 	if p.seen == capture.Complete && !a.isDue(dir) {
@@ -130,6 +133,10 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 		return err
 	}
 	if checkpoint == nil {
+		if strings.HasSuffix(dir, ".partial") { // it is the runtime's, as long as it is not done
+			p.seen = capture.Dumping
+			return nil
+		}
 		return a.remove(dir)
 	}
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
