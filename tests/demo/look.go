@@ -30,7 +30,7 @@ func (s *story) look(ctx context.Context) error {
 			_, inBucket := s.time.when(uploaded, s.old.UID)
 			ready := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointReady)
 			if !inBucket || ready == nil || ready.Status != metav1.ConditionTrue {
-				return fmt.Errorf("Checkpoint %s is not in the bucket: %+v", checkpoint.Name, ready)
+				return fmt.Errorf("its condition Ready is %+v", ready)
 			}
 			return nil
 		})

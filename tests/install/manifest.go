@@ -24,8 +24,13 @@ func kustomization(base string, shim bool, digests map[string]string) string {
 
 // patch adds to the pods of a workload.
 func patch(out *strings.Builder, kind, name, template string) {
-	fmt.Fprintf(out, "- target: {kind: %[1]s, name: %[2]s}\n  patch: |\n    apiVersion: apps/v1\n    kind: %[1]s\n    metadata: {name: %[2]s}\n    spec: {template: {%[3]s}}\n",
-		kind, name, template)
+	fmt.Fprintf(out, `- target: {kind: %[1]s, name: %[2]s}
+  patch: |
+    apiVersion: apps/v1
+    kind: %[1]s
+    metadata: {name: %[2]s}
+    spec: {template: {%[3]s}}
+`, kind, name, template)
 }
 
 // location is the cluster's MinIO as the place for checkpoints.
