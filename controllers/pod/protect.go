@@ -88,7 +88,8 @@ func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, 
 		return "", "", err
 	}
 	if len(nodes.Items) == 0 {
-		return keys.UnprotectedNoReadyNode, fmt.Sprintf("no node that it may run on has the label %s, which the agent gives those that can capture", keys.NodeReady), nil
+		message = fmt.Sprintf("no node that it may run on has the label %s, which the agent gives those that can capture", keys.NodeReady)
+		return keys.UnprotectedNoReadyNode, message, nil
 	}
 	return "", "", nil
 }
