@@ -60,7 +60,7 @@ func TestJudge(t *testing.T) {
 		"it has expired": {conditions: conditions("Ready", "False", "Expired", "Captured", "True", "Completed", "Uploaded", "True", "Completed"),
 			want: verdict{state: "Expired", message: "as reported"}},
 		"there was nothing to capture": {conditions: conditions("Captured", "False", "SourceExited"), want: verdict{state: "Discarded", message: "as reported"}},
-		"it is on the node":                          {conditions: conditions("Captured", "True", "Completed"), want: verdict{state: "Uploading", message: "safe on node n, on its way to the bucket"}},
+		"it is on the node":            {conditions: conditions("Captured", "True", "Completed"), want: verdict{state: "Uploading", message: "safe on node n, on its way to the bucket"}},
 		"a report that came late": {conditions: conditions("Ready", "False", "Failed", "Captured", "True", "Completed", "Uploaded", "False", "Uploading"),
 			age: time.Hour, want: verdict{state: "Uploading", message: "as reported"}},
 		"it is on the node, and there is no bucket": {conditions: conditions("Captured", "True", "Completed", "Uploaded", "False", "StorageUnavailable"), nowhere: true,

@@ -44,7 +44,9 @@ func (r *Reconciler) ofLocation(ctx context.Context, _ client.Object) []reconcil
 
 // ofNode returns the Checkpoints whose state may be on a node alone.
 func (r *Reconciler) ofNode(ctx context.Context, node client.Object) []reconcile.Request {
-	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool { return c.Status.Source != nil && c.Status.Source.Node == node.GetName() })
+	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool {
+		return c.Status.Source != nil && c.Status.Source.Node == node.GetName()
+	})
 }
 
 func (r *Reconciler) unfinished(ctx context.Context, matches func(*v1alpha1.Checkpoint) bool) (requests []reconcile.Request) {

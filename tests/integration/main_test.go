@@ -53,8 +53,10 @@ func setUp(ctx context.Context) error {
 		return err
 	}
 	_, applied := kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(root, "manifests/crd/bases"))
+	_, policy := kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "manifests/policy"))
+	_, class := kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "manifests/runtimeclass"))
 	_, waited := kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "-f", filepath.Join(root, "manifests/crd/bases"))
-	if err := errors.Join(applied, waited); err != nil {
+	if err := errors.Join(applied, policy, class, waited); err != nil {
 		return err
 	}
 	client, err = versioned.NewForConfig(shared.Config)
