@@ -246,6 +246,11 @@ func (r *restoration) process(ctx context.Context) error {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
+	if r.Container.Network != "" {
+		if err := adaptSockets(r.images(), r.Container.Network); err != nil {
+			return err
+		}
+	}
 	quota, period, limited := quotaOf(r.spec)
 	if limited {
 		if err := r.bundle.setQuota(nil); err != nil {
