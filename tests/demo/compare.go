@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +34,7 @@ func (s *story) compare(ctx context.Context) error {
 		return await(ctx, time.Minute, func() error {
 			select {
 			case <-s.after.ended:
-				return fmt.Errorf("the program ended: %v", s.after.rest())
+				return final(fmt.Errorf("the program ended: %s", strings.Join(s.after.rest(), "; ")))
 			default:
 			}
 			if n := len(s.after.numbers()); n < wholeTurn {
@@ -67,17 +68,23 @@ func (s *story) provenByCondition(ctx context.Context) error {
 	return await(ctx, 20*time.Second, func() error {
 		pod := s.time.live(s.new.UID)
 		if pod == nil {
-			return errors.New("the new pod is gone again")
+			return final(errors.New("the new pod is gone again"))
 		}
-		for _, condition := range pod.Status.Conditions {
-			if condition.Type != keys.Restored {
-				continue
-			}
-			if condition.Status == corev1.ConditionTrue {
-				return nil
-			}
-			return fmt.Errorf("it is %s, reason %s: %s", condition.Status, condition.Reason, condition.Message)
+		if restored := restoredOf(pod); restored != nil && restored.Status != corev1.ConditionTrue {
+			return final(fmt.Errorf("it is %s, reason %s: %s", restored.Status, restored.Reason, restored.Message))
+		} else if restored != nil {
+			return nil
 		}
 		return errors.New("the pod lacks it")
 	})
+}
+
+// restoredOf returns the condition by which the operator says whether a pod was restored, or nil.
+func restoredOf(pod *corev1.Pod) *corev1.PodCondition {
+	for i, condition := range pod.Status.Conditions {
+		if condition.Type == keys.Restored {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
 }

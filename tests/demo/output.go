@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
@@ -54,34 +56,44 @@ func follow(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod) *
 	go func() {
 		defer close(o.ended)
 		for ctx.Err() == nil {
-			if o.read(ctx, client, pod) {
+			err := o.read(ctx, client, pod)
+			live, getErr := client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+			isOver := getErr == nil && (live.Status.Phase == corev1.PodSucceeded || live.Status.Phase == corev1.PodFailed)
+			if apierrors.IsNotFound(getErr) || err == nil && (isOver || live.DeletionTimestamp != nil) {
 				return
 			}
-			time.Sleep(50 * time.Millisecond) // it does not run yet
+			time.Sleep(200 * time.Millisecond) // it does not run yet, or the node ended the stream for reasons of its own
 		}
 	}()
 	return o
 }
 
-// read reads the log in one stretch and tells whether there was one.
-func (o *output) read(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod) bool {
+// read reads the log in one stretch, from its beginning, which is left out where it is known.
+func (o *output) read(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod) error {
 	request := client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Follow: true, Timestamps: true})
-	stream, err := request.Timeout(time.Hour).Stream(ctx)
+	stream, err := request.Stream(ctx)
 	if err != nil {
-		return false
+		return err
 	}
 	defer stream.Close()
-	for scanner := bufio.NewScanner(stream); scanner.Scan(); {
-		parsed, err := parse(scanner.Text())
-		o.mu.Lock()
-		if err == nil && parsed.isNumber {
-			o.lines = append(o.lines, parsed)
-		} else {
-			o.other = append(o.other, scanner.Text())
-		}
-		o.mu.Unlock()
+	scanner := bufio.NewScanner(stream)
+	for scanner.Scan() {
+		o.add(scanner.Text())
 	}
-	return true
+	return scanner.Err()
+}
+
+func (o *output) add(stamped string) {
+	parsed, err := parse(stamped)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil || !parsed.isNumber {
+		o.other = append(o.other, stamped)
+		return
+	}
+	if len(o.lines) == 0 || parsed.at.After(o.lines[len(o.lines)-1].at) {
+		o.lines = append(o.lines, parsed)
+	}
 }
 
 // numbers returns the numbers that came so far.

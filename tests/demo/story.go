@@ -227,7 +227,10 @@ func (s *story) comeBack(ctx context.Context) error {
 			}
 			pod := s.time.live(s.new.UID)
 			if pod == nil {
-				return errors.New("the new pod is gone again")
+				return final(errors.New("the new pod is gone again"))
+			}
+			if restored := restoredOf(pod); restored != nil && restored.Status == corev1.ConditionFalse {
+				return final(fmt.Errorf("the count did not continue: the new pod started cold, reason %s: %s", restored.Reason, restored.Message))
 			}
 			return fmt.Errorf("it is %s and has printed too few numbers; %s", pod.Status.Phase, strings.Join(s.after.rest(), "; "))
 		})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -161,13 +162,24 @@ next:
 	return nil
 }
 
+// finalError is one that waiting does not change.
+type finalError struct{ error }
+
+func (e finalError) Unwrap() error { return e.error }
+
+// final has await give up at once.
+func final(err error) error { return finalError{err} }
+
 // await calls check until it returns nil, and returns its last error when it has not in that time.
 func await(ctx context.Context, patience time.Duration, check func() error) error {
 	began := time.Now()
 	for {
 		err := check()
-		if err == nil || ctx.Err() != nil {
+		if _, isFinal := errors.AsType[finalError](err); err == nil || isFinal {
 			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if time.Since(began) > patience {
 			return fmt.Errorf("not within %s: %w", patience, err)
