@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -108,11 +109,29 @@ func (c *command) builder() (parts.Builder, error) {
 	return parts.Builder{Source: source, Cache: cache, Log: c.log}, nil
 }
 
+// fewInotify is the number of inotify instances from which on several clusters can run side by side; one with two nodes takes about 25.
+const fewInotify = 512
+
+// warnOfInotify says beforehand why programs, CRIU among them, may not work later. The limit is root's on the whole machine.
+func (c *command) warnOfInotify() {
+	const setting = "fs.inotify.max_user_instances"
+	data, err := os.ReadFile("/proc/sys/fs/inotify/max_user_instances")
+	if err != nil {
+		return
+	}
+	clusters, err := spec.List()
+	if limit, parseErr := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && parseErr == nil && limit < fewInotify && len(clusters) > 2 {
+		c.log.Printf("this machine has %d clusters and %s=%d; when that is used up, CRIU says \"Can't create inotify\". `sysctl %s=%d` raises it",
+			len(clusters), setting, limit, setting, fewInotify)
+	}
+}
+
 func (c *command) bringUp(ctx context.Context, nodes int, disk int64) error {
 	cluster, err := c.cluster()
 	if err != nil {
 		return err
 	}
+	c.warnOfInotify()
 	set, err := c.parts(ctx)
 	if err != nil {
 		return err
