@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
@@ -32,7 +33,7 @@ func TestACheckpointFromThePodsDeletionToItsOwn(t *testing.T) {
 	}
 	startManager(t, ns, store)
 	node := newNode(t)
-	controller := owner(t, ns, "Web.1")
+	controller := owner(t, ns, "web.1")
 	pod := start(t, builder.MakePod(ns, "web-0").Admitted().Node(node).ControlledBy("v1", "ConfigMap", controller).Obj())
 
 	if err := shared.Client.CoreV1().Pods(ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
@@ -106,7 +107,9 @@ func TestAPodThatNeverRanLeavesNoCheckpoint(t *testing.T) {
 	}
 	ran := start(t, builder.MakePod(ns, "ran").Admitted().Node("nowhere").Obj())
 	for _, pod := range []*corev1.Pod{still, ran} { // the second shows that the first was seen
-		t.Cleanup(func() { _ = pods.Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}) })
+		t.Cleanup(func() {
+			_ = pods.Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+		})
 		if err := pods.Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -193,8 +196,8 @@ func newNode(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nodes.Delete(context.Background(), made.Name, metav1.DeleteOptions{}) })
-	made.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
-	if _, err := nodes.UpdateStatus(t.Context(), made, metav1.UpdateOptions{}); err != nil {
+	ready := []byte(`{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`)
+	if _, err := nodes.Patch(t.Context(), made.Name, types.StrategicMergePatchType, ready, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
 	return made.Name
@@ -284,7 +287,7 @@ func restored(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	patch := fmt.Sprintf(`{"status":{"conditions":[{"type":%q,"status":"True","reason":%q,"message":"at %s"}]}}`,
 		keys.Restored, keys.RestoredFromCheckpoint, time.Now().Format(time.RFC3339Nano))
-	_, err := shared.Client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, "application/strategic-merge-patch+json", []byte(patch),
+	_, err := shared.Client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, []byte(patch),
 		metav1.PatchOptions{}, "status")
 	if err != nil {
 		t.Fatal(err)

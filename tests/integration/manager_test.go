@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,10 +56,16 @@ func startManager(t *testing.T, ns string, store storage.Store) {
 			t.Errorf("the manager ended: %v", err)
 		}
 	})
-	_, err = lab.Localcluster(t.Context(), clusterName, "kubectl", "--", "--namespace="+ns, "wait", "--for=create", "--timeout=60s", "serviceaccount/default")
-	if err != nil {
-		t.Fatal(err)
-	}
+	awaitServiceAccount(t, ns)
+}
+
+// awaitServiceAccount waits for what every pod of a namespace needs, and a controller makes.
+func awaitServiceAccount(t *testing.T, ns string) {
+	t.Helper()
+	lab.Eventually(t, time.Minute, "the namespace has its service account", func() error {
+		_, err := shared.Client.CoreV1().ServiceAccounts(ns).Get(t.Context(), "default", metav1.GetOptions{})
+		return err
+	})
 }
 
 // owner makes an object that can be the controller of pods, and that no controller of Kubernetes cares about.
