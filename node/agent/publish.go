@@ -19,6 +19,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
 // The longest wait between two attempts to publish, and how long a published capture stays on the node, where a restore finds it without a download.
@@ -40,8 +41,11 @@ type publication struct {
 // memo is the agent's own file in the folder of a capture.
 type memo struct {
 	// CheckpointUID is that of the object under which it is published. When that is gone, so is the reason to keep the folder.
-	CheckpointUID string    `json:"checkpointUID"`
-	Uploaded      time.Time `json:"uploaded,omitzero"`
+	CheckpointUID string `json:"checkpointUID"`
+	// Location and Prefix are where its objects lie, from when the first one may.
+	Location string    `json:"location,omitempty"`
+	Prefix   string    `json:"prefix,omitempty"`
+	Uploaded time.Time `json:"uploaded,omitzero"`
 }
 
 const memoFile = "agent.json"
@@ -137,7 +141,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 			p.seen = capture.Dumping
 			return nil
 		}
-		return a.remove(dir)
+		return a.withdraw(ctx, dir)
 	}
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
 }
@@ -320,6 +324,25 @@ func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return err
+	}
+	a.countCapture(v1alpha1.StateDiscarded)
+	return a.remove(dir)
+}
+
+// withdraw drops a capture whose Checkpoint is gone, and what of it lies in the bucket: whoever deleted the Checkpoint may not have seen all of that.
+func (a *Agent) withdraw(ctx context.Context, dir string) error {
+	m, err := readMemo(dir)
+	if err != nil {
+		return err
+	}
+	if m.Prefix != "" {
+		store, err := a.store(ctx, m.Location)
+		if err == nil {
+			err = image.Delete(ctx, store, m.Prefix)
+		}
+		if err != nil && !apierrors.IsNotFound(err) { // without its location nobody can reach it
+			return fmt.Errorf("delete what was uploaded: %w", err)
+		}
 	}
 	a.countCapture(v1alpha1.StateDiscarded)
 	return a.remove(dir)

@@ -33,6 +33,12 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	if err != nil {
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Prefix: Prefix(checkpoint)}
+	if err := capture.WriteJSON(filepath.Join(dir, memoFile), m); err != nil {
+		return err
+	}
 	r.location = location
 	r.uploaded.Reason, r.uploaded.Message = v1alpha1.StateUploading, "on its way to "+location
 	if err := a.apply(ctx, checkpoint, r); err != nil {
@@ -40,9 +46,11 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	progress := a.progress(func(text string) {
 		r.uploaded.Message = text
-		_ = a.apply(ctx, checkpoint, r) // the next one will do
+		if err := a.apply(ctx, checkpoint, r); apierrors.IsNotFound(err) { // of another error the next report may be free
+			cancel()
+		}
 	})
-	summary, err := image.Upload(ctx, store, Prefix(checkpoint), dir, image.Options{Progress: progress})
+	summary, err := image.Upload(ctx, store, m.Prefix, dir, image.Options{Progress: progress})
 	if err != nil {
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
 	}
@@ -56,7 +64,8 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		return err
 	}
 	a.event(ctx, checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
-	return capture.WriteJSON(filepath.Join(dir, memoFile), memo{CheckpointUID: string(checkpoint.UID), Uploaded: a.Now()})
+	m.Uploaded = a.Now()
+	return capture.WriteJSON(filepath.Join(dir, memoFile), m)
 }
 
 // uploadFailed says in the Checkpoint why its state is not in the bucket, and by an event when that is new.

@@ -19,7 +19,7 @@ import (
 const (
 	firstWait   = 250 * time.Millisecond
 	longestWait = 10 * time.Second
-	limit       = time.Minute
+	limit       = 15 * time.Second
 )
 
 // Open returns the store of a location. secret is the data of the Secret that it names. It does not talk to the server. Values that cannot be
