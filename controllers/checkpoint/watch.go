@@ -39,7 +39,7 @@ func ofPod(_ context.Context, pod client.Object) []reconcile.Request {
 
 // ofLocation returns the Checkpoints that may wait for a location, to be stored in it or to be deleted.
 func (r *Reconciler) ofLocation(ctx context.Context, _ client.Object) []reconcile.Request {
-	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool { return true })
+	return r.unfinished(ctx, func(*v1alpha1.Checkpoint) bool { return true })
 }
 
 // ofNode returns the Checkpoints whose state may be on a node alone.

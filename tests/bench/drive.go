@@ -25,6 +25,8 @@ import (
 const (
 	namespace = "bench"
 	image     = "localhost/memory:bench"
+	// diskGiB has room for the captures of all pairs, which a node keeps for a while.
+	diskGiB = "40"
 	// home is where the copy of this program and its files are on the node.
 	home = "/var/lib/bench"
 )
@@ -101,7 +103,7 @@ func (d *driver) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	say("cluster %s", d.cluster)
-	if d.lab, err = lab.Up(ctx, d.cluster); err != nil {
+	if d.lab, err = lab.Up(ctx, d.cluster, "--disk="+diskGiB); err != nil {
 		return err
 	}
 	d.lab.Config.Timeout = 0 // else it stands in every URL, in a form that kubelet refuses

@@ -31,6 +31,7 @@ func workOnNode(ctx context.Context, args []string) error {
 			}
 			return measureRaw(ctx, mib)
 		}},
+		"end":         {1, func(ctx context.Context, args []string) (any, error) { return struct{}{}, endContainer(ctx, args[0]) }},
 		"passthrough": {0, func(ctx context.Context, _ []string) (any, error) { return measureCalls(ctx) }},
 		"put":         {2, func(ctx context.Context, args []string) (any, error) { return putFile(ctx, args[0], args[1]) }},
 	}
@@ -42,4 +43,20 @@ func workOnNode(ctx context.Context, args []string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(came)
+}
+
+// endContainer kills the first process of a container of containerd's.
+func endContainer(ctx context.Context, id string) error {
+	output, err := runtime{runcProgram, "/run/containerd/runc/k8s.io"}.command(ctx, "state", id).Output()
+	if err != nil {
+		return fmt.Errorf("runc state %s: %w", id, err)
+	}
+	var state struct{ PID int }
+	if err := json.Unmarshal(output, &state); err != nil {
+		return err
+	}
+	if state.PID <= 1 {
+		return fmt.Errorf("container %s has process %d", id, state.PID)
+	}
+	return syscall.Kill(state.PID, syscall.SIGKILL)
 }

@@ -62,10 +62,34 @@ func (d *driver) count(ctx context.Context, name string) (int, error) {
 	return strconv.Atoi(digits)
 }
 
-// remove ends a pod at once, so that nothing of it is left for the next pair. That it is gone is no error.
+// remove ends a pod's process and removes the pod, so that nothing of it is left for the next step. A pod that ended by itself is not
+// captured, which would go on in the background of what is measured next. That it is gone is no error.
 func (d *driver) remove(ctx context.Context, name string) error {
-	pods, zero := d.lab.Client.CoreV1().Pods(namespace), int64(0)
-	if err := pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil && !apierrors.IsNotFound(err) {
+	pods := d.lab.Client.CoreV1().Pods(namespace)
+	err := poll(ctx, patience, "pod "+name+" ends", func() error {
+		pod, err := pods.Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+			return err
+		}
+		if len(pod.Status.ContainerStatuses) > 0 && pod.Status.ContainerStatuses[0].State.Running != nil {
+			id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
+			if err := d.onNode(ctx, &struct{}{}, "end", id); err != nil {
+				return err
+			}
+		}
+		if !pod.DeletionTimestamp.IsZero() {
+			return nil
+		}
+		return fmt.Errorf("its phase is %q", pod.Status.Phase)
+	})
+	zero := int64(0)
+	if err == nil {
+		err = pods.Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
 	return d.awaitGone(ctx, name)

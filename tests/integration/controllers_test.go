@@ -48,7 +48,8 @@ func TestACheckpointFromThePodsDeletionToItsOwn(t *testing.T) {
 	if made.Labels[keys.PodUID] != string(pod.UID) || made.Labels[keys.Lineage] != made.Status.Source.Lineage {
 		t.Errorf("its labels are %v", made.Labels)
 	}
-	if stalled := meta.FindStatusCondition(made.Status.Conditions, v1alpha1.CheckpointStalled); stalled == nil || stalled.Reason != v1alpha1.ReasonNoStorageLocation {
+	stalled := meta.FindStatusCondition(made.Status.Conditions, v1alpha1.CheckpointStalled)
+	if stalled == nil || stalled.Reason != v1alpha1.ReasonNoStorageLocation {
 		t.Errorf("there is nowhere to store it, and it is stalled for %v", stalled)
 	}
 
@@ -61,7 +62,8 @@ func TestACheckpointFromThePodsDeletionToItsOwn(t *testing.T) {
 	})
 
 	uploading := condition(v1alpha1.CheckpointUploaded, metav1.ConditionFalse, v1alpha1.StateUploading)
-	write(t, ns, name, keys.PublishFields, apply.CheckpointStatus().WithConditions(condition(v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.StateDumping)))
+	write(t, ns, name, keys.PublishFields, apply.CheckpointStatus().WithConditions(
+		condition(v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.StateDumping)))
 	awaitState(t, ns, name, metav1.ConditionFalse, v1alpha1.StateDumping)
 	captured := condition(v1alpha1.CheckpointCaptured, metav1.ConditionTrue, v1alpha1.StateCompleted)
 	write(t, ns, name, keys.PublishFields, apply.CheckpointStatus().WithConditions(captured, uploading))
@@ -115,7 +117,8 @@ func TestAPodThatNeverRanLeavesNoCheckpoint(t *testing.T) {
 		}
 	}
 	awaitState(t, ns, v1alpha1.TerminationName(ran.Name, ran.UID), metav1.ConditionFalse, v1alpha1.StatePending)
-	if _, err := client.CheckpointV1alpha1().Checkpoints(ns).Get(t.Context(), v1alpha1.TerminationName(still.Name, still.UID), metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+	_, err = client.CheckpointV1alpha1().Checkpoints(ns).Get(t.Context(), v1alpha1.TerminationName(still.Name, still.UID), metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
 		t.Errorf("the Checkpoint of a pod that never ran: %v", err)
 	}
 }
@@ -125,10 +128,9 @@ func TestAPolicyIsSpawnedOnceAndCounts(t *testing.T) {
 	startManager(t, ns, nil)
 	controller, policies := owner(t, ns, "db"), client.CheckpointV1alpha1().RestorePolicies(ns)
 	first := start(t, builder.MakePod(ns, "db-0").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
-	const name = "configmap-db"
-	awaitPolicy(t, ns, name, v1alpha1.RestorePolicyActive, 0)
+	awaitPolicy(t, ns, v1alpha1.RestorePolicyActive, 0)
 
-	policy, err := policies.Get(t.Context(), name, metav1.GetOptions{})
+	policy, err := policies.Get(t.Context(), spawned, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,14 +138,14 @@ func TestAPolicyIsSpawnedOnceAndCounts(t *testing.T) {
 	if _, err := policies.Update(t.Context(), policy, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	awaitPolicy(t, ns, name, v1alpha1.RestorePolicyDisabled, 0)
+	awaitPolicy(t, ns, v1alpha1.RestorePolicyDisabled, 0)
 
 	restored(t, first)
-	awaitPolicy(t, ns, name, v1alpha1.RestorePolicyDisabled, 1)
+	awaitPolicy(t, ns, v1alpha1.RestorePolicyDisabled, 1)
 	second := start(t, builder.MakePod(ns, "db-1").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
 	restored(t, first) // again, with another message
 	restored(t, second)
-	awaitPolicy(t, ns, name, v1alpha1.RestorePolicyDisabled, 2)
+	awaitPolicy(t, ns, v1alpha1.RestorePolicyDisabled, 2)
 	all, err := policies.List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -267,10 +269,13 @@ func awaitState(t *testing.T, ns, name string, status metav1.ConditionStatus, st
 	})
 }
 
-func awaitPolicy(t *testing.T, ns, name, reason string, restored int64) {
+// spawned is the name of the policy of the owner "db".
+const spawned = "configmap-db"
+
+func awaitPolicy(t *testing.T, ns, reason string, restored int64) {
 	t.Helper()
-	lab.Eventually(t, patience, fmt.Sprintf("policy %s is %s and has counted %d", name, reason, restored), func() error {
-		policy, err := client.CheckpointV1alpha1().RestorePolicies(ns).Get(t.Context(), name, metav1.GetOptions{})
+	lab.Eventually(t, patience, fmt.Sprintf("the policy is %s and has counted %d", reason, restored), func() error {
+		policy, err := client.CheckpointV1alpha1().RestorePolicies(ns).Get(t.Context(), spawned, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
