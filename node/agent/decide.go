@@ -32,6 +32,7 @@ type facts struct {
 	policy      *v1alpha1.RestorePolicy // nil: the defaults
 	checkpoints []v1alpha1.Checkpoint   // of the namespace
 	siblings    []corev1.Pod            // labelled pods of the namespace, on all nodes
+	unpublished []note                  // of the captures on this node that the API knows nothing of
 	// here tells whether the state of that pod lies on this node.
 	here func(podUID string) bool
 	now  time.Time
@@ -126,11 +127,16 @@ func (f facts) inFlight() string {
 	for i := range f.siblings {
 		p := &f.siblings[i]
 		going := !p.DeletionTimestamp.IsZero() || isDisrupted(p)
-		if p.UID == f.pod.UID || !going || settled[string(p.UID)] || !isProtected(p) || !hasStarted(p) {
+		if p.UID == f.pod.UID || !going || settled[string(p.UID)] || !isProtected(p) || p.Spec.NodeName == "" {
 			continue
 		}
 		if own := lineage.Of(p); own.Lineage == f.own.Lineage && own.Identity == f.own.Identity {
 			return fmt.Sprintf("waiting for the capture of pod %s on %s", p.Name, p.Spec.NodeName)
+		}
+	}
+	for _, n := range f.unpublished {
+		if n.Source.Lineage == f.own.Lineage && n.Source.Identity == f.own.Identity && !settled[string(n.Source.PodUID)] && n.Source.PodUID != f.pod.UID {
+			return fmt.Sprintf("waiting until the capture of pod %s is published", n.Checkpoint.Spec.SourcePodName)
 		}
 	}
 	for _, c := range f.checkpoints {
@@ -164,16 +170,6 @@ func isProtected(pod *corev1.Pod) bool {
 	return class != nil && *class == keys.RuntimeClass && pod.Annotations[keys.Effective] != ""
 }
 
-// hasStarted tells whether a container of the pod may have run.
-func hasStarted(pod *corev1.Pod) bool {
-	for _, status := range pod.Status.ContainerStatuses {
-		if status.ContainerID != "" {
-			return true
-		}
-	}
-	return false
-}
-
 // boundSince is when a pod got its node.
 func boundSince(pod *corev1.Pod) time.Time {
 	if c := podCondition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue {
@@ -199,6 +195,7 @@ func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (facts, error) {
 	if err := a.Everywhere.List(ctx, siblings, inNamespace, client.MatchingLabels{keys.CheckpointMode: keys.True}); err != nil {
 		return f, err
 	}
+	f.unpublished = a.unpublished()
 	f.checkpoints, f.siblings, f.policy = checkpoints.Items, siblings.Items, policyOf(pod, f.own, policies.Items)
 	return f, nil
 }

@@ -58,3 +58,26 @@ func (a *Agent) noteOf(pod capture.Pod) (n note, known bool, err error) {
 	n.Checkpoint.Labels[keys.Lineage] = n.Source.Lineage
 	return n, false, nil
 }
+
+// unpublished returns the notes of those pods of this node that were captured, or are being captured, and whose Checkpoint was not made by
+// this agent yet. A capture that is not wanted is among them until that is known.
+func (a *Agent) unpublished() []note {
+	dirs, err := filepath.Glob(filepath.Join(a.Node.CapturesRoot(), "*", "[0-9]*"))
+	if err != nil {
+		return nil
+	}
+	var found []note
+	for _, dir := range dirs {
+		record, err := capture.Read(dir)
+		if err != nil || record.State == capture.Failed {
+			continue
+		}
+		if m, err := readMemo(dir); err != nil || m.CheckpointUID != "" {
+			continue
+		}
+		if n, known, err := a.noteOf(record.Pod); err == nil && known {
+			found = append(found, n)
+		}
+	}
+	return found
+}

@@ -24,7 +24,7 @@ import (
 
 // The longest wait between two attempts to publish, and how long a published capture stays on the node, where a restore finds it without a download.
 const (
-	longestWait = 30 * time.Second
+	longestWait = 10 * time.Second
 	cacheTime   = 10 * time.Minute
 	settleAfter = time.Second
 )

@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
+)
+
+var testNow = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// newPod is a protected pod of a ReplicaSet, bound a second ago.
+func newPod(name string, changes ...func(*corev1.Pod)) *corev1.Pod {
+	yes, class := true, keys.RuntimeClass
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: name, UID: uid(name + "-uid"), Annotations: map[string]string{keys.Effective: "{}"},
+			Labels:          map[string]string{keys.CheckpointMode: keys.True, "pod-template-hash": "1"},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "web-uid", Controller: &yes}},
+		},
+		Spec: corev1.PodSpec{NodeName: "worker-1", RuntimeClassName: &class},
+		Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+			{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(testNow.Add(-time.Second))},
+		}},
+	}
+	for _, change := range changes {
+		change(p)
+	}
+	return p
+}
+
+func going(p *corev1.Pod) { now := metav1.NewTime(testNow); p.DeletionTimestamp = &now }
+
+func evicted(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }
+
+func revision(value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Labels["pod-template-hash"] = value }
+}
+
+func boundLongAgo(p *corev1.Pod) {
+	p.Status.Conditions[0].LastTransitionTime = metav1.NewTime(testNow.Add(-time.Hour))
+}
+
+func neverRestored(p *corev1.Pod) { p.Labels[keys.RestoreMode] = keys.False }
+
+// of is the Checkpoint of a pod that was captured so long ago, and uploaded.
+func of(pod *corev1.Pod, age time.Duration, changes ...func(*v1alpha1.Checkpoint)) v1alpha1.Checkpoint {
+	c, source := lineage.TerminationCheckpoint(pod)
+	cut := metav1.NewTime(testNow.Add(-age))
+	c.CreationTimestamp = cut
+	c.Status = v1alpha1.CheckpointStatus{Source: &source, CaptureTime: &cut, Conditions: []metav1.Condition{
+		{Type: v1alpha1.CheckpointCaptured, Status: metav1.ConditionTrue, Reason: v1alpha1.StateCompleted},
+		{Type: v1alpha1.CheckpointUploaded, Status: metav1.ConditionTrue, Reason: v1alpha1.StateCompleted},
+	}}
+	for _, change := range changes {
+		change(c)
+	}
+	return *c
+}
+
+func claimedBy(podUID string, phase v1alpha1.ClaimPhase) func(*v1alpha1.Checkpoint) {
+	return func(c *v1alpha1.Checkpoint) {
+		c.Status.Claim = &v1alpha1.CheckpointClaim{PodUID: uid(podUID), Phase: phase}
+	}
+}
+
+func notUploaded(c *v1alpha1.Checkpoint) { c.Status.Conditions[1].Status = metav1.ConditionFalse }
+
+func dumping(c *v1alpha1.Checkpoint) {
+	c.Status.CaptureTime = nil
+	c.Status.Conditions = []metav1.Condition{{Type: v1alpha1.CheckpointCaptured, Status: metav1.ConditionFalse, Reason: v1alpha1.StateDumping}}
+}
+
+func failed(c *v1alpha1.Checkpoint) {
+	dumping(c)
+	c.Status.Conditions[0].Reason = v1alpha1.ReasonDumpFailed
+}
+
+func TestChoose(t *testing.T) {
+	checkpoints := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
+	for what, test := range map[string]struct {
+		pod         *corev1.Pod // or new
+		policy      *v1alpha1.RestorePolicy
+		checkpoints []v1alpha1.Checkpoint
+		siblings    []corev1.Pod
+		here        string
+		claim       string
+		wait, cold  string
+	}{
+		"nothing to restore":             {cold: keys.ColdNoCheckpoint},
+		"the only one":                   {checkpoints: checkpoints(of(newPod("a"), time.Minute)), claim: "a-a-uid"},
+		"the newest of two":              {checkpoints: checkpoints(of(newPod("a"), time.Hour), of(newPod("b"), time.Minute)), claim: "b-b-uid"},
+		"a failed one is none":           {checkpoints: checkpoints(of(newPod("a"), time.Minute, failed)), cold: keys.ColdNoCheckpoint},
+		"one that another pod has":       {checkpoints: checkpoints(of(newPod("a"), time.Minute, claimedBy("x", v1alpha1.ClaimClaimed))), cold: keys.ColdNoCheckpoint},
+		"one that it has itself":         {checkpoints: checkpoints(of(newPod("b"), 0), of(newPod("a"), time.Minute, claimedBy("new-uid", v1alpha1.ClaimClaimed))), claim: "a-a-uid"},
+		"one that it consumed":           {checkpoints: checkpoints(of(newPod("a"), time.Minute, claimedBy("new-uid", v1alpha1.ClaimConsumed))), cold: keys.ColdNoCheckpoint},
+		"too old":                        {checkpoints: checkpoints(of(newPod("a"), 25*time.Hour)), cold: keys.ColdCheckpointTooOld},
+		"another revision":               {checkpoints: checkpoints(of(newPod("a", revision("2")), time.Minute)), cold: keys.ColdTemplateChanged},
+		"the label says no":              {pod: newPod("new", neverRestored), checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdRestoreDisabled},
+		"a sibling goes":                 {siblings: []corev1.Pod{*newPod("a", going)}, wait: "waiting for the capture of pod a on worker-1"},
+		"a sibling was evicted":          {siblings: []corev1.Pod{*newPod("a", evicted)}, wait: "waiting for the capture of pod a on worker-1"},
+		"a sibling goes, an older state": {siblings: []corev1.Pod{*newPod("b", going)}, checkpoints: checkpoints(of(newPod("a"), time.Hour)), wait: "waiting for the capture of pod b on worker-1"},
+		"a sibling stays":                {siblings: []corev1.Pod{*newPod("a")}, cold: keys.ColdNoCheckpoint},
+		"a sibling of another revision":  {siblings: []corev1.Pod{*newPod("a", going, revision("2"))}, cold: keys.ColdNoCheckpoint},
+		"a sibling whose capture failed": {siblings: []corev1.Pod{*newPod("a", going)}, checkpoints: checkpoints(of(newPod("a"), 0, failed)), cold: keys.ColdNoCheckpoint},
+		"a capture under way":            {checkpoints: checkpoints(of(newPod("a"), 0, dumping)), wait: "waiting for the capture of pod a on worker-1"},
+		"an upload under way":            {checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), wait: "waiting for the upload of Checkpoint a-a-uid from worker-1"},
+		"a state that is on this node":   {checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), here: "a-uid", claim: "a-a-uid"},
+		"patience ends with the upload":  {pod: newPod("new", boundLongAgo), checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), cold: keys.ColdWaitTimeout},
+		"patience ends with the capture": {pod: newPod("new", boundLongAgo), siblings: []corev1.Pod{*newPod("a", going)}, cold: keys.ColdNoCheckpoint},
+		"a policy that says no":          {policy: &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{Mode: v1alpha1.RestoreDisabled}}, cold: keys.ColdRestoreDisabled},
+		"a policy that wants it younger": {policy: &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{MaxAge: &metav1.Duration{Duration: time.Second}}}, checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdCheckpointTooOld},
+	} {
+		pod := test.pod
+		if pod == nil {
+			pod = newPod("new")
+		}
+		got := choose(facts{
+			pod: pod, own: lineage.Of(pod), policy: test.policy, checkpoints: test.checkpoints, siblings: test.siblings, now: testNow,
+			here: func(podUID string) bool { return podUID == test.here },
+		})
+		claim := ""
+		if got.claim != nil {
+			claim = got.claim.Name
+		}
+		if claim != test.claim || got.wait != test.wait || got.cold != test.cold {
+			t.Errorf("%s: claim %q, wait %q, cold %q (%s); want %q, %q, %q", what, claim, got.wait, got.cold, got.message, test.claim, test.wait, test.cold)
+		}
+	}
+}
