@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"testing"
@@ -84,9 +85,7 @@ func TestACheckpointFromThePodsDeletionToItsOwn(t *testing.T) {
 	}
 	deleteCheckpoint(t, ns, name)
 	awaitNoCheckpoint(t, ns, name)
-	for info := range store.List(t.Context(), prefix, "") {
-		t.Errorf("%s was left behind", info.Key)
-	}
+	checkEmpty(t, store, prefix)
 }
 
 func TestACheckpointOfWhichNothingWasUploadedGoesAtOnce(t *testing.T) {
@@ -185,9 +184,7 @@ func TestALocationIsTried(t *testing.T) {
 	awaitLocation(t, name, metav1.ConditionFalse, v1alpha1.LocationCredentialsMissing)
 	newCredentials(t, ns)
 	awaitLocation(t, name, metav1.ConditionTrue, v1alpha1.LocationValidated)
-	for info := range store.List(t.Context(), "", "") {
-		t.Errorf("%s was left behind", info.Key)
-	}
+	checkEmpty(t, store, "")
 }
 
 func newNode(t *testing.T) string {
@@ -329,6 +326,16 @@ func awaitNoCheckpoint(t *testing.T, ns, name string) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("it is there: %v", err)
+		if err == nil {
+			err = errors.New("it is still there")
+		}
+		return err
 	})
+}
+
+func checkEmpty(t *testing.T, store storage.Store, prefix string) {
+	t.Helper()
+	for info, err := range store.List(t.Context(), prefix, "") {
+		t.Errorf("%s was left behind (%v)", info.Key, err)
+	}
 }

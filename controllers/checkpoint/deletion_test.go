@@ -1,0 +1,122 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/storage"
+)
+
+func TestADeletedCheckpoint(t *testing.T) {
+	unreachable := errors.New("the bucket is on another planet")
+	for name, test := range map[string]struct {
+		location string        // of its status
+		ago      time.Duration // since it was deleted
+		fails    error         // of opening the store
+		left     bool          // the data is
+		stays    bool          // the object does
+		events   int
+	}{
+		"goes with its data":                               {location: "default"},
+		"goes at once when nothing was uploaded":           {fails: unreachable, left: true},
+		"stays while its data cannot be deleted":           {location: "default", ago: time.Minute, fails: unreachable, left: true, stays: true, events: 1},
+		"stays while its location is missing":              {location: "other", ago: time.Minute, left: true, stays: true, events: 1},
+		"goes after a time, and says what it leaves there": {location: "default", ago: deletionTime, fails: unreachable, left: true, events: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			c := &v1alpha1.Checkpoint{
+				ObjectMeta: metav1.ObjectMeta{
+					Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: now.Add(-test.ago)},
+				},
+				Status: v1alpha1.CheckpointStatus{LocationName: test.location},
+			}
+			key := path.Join(keys.StoragePrefix(c.Namespace, string(c.UID)), "data")
+			store := &shelf{keys: []string{key}}
+			recorder := events.NewFakeRecorder(10)
+			r := &Reconciler{
+				Client: newClient(t, c), Recorder: recorder, Now: func() time.Time { return now },
+				Options: Options{Namespace: "operator", Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
+					return store, test.fails
+				}},
+			}
+			result, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(c)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = r.Client.Get(t.Context(), client.ObjectKeyFromObject(c), &v1alpha1.Checkpoint{})
+			if client.IgnoreNotFound(err) != nil {
+				t.Fatal(err)
+			}
+			if stays := !apierrors.IsNotFound(err); stays != test.stays || stays != (result.RequeueAfter > 0) {
+				t.Errorf("it stays: %t; it is looked at again after %s", stays, result.RequeueAfter)
+			}
+			if left := slices.Contains(store.keys, key); left != test.left {
+				t.Errorf("the data is left: %t", left)
+			}
+			if got := len(recorder.Events); got != test.events {
+				t.Errorf("there are %d events", got)
+			}
+		})
+	}
+}
+
+// shelf is a store of which only what a deletion calls is there.
+type shelf struct {
+	storage.Store
+	mu   sync.Mutex
+	keys []string
+}
+
+func (s *shelf) List(_ context.Context, prefix, _ string) iter.Seq2[storage.Info, error] {
+	return func(yield func(storage.Info, error) bool) {
+		for _, key := range slices.Clone(s.keys) {
+			if strings.HasPrefix(key, prefix) && !yield(storage.Info{Key: key}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *shelf) Delete(_ context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = slices.DeleteFunc(s.keys, func(k string) bool { return k == key })
+	return nil
+}
+
+func newClient(t *testing.T, objects ...client.Object) client.Client {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	objects = append(objects,
+		&v1alpha1.CheckpointStorageLocation{
+			ObjectMeta: metav1.ObjectMeta{Name: "default"},
+			Spec:       v1alpha1.CheckpointStorageLocationSpec{Credentials: v1alpha1.LocationCredentials{SecretName: "bucket"}},
+		},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "operator", Name: "bucket"}})
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.Checkpoint{}).Build()
+}
