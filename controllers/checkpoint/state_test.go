@@ -79,7 +79,7 @@ func TestJudge(t *testing.T) {
 			age: time.Hour, want: verdict{state: "Uploading", message: "as reported"}},
 		"it is on the node, and there is no bucket": {conditions: conditions("Captured", "True", "Completed", "Uploaded", "False", "StorageUnavailable"),
 			nowhere: true,
-			want: verdict{state: "Uploading", message: "as reported", stalled: "NoStorageLocation"}},
+			want:    verdict{state: "Uploading", message: "as reported", stalled: "NoStorageLocation"}},
 		"it is on a node that is gone": {conditions: conditions("Captured", "True", "Completed", "Uploaded", "False", "Uploading"), down: true,
 			want: verdict{state: "Uploading", message: "as reported", stalled: "NodeUnavailable"}},
 		"it is in the bucket": {conditions: conditions("Captured", "True", "Completed", "Uploaded", "True", "Completed"), down: true, nowhere: true,
