@@ -47,13 +47,22 @@ func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
 		switch {
 		case restored.Status == corev1.ConditionTrue:
 			current.Status.Restored++
-		case restored.Reason == keys.ColdRestoreFailed:
+		case failed(restored.Reason):
 			current.Status.Failed++
 		default:
 			current.Status.ColdStarted++
 		}
 		return r.Status().Update(ctx, current, client.FieldOwner(keys.ManagerFields))
 	}))
+}
+
+// failed tells whether a pod started cold for this reason although there was something to restore it from.
+func failed(reason string) bool {
+	switch reason {
+	case keys.ColdNoCheckpoint, keys.ColdTemplateChanged, keys.ColdCheckpointTooOld, keys.ColdRestoreDisabled:
+		return false
+	}
+	return true
 }
 
 // policyOf is the policy that applies to a pod: the oldest with a selector, then the first by name, before the one of its owner.

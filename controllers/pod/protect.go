@@ -50,6 +50,7 @@ func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.D
 		return 0, client.IgnoreNotFound(err)
 	}
 	if reason != "" {
+		unprotectedPods.WithLabelValues(reason).Inc()
 		r.Events.Eventf(pod, nil, corev1.EventTypeWarning, reason, "Protect", "the pod will not be captured: %s", message)
 	}
 	return again, nil
