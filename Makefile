@@ -71,6 +71,10 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	go test -count=1 -timeout 40m $(TESTFLAGS) ./...
 
+.PHONY: bench
+bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
+	go run ./tests/bench
+
 .PHONY: lint
 lint: $(LINTER) ## check the style and who imports whom
 	$(LINTER) run ./...

@@ -21,7 +21,7 @@ const (
 	Dumping State = "dumping"
 	// Dumped: everything is in the folder, perhaps not yet on the disk, and the processes may be gone. Whoever finds it cut off completes it.
 	Dumped State = "dumped"
-	// Complete: everything is in the folder and on the disk.
+	// Complete: everything is in the folder, under its final name. It is on the disk as well once SyncedFile is there.
 	Complete State = "complete"
 	// Failed: the process got its stop signal instead.
 	Failed State = "failed"
@@ -57,6 +57,8 @@ type Capture struct {
 	Trigger       Trigger   `json:"trigger"`
 	Settings      Settings  `json:"settings"`
 	Started       time.Time `json:"started"`
+	// BootID is that of the node's kernel: what was not on the disk is lost with it.
+	BootID string `json:"bootID"`
 	// Containers are those that were captured, in the order in which they were dumped.
 	Containers []Container `json:"containers"`
 	// Volumes are the pod's emptyDirs, by name; each is volumes/NAME.tar.
@@ -112,8 +114,7 @@ type Timings struct {
 	Frozen time.Duration `json:"frozen"`
 	Dump   time.Duration `json:"dump"`
 	Files  time.Duration `json:"files"`
-	// Sync is the time that the disk took to have it all.
-	Sync  time.Duration `json:"sync"`
+	// Total is from the signal on until everything was written; the disk may have taken longer to have it all.
 	Total time.Duration `json:"total"`
 }
 

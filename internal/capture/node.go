@@ -51,6 +51,21 @@ const (
 // DiscardedFile is written by the runtime into the folder of a capture that is not wanted: its pod went on. It holds a sentence for a person.
 const DiscardedFile = "discarded"
 
+// SyncedFile lies in the folder of a complete capture whose bytes are all on the disk.
+const SyncedFile = "synced"
+
+// IsSynced tells whether a complete capture survives a power cut.
+func IsSynced(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, SyncedFile))
+	return err == nil
+}
+
+// BootID is that of the running kernel.
+func (n Node) BootID() (string, error) {
+	data, err := os.ReadFile(filepath.Join(n.Root, "proc/sys/kernel/random/boot_id"))
+	return strings.TrimSpace(string(data)), err
+}
+
 // RuntimeConfigFile is the name of the file in Home that holds a RuntimeConfig.
 const RuntimeConfigFile = "runtime.json"
 

@@ -123,6 +123,10 @@ func (f facts) inFlight() string {
 		if captured != nil && (captured.Status == metav1.ConditionTrue || captured.Reason != v1alpha1.StatePending && captured.Reason != v1alpha1.StateDumping) {
 			settled[string(c.Spec.SourcePodUID)] = true
 		}
+		ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady)
+		if ready != nil && (ready.Reason == v1alpha1.StateFailed || ready.Reason == v1alpha1.StateDiscarded) { // the manager knows that nothing will come
+			settled[string(c.Spec.SourcePodUID)] = true
+		}
 	}
 	for i := range f.siblings {
 		p := &f.siblings[i]

@@ -66,9 +66,10 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return nil, err
 	}
-	progress := a.progress(func(text string) {
+	progress, stop := a.progress(func(text string) {
 		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+text)
 	})
+	defer stop()
 	if _, err := image.Fetch(ctx, store, Prefix(checkpoint), checkpoint.Status.ManifestDigest, target, image.Options{Progress: progress}); err != nil {
 		return nil, err
 	}

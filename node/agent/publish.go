@@ -24,18 +24,20 @@ import (
 
 // The longest wait between two attempts to publish, and how long a published capture stays on the node, where a restore finds it without a download.
 const (
-	longestWait = 10 * time.Second
-	cacheTime   = 10 * time.Minute
-	settleAfter = time.Second
+	longestWait   = 10 * time.Second
+	cacheTime     = 10 * time.Minute
+	cacheInterval = 15 * time.Second
+	settleAfter   = time.Second
 )
 
 // publication is what the agent remembers of a capture's folder between two looks. All of it can be forgotten.
 type publication struct {
 	seen      capture.State // published so far
 	uploading bool
+	told      bool // that it is captured
 	failures  int
 	notBefore time.Time
-	unlocked  time.Time // since when nobody works on a partial folder
+	unlocked  time.Time // since when nobody works on a folder that is not done
 }
 
 // memo is the agent's own file in the folder of a capture.
@@ -111,9 +113,13 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 	if err != nil {
 		return err
 	}
-	if strings.HasSuffix(dir, ".partial") {
-		if err := a.settleWhenCutOff(ctx, dir, record, p); err != nil || p.seen == capture.Dumping {
+	isDone := record.State == capture.Failed || capture.IsSynced(dir)
+	if !isDone || strings.HasSuffix(dir, ".partial") {
+		if cutOff, err := a.settleWhenCutOff(ctx, dir, record, p); err != nil || cutOff {
 			return err
+		}
+		if p.seen == record.State && strings.HasSuffix(dir, ".partial") {
+			return nil
 		}
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil && !strings.HasSuffix(dir, ".partial") {
@@ -129,9 +135,6 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 		}
 		return a.discard(ctx, dir, record, why)
 	}
-	if p.seen == capture.Complete && !a.isDue(dir) {
-		return nil
-	}
 	checkpoint, source, err := a.object(ctx, dir, record)
 	if err != nil {
 		return err
@@ -144,12 +147,6 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 		return a.withdraw(ctx, dir)
 	}
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
-}
-
-// isDue tells whether a folder that is published needs another look: it is not uploaded, or was long enough ago.
-func (a *Agent) isDue(dir string) bool {
-	m, err := readMemo(dir)
-	return err != nil || m.Uploaded.IsZero() || a.Now().Sub(m.Uploaded) > cacheTime
 }
 
 // isWanted tells whether the state of a pod is to be published: the pod goes, or was disrupted, or is gone. While it stays nobody knows yet.
@@ -238,7 +235,7 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 			return err
 		}
 		a.countCapture(string(record.Failure.Reason))
-		a.event(ctx, checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+record.Failure.Message)
+		a.event(checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+record.Failure.Message)
 		return a.remove(dir)
 	}
 	return a.advanceComplete(ctx, dir, record, checkpoint, r, p, slots)
@@ -252,40 +249,39 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		return err
 	}
 	if !m.Uploaded.IsZero() {
-		p.seen = capture.Complete
-		if a.isDue(dir) {
+		claim := checkpoint.Status.Claim
+		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || a.Now().Sub(m.Uploaded) > cacheTime {
 			return a.remove(dir)
 		}
+		p.notBefore = a.Now().Add(cacheInterval)
 		return nil
 	}
-	r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
-	r.captured.Message = fmt.Sprintf("safe on node %s", a.NodeName)
 	for _, c := range record.Containers {
 		r.containers = append(r.containers, v1alpha1.CheckpointContainer{Name: c.Name, Image: c.Image})
 	}
 	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
 	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen
-	if p.seen != capture.Complete {
-		r.uploaded.Message = "it waits for its turn"
-		if err := a.apply(ctx, checkpoint, r); err != nil {
-			return err
-		}
-		p.seen = capture.Complete
-		a.countCapture("Captured")
-		a.event(ctx, checkpoint, record, corev1.EventTypeNormal, "Captured", fmt.Sprintf("captured %s, frozen for %s; safe on node %s",
-			v1alpha1.ReadableSize(record.SizeBytes), v1alpha1.ReadableDuration(record.Timings.Frozen).Duration, a.NodeName))
-	}
 	select {
 	case slots <- struct{}{}:
-	default:
-		return nil // later
+	default: // later; until then the state is on the node
+		if p.seen == capture.Complete && p.told {
+			return nil
+		}
+		a.refresh(dir, &r)
+		r.uploaded.Message = "it waits for its turn"
+		err := a.apply(ctx, checkpoint, r)
+		if err == nil {
+			p.seen = capture.Complete
+			a.tellCaptured(ctx, checkpoint, record, r, p)
+		}
+		return err
 	}
 	a.mu.Lock()
-	p.uploading = true
+	p.uploading, p.seen = true, capture.Complete
 	a.mu.Unlock()
 	go func() {
 		defer func() { <-slots }()
-		err := a.upload(ctx, dir, checkpoint, record, r)
+		err := a.upload(ctx, dir, checkpoint, record, r, p)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		p.uploading = false
@@ -298,12 +294,33 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	return nil
 }
 
+// refresh brings the condition Captured of a report up to date: the disk may have caught up meanwhile.
+func (a *Agent) refresh(dir string, r *report) {
+	r.captured.Status, r.captured.Reason = metav1.ConditionFalse, v1alpha1.StateDumping
+	r.captured.Message = fmt.Sprintf("written, on its way to the disk of node %s", a.NodeName)
+	if capture.IsSynced(dir) {
+		r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
+		r.captured.Message = fmt.Sprintf("safe on node %s", a.NodeName)
+	}
+}
+
+// tellCaptured tells once by an event, and counts, that a state is captured, when a report has said so.
+func (a *Agent) tellCaptured(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, p *publication) {
+	if p.told || r.captured.Status != metav1.ConditionTrue {
+		return
+	}
+	p.told = true
+	a.countCapture("Captured")
+	a.event(checkpoint, record, corev1.EventTypeNormal, "Captured", fmt.Sprintf("captured %s, frozen for %s; safe on node %s",
+		v1alpha1.ReadableSize(record.SizeBytes), v1alpha1.ReadableDuration(record.Timings.Frozen).Duration, a.NodeName))
+}
+
 func condition(kind string) metav1.Condition {
 	return metav1.Condition{Type: kind, Status: metav1.ConditionFalse}
 }
 
 // event tells of a capture on its Checkpoint, and on its pod as long as there is one.
-func (a *Agent) event(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, kind, reason, text string) {
+func (a *Agent) event(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, kind, reason, text string) {
 	a.Recorder.Eventf(checkpoint, nil, kind, reason, "Capture", "%s", text)
 	pod := &corev1.Pod{}
 	pod.Namespace, pod.Name, pod.UID = record.Pod.Namespace, record.Pod.Name, uid(record.Pod.UID)
@@ -351,6 +368,9 @@ func (a *Agent) withdraw(ctx context.Context, dir string) error {
 // remove removes the folder of a capture, in one step.
 func (a *Agent) remove(dir string) error {
 	gone := filepath.Join(filepath.Dir(dir), "removed-"+filepath.Base(dir))
+	if err := os.RemoveAll(gone); err != nil { // an agent that was killed left it, and the runtime has used the number again
+		return err
+	}
 	if err := os.Rename(dir, gone); err != nil {
 		return err
 	}
@@ -360,19 +380,19 @@ func (a *Agent) remove(dir string) error {
 	return os.RemoveAll(gone)
 }
 
-// settleWhenCutOff has the runtime finish a partial folder on which nobody works.
-func (a *Agent) settleWhenCutOff(ctx context.Context, dir string, record *capture.Capture, p *publication) error {
+// settleWhenCutOff has the runtime finish a folder that is not done and on which nobody works, and tells whether that is so.
+func (a *Agent) settleWhenCutOff(ctx context.Context, dir string, record *capture.Capture, p *publication) (bool, error) {
 	if isLocked(filepath.Join(filepath.Dir(dir), "lock")) {
 		p.unlocked = time.Time{}
-		return nil
+		return false, nil
 	}
 	if p.unlocked.IsZero() {
 		p.unlocked = a.Now()
 	}
 	if a.Now().Sub(p.unlocked) < settleAfter {
-		return nil
+		return true, nil
 	}
 	ctrl.LoggerFrom(ctx).Info("a capture was cut off; the runtime settles it")
 	p.seen, p.unlocked = "", time.Time{}
-	return a.Settle(ctx, record.Pod.UID)
+	return true, a.Settle(ctx, record.Pod.UID)
 }

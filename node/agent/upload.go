@@ -16,6 +16,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
@@ -27,10 +28,13 @@ const progressInterval = 2 * time.Second
 var errNoLocation = errors.New("no CheckpointStorageLocation has the role Default")
 
 // upload brings a complete capture into the bucket. What failed is reported in the Checkpoint, and tried again by whoever calls.
-func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report) error {
+func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report,
+	p *publication,
+) error {
 	began := a.Now()
 	location, store, err := a.uploadStore(ctx, checkpoint)
 	if err != nil {
+		a.refresh(dir, &r)
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -41,17 +45,27 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	r.location = location
 	r.uploaded.Reason, r.uploaded.Message = v1alpha1.StateUploading, "on its way to "+location
-	if err := a.apply(ctx, checkpoint, r); err != nil {
+	say := func() error {
+		a.refresh(dir, &r)
+		err := a.apply(ctx, checkpoint, r)
+		if err == nil {
+			a.tellCaptured(ctx, checkpoint, record, r, p)
+		}
 		return err
 	}
-	progress := a.progress(func(text string) {
+	if err := say(); err != nil {
+		return err
+	}
+	progress, stop := a.progress(func(text string) {
 		r.uploaded.Message = text
-		if err := a.apply(ctx, checkpoint, r); apierrors.IsNotFound(err) { // of another error the next report may be free
+		if err := say(); apierrors.IsNotFound(err) { // of another error the next report may be free
 			cancel()
 		}
 	})
 	summary, err := image.Upload(ctx, store, m.Prefix, dir, image.Options{Progress: progress})
+	stop()
 	if err != nil {
+		a.refresh(dir, &r)
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
 	}
 	took := a.Now().Sub(began)
@@ -60,10 +74,12 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	r.manifest = summary.ManifestDigest
 	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), location, v1alpha1.ReadableDuration(took).Duration)
+	r.captured.Status, r.captured.Reason, r.captured.Message = metav1.ConditionTrue, v1alpha1.StateCompleted, "safe in the bucket"
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}
-	a.event(ctx, checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
+	a.tellCaptured(ctx, checkpoint, record, r, p)
+	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
 	return capture.WriteJSON(filepath.Join(dir, memoFile), m)
 }
@@ -80,7 +96,7 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 	}
 	old := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointUploaded)
 	if isNew := old == nil || old.Reason != r.uploaded.Reason; isNew && !a.failedBefore(checkpoint) {
-		a.event(ctx, checkpoint, record, corev1.EventTypeWarning, r.uploaded.Reason, r.uploaded.Message)
+		a.event(checkpoint, record, corev1.EventTypeWarning, r.uploaded.Reason, r.uploaded.Message)
 	}
 	uploadFailures.Inc()
 	return a.apply(ctx, checkpoint, r)
@@ -97,7 +113,7 @@ func (a *Agent) failedBefore(checkpoint *v1alpha1.Checkpoint) bool {
 
 // Prefix is where the objects of a Checkpoint lie in its bucket.
 func Prefix(checkpoint *v1alpha1.Checkpoint) string {
-	return fmt.Sprintf("checkpoints/%s/%s", checkpoint.Namespace, checkpoint.UID)
+	return keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID))
 }
 
 // uploadStore returns the location for a new Checkpoint: that in which its upload was begun, or the default.
@@ -146,11 +162,11 @@ func (a *Agent) store(ctx context.Context, name string) (storage.Store, error) {
 	return store, nil
 }
 
-// progress returns a function that tells now and then how far a transfer is, without holding it up.
-func (a *Agent) progress(tell func(text string)) func(done, total int64) {
+// progress returns a function that tells now and then how far a transfer is, without holding it up, and one after which nothing is told any more.
+func (a *Agent) progress(tell func(text string)) (progress func(done, total int64), stop func()) {
 	var mu sync.Mutex
 	last := a.Now()
-	return func(done, total int64) {
+	progress = func(done, total int64) {
 		if !mu.TryLock() {
 			return
 		}
@@ -164,4 +180,5 @@ func (a *Agent) progress(tell func(text string)) func(done, total int64) {
 			tell(fmt.Sprintf("%s of %s", v1alpha1.ReadableSize(done), v1alpha1.ReadableSize(total)))
 		}()
 	}
+	return progress, mu.Lock
 }

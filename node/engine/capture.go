@@ -246,8 +246,12 @@ func (a *attempt) begin(evidence capture.Evidence) error {
 	}
 	dir := filepath.Join(a.engine.Node.Captures(a.podUID), fmt.Sprintf("%d.partial", sequence))
 	first := a.members[0]
+	boot, err := a.engine.Node.BootID()
+	if err != nil {
+		return err
+	}
 	a.record = capture.Capture{
-		State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
+		BootID: boot, State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
 		Trigger: capture.Trigger{Signal: a.signal().String(), Evidence: evidence},
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
@@ -361,36 +365,54 @@ func (e *Engine) endProcesses(ctx context.Context, dir string, members []member)
 	}
 }
 
-// end puts the capture on the disk and gives it its final name.
+// end gives the capture its final name and puts it on the disk.
 func (a *attempt) end(ctx context.Context) error {
 	if err := putBack(a.limits); err != nil {
 		a.engine.Log("limits: %v", err)
 	}
-	if err := a.engine.complete(a.dir, &a.record); err != nil {
-		return err
-	}
+	err := a.engine.complete(a.dir, &a.record)
 	for _, m := range a.members {
 		if err := m.awaitEnd(endPatience); err != nil {
 			a.engine.Log("%v", err)
 		}
 	}
-	return a.payAll(ctx) // nobody is left to get anything: what was owed is dropped
+	return errors.Join(err, a.payAll(ctx)) // nobody is left to get anything: what was owed is dropped
 }
 
-// complete syncs a dumped capture and renames it to SEQ.
+// complete gives a dumped capture its final name, and then waits for the disk to have it: the agent need not wait for that.
 func (e *Engine) complete(dir string, record *capture.Capture) error {
-	before := time.Now()
 	_, _ = os.Remove(filepath.Join(dir, limitsFile)), os.Remove(filepath.Join(dir, killedFile))
-	if err := syncTree(dir); err != nil {
-		return fmt.Errorf("write capture %s to the disk: %w", dir, err)
-	}
-	record.State, record.Timings.Sync, record.Timings.Total = capture.Complete, time.Since(before), time.Since(record.Started)
+	record.State, record.Timings.Total = capture.Complete, time.Since(record.Started)
 	if err := record.Write(dir); err != nil {
 		return err
 	}
-	e.Log("complete after %s: frozen %s, dump %s, files %s, sync %s", record.Timings.Total, record.Timings.Frozen, record.Timings.Dump,
-		record.Timings.Files, record.Timings.Sync)
-	return publish(dir, record.Sequence)
+	e.Log("complete after %s: frozen %s, dump %s, files %s", record.Timings.Total, record.Timings.Frozen, record.Timings.Dump, record.Timings.Files)
+	final, err := publish(dir, record.Sequence)
+	if err != nil {
+		return err
+	}
+	return e.sync(final)
+}
+
+// sync has a complete capture on the disk when it returns, and says so in its folder. When the agent has dropped it meanwhile there is nothing
+// to do.
+func (e *Engine) sync(dir string) error {
+	before := time.Now()
+	err := syncTree(dir)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, capture.SyncedFile), nil, 0o600)
+	}
+	if err == nil {
+		err = syncFile(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write capture %s to the disk: %w", dir, err)
+	}
+	e.Log("on the disk after another %s", time.Since(before))
+	return nil
 }
 
 // fail thaws the pod, delivers what is owed to it, and records why there is no capture.
@@ -412,8 +434,17 @@ func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) 
 	return errors.Join(err, a.payAll(ctx), a.engine.giveUp(a.dir, &a.record, failure))
 }
 
-// giveUp records a failure in the place of the state.
+// giveUp records a failure in the place of the state, and gives the folder its final name.
 func (e *Engine) giveUp(dir string, record *capture.Capture, failure capture.Failure) error {
+	if err := e.fill(dir, record, failure); err != nil {
+		return err
+	}
+	_, err := publish(dir, record.Sequence)
+	return err
+}
+
+// fill makes the folder of a capture that of a failed one.
+func (e *Engine) fill(dir string, record *capture.Capture, failure capture.Failure) error {
 	record.State, record.Failure = capture.Failed, &failure
 	record.Containers, record.Volumes, record.Shm, record.SizeBytes = nil, nil, false, 0
 	record.Timings.Total = time.Since(record.Started)
@@ -425,7 +456,7 @@ func (e *Engine) giveUp(dir string, record *capture.Capture, failure capture.Fai
 			return err
 		}
 	}
-	return publish(dir, record.Sequence)
+	return nil
 }
 
 func (a *attempt) payAll(ctx context.Context) error {

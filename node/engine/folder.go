@@ -36,13 +36,10 @@ func nextSequence(dir string) (int, error) {
 	return last + 1, nil
 }
 
-// publish gives a partial folder its final name, durably.
-func publish(dir string, sequence int) error {
+// publish gives a partial folder its final name, and returns that.
+func publish(dir string, sequence int) (string, error) {
 	final := filepath.Join(filepath.Dir(dir), strconv.Itoa(sequence))
-	if err := os.Rename(dir, final); err != nil {
-		return err
-	}
-	return syncFile(filepath.Dir(dir))
+	return final, os.Rename(dir, final)
 }
 
 func syncFile(path string) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
@@ -39,7 +40,31 @@ func (a *attempt) settle(ctx context.Context) error {
 		a.engine.Log("settling %s, which was cut off", dir)
 		err = errors.Join(err, a.settleOne(ctx, dir))
 	}
-	return err
+	finished, globErr := filepath.Glob(filepath.Join(a.engine.Node.Captures(a.podUID), "[0-9]*"))
+	for _, dir := range finished {
+		if !strings.HasSuffix(dir, ".partial") {
+			err = errors.Join(err, a.engine.settleSync(dir))
+		}
+	}
+	return errors.Join(err, globErr)
+}
+
+// settleSync brings a complete capture to the disk of which that is not known. One from before the node went down may have holes: it is given up.
+func (e *Engine) settleSync(dir string) error {
+	record, err := capture.Read(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (record.State != capture.Complete || capture.IsSynced(dir)) {
+		return nil
+	}
+	boot, bootErr := e.Node.BootID()
+	if err = errors.Join(err, bootErr); err != nil {
+		return err
+	}
+	if record.BootID == boot {
+		return e.sync(dir)
+	}
+	return e.fill(dir, record, capture.Failure{
+		Reason: capture.ReasonInterrupted, Message: "the node went down before the state was on its disk",
+	})
 }
 
 func (a *attempt) settleOne(ctx context.Context, dir string) error {
@@ -54,7 +79,8 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 	case err != nil: // it was cut off before anything was written
 		return os.RemoveAll(dir)
 	case record.State == capture.Complete: // all but its name was there
-		return errors.Join(publish(dir, record.Sequence), a.payAll(ctx))
+		_, err := publish(dir, record.Sequence)
+		return errors.Join(err, a.payAll(ctx))
 	case record.State == capture.Dumped && a.holds(dir):
 		a.engine.endProcesses(ctx, dir, a.members)
 		return errors.Join(a.engine.complete(dir, record), a.payAll(ctx))
