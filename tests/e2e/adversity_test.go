@@ -321,3 +321,43 @@ func TestABadValueOfALabelIsRejected(t *testing.T) {
 		}
 	}
 }
+
+// Whoever captures is killed in the middle of the dump, and once more while it begins again: the work is not lost.
+func TestACaptureThatIsKilledIsBegunAgain(t *testing.T) {
+	c := labelled(t)
+	w, pod := newWorkload(t, c, statefulSet, func(template *corev1.PodTemplateSpec) {
+		template.Spec.Containers[0].Args = []string{"serve", "-mib=600"}
+	})
+	before := waitForCount(t, c, pod, 10)
+	killed := make(chan string, 1)
+	go func() {
+		output, err := lab.Localcluster(t.Context(), c.Name, "node", "exec", pod.Spec.NodeName, "--", "sh", "-ec", fmt.Sprintf(killCapture, pod.UID))
+		killed <- fmt.Sprint(output, err)
+	}()
+	w.deletePod(t, pod)
+	if output := <-killed; strings.Count(output, "killed in dumping") != 2 {
+		t.Fatalf("the capture was not killed twice: %s", output)
+	}
+	w.goesOn(t, w.running(t, pod), before, nil)
+	w.checkpoint(t, pod, "is completed", is(v1alpha1.CheckpointReady, metav1.ConditionTrue, v1alpha1.StateCompleted))
+}
+
+// killCapture waits on a node until the capture of a pod writes memory, and kills the process that is behind it; twice.
+const killCapture = `
+for turn in 1 2; do
+  for i in $(seq 1 3000); do
+    size=$(cat /var/lib/checkpoint/captures/%[1]s/*.partial/containers/*/criu/pages-*.img 2>/dev/null | head -c 50000000 | wc -c)
+    if [ $size -ge 50000000 ]; then
+      for p in /proc/[0-9]*; do
+        case "$(tr '\0' ' ' < $p/cmdline 2>/dev/null)" in
+        */checkpoint-runtime\ capture\ %[1]s\ |*/checkpoint-runtime\ settle\ %[1]s\ ) kill -9 ${p#/proc/}; found=1 ;;
+        esac
+      done
+      if [ -n "$found" ]; then
+        sed -n 's/.*"state": "\(.*\)".*/killed in \1/p' /var/lib/checkpoint/captures/%[1]s/*.partial/capture.json
+        found=; sleep 0.5; break
+      fi
+    fi
+    sleep 0.01
+  done
+done`
