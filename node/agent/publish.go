@@ -122,6 +122,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 			return nil
 		}
 	}
+	if strings.HasSuffix(dir, ".partial") && (record.State == capture.Complete || record.State == capture.Failed) {
+		return nil // the runtime is about to give it its name
+	}
 	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil && !strings.HasSuffix(dir, ".partial") {
 		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)))
 	}

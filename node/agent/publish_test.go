@@ -1,0 +1,263 @@
+package agent
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/storage"
+)
+
+// is compares a condition of a Checkpoint, but for its time.
+func is(t *testing.T, c *v1alpha1.Checkpoint, kind string, status metav1.ConditionStatus, reason, message string) {
+	t.Helper()
+	got := meta.FindStatusCondition(c.Status.Conditions, kind)
+	want := &metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(metav1.Condition{}, "LastTransitionTime")); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func isTrue(c *v1alpha1.Checkpoint, kind string) bool {
+	return meta.IsStatusConditionTrue(c.Status.Conditions, kind)
+}
+
+func prefix(c *v1alpha1.Checkpoint) string { return keys.StoragePrefix(c.Namespace, string(c.UID)) }
+
+// noted is a bench whose agent has seen the pod while it lived; it is gone by now.
+func noted(t *testing.T, pod *corev1.Pod) *bench {
+	t.Helper()
+	b := newBench(t)
+	if err := b.takeNote(pod); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestAFailedCaptureIsPublishedAndRemoved(t *testing.T) {
+	pod := newPod("a") // it runs on
+	b := newBench(t, pod)
+	if err := b.takeNote(pod); err != nil {
+		t.Fatal(err)
+	}
+	dir := b.captured(pod, "1", capture.Failed)
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	is(t, c, v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.ReasonDumpFailed, "Error (criu/x.c): no")
+	is(t, c, v1alpha1.CheckpointUploaded, metav1.ConditionFalse, v1alpha1.ReasonCaptureFailed, "there is nothing to upload")
+	if c.Status.LogTail != "the end of the log" || c.Status.CaptureTime != nil {
+		t.Errorf("its log is %q, its time %v", c.Status.LogTail, c.Status.CaptureTime)
+	}
+	if isThere(dir) {
+		t.Error("its folder is still there")
+	}
+}
+
+func TestACompleteCaptureIsPublishedAndUploaded(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	if !isTrue(c, v1alpha1.CheckpointCaptured) || !isTrue(c, v1alpha1.CheckpointUploaded) {
+		t.Errorf("its conditions are %+v", c.Status.Conditions)
+	}
+	cut := metav1.NewTime(testNow.Add(-time.Minute + time.Second))
+	want := v1alpha1.CheckpointStatus{
+		Source:     &v1alpha1.CheckpointSource{PodUID: "a-uid", Node: "worker-1", Owner: c.Status.Source.Owner, Lineage: c.Labels["checkpoint.memverge.ai/lineage"]},
+		Containers: []v1alpha1.CheckpointContainer{{Name: "app", Image: "app:1"}}, CaptureTime: &cut, SizeBytes: new(int64(1 << 20)),
+		Frozen: v1alpha1.ReadableDuration(time.Second), LocationName: "main",
+	}
+	ignored := cmpopts.IgnoreFields(v1alpha1.CheckpointStatus{}, "Conditions", "Size", "ManifestDigest")
+	if diff := cmp.Diff(want, c.Status, ignored); diff != "" {
+		t.Errorf("status (-want +got)\n%s", diff)
+	}
+	if !strings.HasPrefix(c.Status.ManifestDigest, "sha256:") || len(b.store.keys(prefix(c))) == 0 {
+		t.Errorf("the manifest is %q, the bucket has %v", c.Status.ManifestDigest, b.store.keys(""))
+	}
+
+	b.now = b.now.Add(cacheTime - time.Minute)
+	if b.look(dir); !isThere(dir) {
+		t.Error("its folder is gone, a restore on this node would have to fetch it")
+	}
+	b.now = b.now.Add(2 * time.Minute)
+	if b.look(dir); isThere(dir) {
+		t.Error("its folder stays for longer than it is of use")
+	}
+	if len(b.store.keys(prefix(c))) == 0 {
+		t.Error("what was uploaded is gone with the folder")
+	}
+}
+
+func TestAnUploadIsTriedAgain(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.store.broken = storage.ErrUnavailable
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	is(t, c, v1alpha1.CheckpointCaptured, metav1.ConditionTrue, v1alpha1.StateCompleted, "safe on node worker-1")
+	u := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointUploaded)
+	if u.Status != metav1.ConditionFalse || u.Reason != v1alpha1.ReasonStorageUnavailable || !strings.Contains(u.Message, storage.ErrUnavailable.Error()) {
+		t.Errorf("Uploaded is %+v", u)
+	}
+	if !isThere(dir) {
+		t.Fatal("the only copy is gone")
+	}
+	b.store.broken = nil
+	b.look(dir)
+	if c := b.checkpoint("a-a-uid"); c.Status.ManifestDigest != "" {
+		t.Error("it is tried again at once")
+	}
+	b.now = b.now.Add(time.Second)
+	b.look(dir)
+	if c := b.checkpoint("a-a-uid"); c.Status.ManifestDigest == "" || !isTrue(c, v1alpha1.CheckpointUploaded) {
+		t.Errorf("it is not tried again: %+v", c.Status.Conditions)
+	}
+}
+
+func TestWithoutALocationTheUploadIsStalled(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	location := &v1alpha1.CheckpointStorageLocation{ObjectMeta: metav1.ObjectMeta{Name: "main"}}
+	if err := b.Client.Delete(t.Context(), location); err != nil {
+		t.Fatal(err)
+	}
+	b.look(b.captured(pod, "1", capture.Complete))
+	is(t, b.checkpoint("a-a-uid"), v1alpha1.CheckpointStalled, metav1.ConditionTrue, v1alpha1.ReasonNoStorageLocation, errNoLocation.Error())
+}
+
+func TestACaptureWhoseCheckpointWasDeletedIsWithdrawn(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	c.Finalizers = nil
+	if err := b.Client.Update(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Client.Delete(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	b.write(filepath.Join(dir, memoFile), `{"checkpointUID": "`+string(c.UID)+`", "location": "main", "prefix": "`+prefix(c)+`"}`) // the upload was cut off
+	b.look(dir)
+	if isThere(dir) || len(b.store.keys("")) > 0 || b.checkpoints() > 0 {
+		t.Errorf("folder there: %t, bucket: %v, Checkpoints: %d", isThere(dir), b.store.keys(""), b.checkpoints())
+	}
+}
+
+func TestWhatIsNotToBePublished(t *testing.T) {
+	ended := func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }
+	finalized := func(p *corev1.Pod) { p.Finalizers = []string{"test/kept"} }
+	for what, test := range map[string]struct {
+		pod       *corev1.Pod
+		folder    string
+		state     capture.State
+		discarded string // what the runtime says of it
+		left      bool   // the folder
+		published bool
+	}{
+		"its pod still runs":                {pod: newPod("a"), folder: "1", state: capture.Complete, left: true},
+		"its pod goes":                      {pod: newPod("a", finalized, going), folder: "1", state: capture.Complete, left: true, published: true},
+		"its pod was evicted":               {pod: newPod("a", evicted), folder: "1", state: capture.Complete, left: true, published: true},
+		"its pod ended by itself":           {pod: newPod("a", ended), folder: "1", state: capture.Complete},
+		"its pod went on":                   {pod: newPod("a"), folder: "1", state: capture.Complete, discarded: "the pod went on"},
+		"it is under way, its pod goes":     {pod: newPod("a", finalized, going), folder: "1.partial", state: capture.Dumping, left: true, published: true},
+		"it is under way, its pod runs":     {pod: newPod("a"), folder: "1.partial", state: capture.Dumping, left: true},
+		"it is under way, its pod ended":    {pod: newPod("a", ended), folder: "1.partial", state: capture.Dumping, left: true},
+		"it is under way and not wanted":    {pod: newPod("a"), folder: "1.partial", state: capture.Dumping, discarded: "the pod went on", left: true},
+		"it failed and has no name yet":     {pod: newPod("a"), folder: "1.partial", state: capture.Failed, left: true},
+		"it is complete, with no name yet":  {pod: newPod("a", finalized, going), folder: "1.partial", state: capture.Complete, left: true},
+		"an older capture was removed half": {pod: newPod("a", ended), folder: "1", state: capture.Complete},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := newBench(t, test.pod)
+			if err := b.takeNote(test.pod); err != nil {
+				t.Fatal(err)
+			}
+			dir := b.captured(test.pod, test.folder, test.state)
+			b.lock("a-uid")
+			if what == "an older capture was removed half" {
+				b.captured(test.pod, "removed-1", capture.Complete)
+			}
+			if test.discarded != "" {
+				b.write(filepath.Join(dir, capture.DiscardedFile), test.discarded)
+			}
+			b.look(dir)
+			if isThere(dir) != test.left {
+				t.Errorf("the folder is there: %t", isThere(dir))
+			}
+			if published := b.checkpoints() > 0; published != test.published {
+				t.Errorf("it is published: %t", published)
+			}
+			if test.state == capture.Dumping && test.published {
+				is(t, b.checkpoint("a-a-uid"), v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.StateDumping,
+					"the pod is frozen and is being written to the node's disk")
+			}
+		})
+	}
+}
+
+func TestAPublishedCaptureIsDiscarded(t *testing.T) {
+	pod := newPod("a")
+	b := newBench(t, pod)
+	c := of(pod, time.Minute, dumping)
+	status := c.Status
+	if err := b.Client.Create(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	c.Status = status
+	if err := b.Client.Status().Update(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	dir := b.captured(pod, "1", capture.Complete)
+	b.write(filepath.Join(dir, capture.DiscardedFile), "the pod went on\n")
+	b.look(dir)
+	is(t, b.checkpoint(c.Name), v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.StateDiscarded, "the pod went on")
+	if isThere(dir) {
+		t.Error("its folder is still there")
+	}
+}
+
+func TestTheRuntimeSettlesWhatWasCutOff(t *testing.T) {
+	pod := newPod("a")
+	b := newBench(t, pod)
+	settled := ""
+	b.Settle = func(_ context.Context, podUID string) error { settled = podUID; return nil }
+	dir := b.captured(pod, "1.partial", capture.Dumping)
+	b.look(dir)
+	if settled != "" {
+		t.Error("at once, while the runtime may not have its lock yet")
+	}
+	b.now = b.now.Add(settleAfter)
+	b.look(dir)
+	if settled != "a-uid" || !isThere(dir) {
+		t.Errorf("settled %q, folder there: %t", settled, isThere(dir))
+	}
+}
+
+func TestACaptureOfAPodThatNobodySawStandsAlone(t *testing.T) {
+	pod := newPod("a")
+	b := newBench(t)
+	b.look(b.captured(pod, "1", capture.Complete))
+	c := b.checkpoint("a-a-uid")
+	if len(c.OwnerReferences) != 0 || c.Status.Source.Lineage != "unknown-a-uid" || c.Status.Source.Node != "worker-1" {
+		t.Errorf("owners %v, source %+v", c.OwnerReferences, c.Status.Source)
+	}
+	if err := b.Client.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+// result is what the runtime says of a container, begun a minute ago.
+func result(container string, o capture.Outcome, changes ...func(*capture.Result)) *capture.Result {
+	r := &capture.Result{Container: container, Outcome: o, Consumed: o != capture.RestoreFailed, Started: testNow.Add(-time.Minute), Total: time.Second}
+	for _, change := range changes {
+		change(r)
+	}
+	return r
+}
+
+func because(reason, message string) func(*capture.Result) {
+	return func(r *capture.Result) { r.Reason, r.Message = reason, message }
+}
+
+func longAgo(r *capture.Result) { r.Started = testNow.Add(-attemptPatience - time.Second) }
+
+func TestJudge(t *testing.T) {
+	restore := &capture.Decision{Action: capture.Restore, Checkpoint: "a-1", Containers: []string{"app", "side"}}
+	for what, test := range map[string]struct {
+		decision *capture.Decision // or restore
+		results  []*capture.Result
+		want     outcome
+	}{
+		"a cold decision": {
+			decision: &capture.Decision{Action: capture.Cold, Reason: keys.ColdNoCheckpoint, Message: "there is none"},
+			want:     outcome{done: true, status: corev1.ConditionFalse, reason: keys.ColdNoCheckpoint, message: "there is none"},
+		},
+		"a cold decision of the runtime's own": {
+			decision: &capture.Decision{Action: capture.Cold, Reason: keys.ColdAgentUnavailable},
+			want:     outcome{done: true, status: corev1.ConditionFalse, reason: keys.ColdAgentUnavailable, message: "started cold: AgentUnavailable"},
+		},
+		"both are restored": {
+			results: []*capture.Result{result("app", capture.Restored), result("side", capture.Restored, func(r *capture.Result) { r.Total = 2 * time.Second })},
+			want: outcome{
+				done: true, consumed: true, status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint,
+				message: "continues from Checkpoint a-1, restored in 2s",
+			},
+		},
+		"nothing is said yet": {want: outcome{
+			status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint, message: "continues from Checkpoint a-1, restored in 0s",
+		}},
+		"one is restored, the other is on its way": {
+			results: []*capture.Result{result("app", capture.Restored), result("side", capture.Attempted)},
+			want: outcome{
+				consumed: true, status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint, message: "continues from Checkpoint a-1, restored in 1s",
+			},
+		},
+		"the second fails after the first ran": {
+			results: []*capture.Result{result("app", capture.Restored), result("side", capture.RestoreFailed, because("", "no memory"))},
+			want: outcome{
+				done: true, consumed: true, status: corev1.ConditionFalse, reason: keys.ColdRestoreFailed,
+				message: `container "side" starts cold, Checkpoint a-1 was not restored: no memory`,
+			},
+		},
+		"the first of two failures is told": {
+			results: []*capture.Result{result("app", capture.RestoreFailed, because(keys.ColdSecurityContextMismatch, "it needs CAP_X")),
+				result("side", capture.RestoreFailed, because("", "no memory"))},
+			want: outcome{
+				done: true, status: corev1.ConditionFalse, reason: keys.ColdSecurityContextMismatch,
+				message: `container "app" starts cold, Checkpoint a-1 was not restored: it needs CAP_X`,
+			},
+		},
+		"the restore was cut off": {
+			results: []*capture.Result{result("app", capture.Attempted, longAgo)},
+			want: outcome{
+				done: true, consumed: true, status: corev1.ConditionFalse, reason: keys.ColdRestoreFailed,
+				message: `container "app": the restore of Checkpoint a-1 was cut off`,
+			},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := test.decision
+			if d == nil {
+				d = restore
+			}
+			if diff := cmp.Diff(test.want, judge(d, test.results, testNow), cmp.AllowUnexported(outcome{})); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAReportSettlesTheClaim(t *testing.T) {
+	results := func(o capture.Outcome, changes ...func(*capture.Result)) []*capture.Result {
+		return []*capture.Result{result("app", o, changes...)}
+	}
+	for what, test := range map[string]struct {
+		holder  string // of the claim; or the pod
+		results []*capture.Result
+		claim   v1alpha1.ClaimPhase // empty: there is none
+		status  corev1.ConditionStatus
+	}{
+		"restored":                     {results: results(capture.Restored), claim: v1alpha1.ClaimConsumed, status: corev1.ConditionTrue},
+		"on its way, and may have run": {results: results(capture.Attempted), claim: v1alpha1.ClaimConsumed},
+		"not begun":                    {claim: v1alpha1.ClaimClaimed},
+		"failed before anything ran":   {results: results(capture.RestoreFailed), status: corev1.ConditionFalse},
+		"failed after something ran": {
+			results: results(capture.RestoreFailed, ran), claim: v1alpha1.ClaimConsumed, status: corev1.ConditionFalse,
+		},
+		"cut off before anything ran": {
+			results: results(capture.Attempted, longAgo, ranNot), claim: v1alpha1.ClaimClaimed, status: corev1.ConditionFalse,
+		},
+		"failed, and another pod holds it": {
+			holder: "other", results: results(capture.RestoreFailed), claim: v1alpha1.ClaimClaimed, status: corev1.ConditionFalse,
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			pod := newPod("new")
+			source := of(newPod("a"), time.Minute)
+			b := newBench(t, pod, &source)
+			holder := pod
+			if test.holder != "" {
+				holder = newPod(test.holder)
+			}
+			if won, err := b.claim(t.Context(), holder, source.DeepCopy()); err != nil || !won {
+				t.Fatalf("claim: %t, %v", won, err)
+			}
+			if err := b.Node.Decide(string(pod.UID), capture.Decision{Action: capture.Restore, Checkpoint: source.Name, Containers: []string{"app"}}); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range test.results {
+				if err := capture.WriteJSON(b.Node.ResultFile(string(pod.UID), r.Container), r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			decision, err := b.Node.Decision(string(pod.UID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := b.report(t.Context(), pod, decision)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (again.RequeueAfter > 0) != (test.status == "") {
+				t.Errorf("it is looked at again after %s", again.RequeueAfter)
+			}
+			phase := v1alpha1.ClaimPhase("")
+			if claim := b.checkpoint(source.Name).Status.Claim; claim != nil {
+				phase = claim.Phase
+			}
+			if phase != test.claim {
+				t.Errorf("the claim is %q, want %q", phase, test.claim)
+			}
+			if err := b.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+				t.Fatal(err)
+			}
+			status := corev1.ConditionStatus("")
+			if c := podCondition(pod, keys.Restored); c != nil {
+				status = c.Status
+			}
+			if c := podCondition(pod, keys.Checkpointable); c == nil || c.Status != corev1.ConditionTrue || status != test.status {
+				t.Errorf("Checkpointable is %v, Restored is %q, want %q", c, status, test.status)
+			}
+		})
+	}
+}
+
+func ran(r *capture.Result) { r.Consumed = true }
+
+func ranNot(r *capture.Result) { r.Consumed = false }
+
+func TestWhatHasNotChangedIsNotToldAgain(t *testing.T) {
+	pod := newPod("new")
+	b := newBench(t, pod)
+	if err := b.Node.Decide(string(pod.UID), capture.Decision{Action: capture.Cold, Reason: keys.ColdNoCheckpoint, Message: "none"}); err != nil {
+		t.Fatal(err)
+	}
+	decision, err := b.Node.Decision(string(pod.UID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := ""
+	for range 2 {
+		if _, err := b.report(t.Context(), pod, decision); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod); err != nil {
+			t.Fatal(err)
+		}
+		if version != "" && pod.ResourceVersion != version {
+			t.Error("it was written again")
+		}
+		version = pod.ResourceVersion
+	}
+}
