@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Node is the part of a node's file system in which runtime and agent meet. Root is "/" but in tests and in the agent's own pod. All
@@ -50,6 +52,19 @@ const (
 
 // DiscardedFile is written by the runtime into the folder of a capture that is not wanted: its pod went on. It holds a sentence for a person.
 const DiscardedFile = "discarded"
+
+// AgentLives tells whether somebody holds the lock of the agent.
+func (n Node) AgentLives() bool {
+	file, err := os.Open(n.AgentLock())
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// UploadedFile is written by the agent into the folder of a capture that is in the bucket.
+const UploadedFile = "agent-uploaded"
 
 // SyncedFile lies in the folder of a complete capture whose bytes are all on the disk.
 const SyncedFile = "synced"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -81,7 +82,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	a.tellCaptured(ctx, checkpoint, record, r, p)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
-	return capture.WriteJSON(filepath.Join(dir, memoFile), m)
+	return errors.Join(capture.WriteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
 }
 
 // uploadFailed says in the Checkpoint why its state is not in the bucket, and by an event when that is new.

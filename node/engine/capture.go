@@ -22,6 +22,8 @@ const (
 	// lockPatience is how long a signal's capture waits for the one before.
 	lockPatience = 2 * time.Minute
 	endPatience  = 10 * time.Second
+	// bucketPatience is for how long the disk is left to the agent, which may have the state in the bucket before the disk has it.
+	bucketPatience = 5 * time.Second
 )
 
 // Engine captures and restores pods on this node.
@@ -391,7 +393,21 @@ func (e *Engine) complete(dir string, record *capture.Capture) error {
 	if err != nil {
 		return err
 	}
+	e.awaitBucket(final)
 	return e.sync(final)
+}
+
+// awaitBucket waits while a live agent uploads a capture, within bounds: durable soonest wins (design C9), and writing the state to two places at
+// once makes both late.
+func (e *Engine) awaitBucket(dir string) {
+	for end := time.Now().Add(bucketPatience); time.Now().Before(end) && e.Node.AgentLives(); time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, capture.UploadedFile)); err == nil {
+			return
+		}
+		if _, err := os.Stat(dir); err != nil { // it was not wanted
+			return
+		}
+	}
 }
 
 // sync has a complete capture on the disk when it returns, and says so in its folder. When the agent has dropped it meanwhile there is nothing

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
@@ -35,7 +33,7 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 		if time.Now().Before(end) {
 			continue
 		}
-		if f.agentLives() {
+		if f.node.AgentLives() {
 			if waiting, there := f.node.ReadHint(pod.UID, capture.WaitingHint); there {
 				return nil, errors.New(waiting)
 			}
@@ -53,16 +51,6 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 			return nil, err
 		}
 	}
-}
-
-// agentLives tells whether somebody holds the lock of the agent.
-func (f *front) agentLives() bool {
-	file, err := os.Open(f.node.AgentLock())
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // waitingSince returns since when a pod waits at the gate, and remembers that.
