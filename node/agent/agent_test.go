@@ -153,7 +153,8 @@ type memory struct {
 	storage.Store
 	mu      sync.Mutex
 	objects map[string][]byte
-	broken  error
+	broken  error // what all calls end with
+	lists   int
 }
 
 func (m *memory) Put(_ context.Context, key string, body storage.Body, opts storage.PutOptions) error {
@@ -201,6 +202,7 @@ func (m *memory) Stat(_ context.Context, key string) (storage.Info, error) {
 func (m *memory) List(_ context.Context, prefix, after string) iter.Seq2[storage.Info, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.lists++
 	objects, broken := maps.Clone(m.objects), m.broken
 	return func(yield func(storage.Info, error) bool) {
 		if broken != nil {

@@ -35,7 +35,8 @@ type publication struct {
 	seen      capture.State // published so far
 	uploading bool
 	told      bool // that it is captured
-	failures  int
+	failures  int  // to publish, in a row
+	refused   int  // to upload, in a row
 	notBefore time.Time
 	unlocked  time.Time // since when nobody works on a folder that is not done
 }
@@ -289,9 +290,9 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		defer a.mu.Unlock()
 		p.uploading = false
 		if err != nil {
-			p.failures++
-			p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.failures-1, 6)))
-			ctrl.LoggerFrom(ctx).Error(err, "upload", "attempt", p.failures)
+			p.refused++
+			p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.refused-1, 6)))
+			ctrl.LoggerFrom(ctx).Error(err, "upload", "attempt", p.refused)
 		}
 	}()
 	return nil

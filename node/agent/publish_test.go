@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,15 +117,56 @@ func TestAnUploadIsTriedAgain(t *testing.T) {
 	if !isThere(dir) {
 		t.Fatal("the only copy is gone")
 	}
-	b.store.broken = nil
-	b.look(dir)
-	if c := b.checkpoint("a-a-uid"); c.Status.ManifestDigest != "" {
-		t.Error("it is tried again at once")
+	for _, wait := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, longestWait, longestWait} {
+		b.now = b.now.Add(wait - time.Millisecond)
+		b.store.lists = 0
+		if b.look(dir); b.store.lists > 0 {
+			t.Errorf("it is tried again before %s are over", wait)
+		}
+		b.now = b.now.Add(time.Millisecond)
+		if b.look(dir); b.store.lists == 0 {
+			t.Errorf("it is not tried again after %s", wait)
+		}
 	}
-	b.now = b.now.Add(time.Second)
+	b.store.broken = nil
+	b.now = b.now.Add(longestWait)
 	b.look(dir)
 	if c := b.checkpoint("a-a-uid"); c.Status.ManifestDigest == "" || !isTrue(c, v1alpha1.CheckpointUploaded) {
 		t.Errorf("it is not tried again: %+v", c.Status.Conditions)
+	}
+}
+
+func TestAStateIsSentWhileTheDiskCatchesUp(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	if err := os.Remove(filepath.Join(dir, capture.SyncedFile)); err != nil {
+		t.Fatal(err)
+	}
+	b.lock("a-uid")
+	b.store.broken = storage.ErrUnavailable
+	b.look(dir)
+	is(t, b.checkpoint("a-a-uid"), v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.StateDumping,
+		"written, on its way to the disk of node worker-1")
+	b.store.broken = nil
+	b.now = b.now.Add(time.Second)
+	b.look(dir)
+	if c := b.checkpoint("a-a-uid"); !isTrue(c, v1alpha1.CheckpointCaptured) || !isTrue(c, v1alpha1.CheckpointUploaded) {
+		t.Errorf("its conditions are %+v", c.Status.Conditions)
+	}
+}
+
+func TestAConsumedStateDoesNotStayOnTheNode(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	if err := b.applyClaim(t.Context(), newPod("new"), b.checkpoint("a-a-uid"), v1alpha1.ClaimConsumed); err != nil {
+		t.Fatal(err)
+	}
+	b.now = b.now.Add(cacheInterval)
+	if b.look(dir); isThere(dir) {
+		t.Error("its folder is still there")
 	}
 }
 
