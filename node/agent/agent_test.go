@@ -97,7 +97,7 @@ func (b *bench) lock(podUID string) {
 	b.t.Helper()
 	file, err := os.Create(filepath.Join(b.Node.Captures(podUID), "lock"))
 	if err == nil {
-		b.t.Cleanup(func() { file.Close() })
+		b.t.Cleanup(func() { _ = file.Close() })
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
 	}
 	if err != nil {
@@ -226,8 +226,8 @@ func (m *memory) Delete(_ context.Context, key string) error {
 
 // keys returns what is in the store below a prefix.
 func (m *memory) keys(prefix string) (found []string) {
-	for info := range m.List(context.Background(), prefix, "") {
-		if info.Key != "" {
+	for info, err := range m.List(context.Background(), prefix, "") {
+		if err == nil {
 			found = append(found, info.Key)
 		}
 	}

@@ -81,6 +81,13 @@ func failed(c *v1alpha1.Checkpoint) {
 	c.Status.Conditions[0].Reason = v1alpha1.ReasonDumpFailed
 }
 
+func givenUp(c *v1alpha1.Checkpoint) { // by the manager
+	dumping(c)
+	c.Status.Conditions = append(c.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.CheckpointReady, Status: metav1.ConditionFalse, Reason: v1alpha1.StateFailed,
+	})
+}
+
 func TestChoose(t *testing.T) {
 	checkpoints := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
 	for what, test := range map[string]struct {
@@ -92,29 +99,60 @@ func TestChoose(t *testing.T) {
 		claim       string
 		wait, cold  string
 	}{
-		"nothing to restore":             {cold: keys.ColdNoCheckpoint},
-		"the only one":                   {checkpoints: checkpoints(of(newPod("a"), time.Minute)), claim: "a-a-uid"},
-		"the newest of two":              {checkpoints: checkpoints(of(newPod("a"), time.Hour), of(newPod("b"), time.Minute)), claim: "b-b-uid"},
-		"a failed one is none":           {checkpoints: checkpoints(of(newPod("a"), time.Minute, failed)), cold: keys.ColdNoCheckpoint},
-		"one that another pod has":       {checkpoints: checkpoints(of(newPod("a"), time.Minute, claimedBy("x", v1alpha1.ClaimClaimed))), cold: keys.ColdNoCheckpoint},
-		"one that it has itself":         {checkpoints: checkpoints(of(newPod("b"), 0), of(newPod("a"), time.Minute, claimedBy("new-uid", v1alpha1.ClaimClaimed))), claim: "a-a-uid"},
-		"one that it consumed":           {checkpoints: checkpoints(of(newPod("a"), time.Minute, claimedBy("new-uid", v1alpha1.ClaimConsumed))), cold: keys.ColdNoCheckpoint},
-		"too old":                        {checkpoints: checkpoints(of(newPod("a"), 25*time.Hour)), cold: keys.ColdCheckpointTooOld},
-		"another revision":               {checkpoints: checkpoints(of(newPod("a", revision("2")), time.Minute)), cold: keys.ColdTemplateChanged},
-		"the label says no":              {pod: newPod("new", neverRestored), checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdRestoreDisabled},
-		"a sibling goes":                 {siblings: []corev1.Pod{*newPod("a", going)}, wait: "waiting for the capture of pod a on worker-1"},
-		"a sibling was evicted":          {siblings: []corev1.Pod{*newPod("a", evicted)}, wait: "waiting for the capture of pod a on worker-1"},
-		"a sibling goes, an older state": {siblings: []corev1.Pod{*newPod("b", going)}, checkpoints: checkpoints(of(newPod("a"), time.Hour)), wait: "waiting for the capture of pod b on worker-1"},
-		"a sibling stays":                {siblings: []corev1.Pod{*newPod("a")}, cold: keys.ColdNoCheckpoint},
-		"a sibling of another revision":  {siblings: []corev1.Pod{*newPod("a", going, revision("2"))}, cold: keys.ColdNoCheckpoint},
-		"a sibling whose capture failed": {siblings: []corev1.Pod{*newPod("a", going)}, checkpoints: checkpoints(of(newPod("a"), 0, failed)), cold: keys.ColdNoCheckpoint},
-		"a capture under way":            {checkpoints: checkpoints(of(newPod("a"), 0, dumping)), wait: "waiting for the capture of pod a on worker-1"},
-		"an upload under way":            {checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), wait: "waiting for the upload of Checkpoint a-a-uid from worker-1"},
-		"a state that is on this node":   {checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), here: "a-uid", claim: "a-a-uid"},
-		"patience ends with the upload":  {pod: newPod("new", boundLongAgo), checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), cold: keys.ColdWaitTimeout},
-		"patience ends with the capture": {pod: newPod("new", boundLongAgo), siblings: []corev1.Pod{*newPod("a", going)}, cold: keys.ColdNoCheckpoint},
-		"a policy that says no":          {policy: &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{Mode: v1alpha1.RestoreDisabled}}, cold: keys.ColdRestoreDisabled},
-		"a policy that wants it younger": {policy: &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{MaxAge: &metav1.Duration{Duration: time.Second}}}, checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdCheckpointTooOld},
+		"nothing to restore":   {cold: keys.ColdNoCheckpoint},
+		"the only one":         {checkpoints: checkpoints(of(newPod("a"), time.Minute)), claim: "a-a-uid"},
+		"the newest of two":    {checkpoints: checkpoints(of(newPod("a"), time.Hour), of(newPod("b"), time.Minute)), claim: "b-b-uid"},
+		"a failed one is none": {checkpoints: checkpoints(of(newPod("a"), time.Minute, failed)), cold: keys.ColdNoCheckpoint},
+		"one that another pod has": {
+			checkpoints: checkpoints(of(newPod("a"), time.Minute, claimedBy("x", v1alpha1.ClaimClaimed))), cold: keys.ColdNoCheckpoint,
+		},
+		"one that it has itself": {
+			checkpoints: checkpoints(of(newPod("b"), 0), of(newPod("a"), time.Minute, claimedBy("new-uid", v1alpha1.ClaimClaimed))), claim: "a-a-uid",
+		},
+		"one that it consumed": {
+			checkpoints: checkpoints(of(newPod("a"), time.Minute, claimedBy("new-uid", v1alpha1.ClaimConsumed))), cold: keys.ColdNoCheckpoint,
+		},
+		"too old":          {checkpoints: checkpoints(of(newPod("a"), 25*time.Hour)), cold: keys.ColdCheckpointTooOld},
+		"another revision": {checkpoints: checkpoints(of(newPod("a", revision("2")), time.Minute)), cold: keys.ColdTemplateChanged},
+		"the label says no": {
+			pod: newPod("new", neverRestored), checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdRestoreDisabled,
+		},
+		"a sibling goes":        {siblings: []corev1.Pod{*newPod("a", going)}, wait: "waiting for the capture of pod a on worker-1"},
+		"a sibling was evicted": {siblings: []corev1.Pod{*newPod("a", evicted)}, wait: "waiting for the capture of pod a on worker-1"},
+		"a sibling goes, an older state": {
+			siblings:    []corev1.Pod{*newPod("b", going)},
+			checkpoints: checkpoints(of(newPod("a"), time.Hour)), wait: "waiting for the capture of pod b on worker-1",
+		},
+		"a sibling stays":               {siblings: []corev1.Pod{*newPod("a")}, cold: keys.ColdNoCheckpoint},
+		"a sibling of another revision": {siblings: []corev1.Pod{*newPod("a", going, revision("2"))}, cold: keys.ColdNoCheckpoint},
+		"a sibling whose capture failed": {
+			siblings:    []corev1.Pod{*newPod("a", going)},
+			checkpoints: checkpoints(of(newPod("a"), 0, failed)), cold: keys.ColdNoCheckpoint,
+		},
+		"a sibling whose Checkpoint was given up": {
+			siblings:    []corev1.Pod{*newPod("a", going)},
+			checkpoints: checkpoints(of(newPod("a"), 0, givenUp)), cold: keys.ColdNoCheckpoint,
+		},
+		"a capture under way": {
+			checkpoints: checkpoints(of(newPod("a"), 0, dumping)), wait: "waiting for the capture of pod a on worker-1",
+		},
+		"an upload under way": {
+			checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), wait: "waiting for the upload of Checkpoint a-a-uid from worker-1",
+		},
+		"a state that is on this node": {checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), here: "a-uid", claim: "a-a-uid"},
+		"patience ends with the upload": {
+			pod: newPod("new", boundLongAgo), checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), cold: keys.ColdWaitTimeout,
+		},
+		"patience ends with the capture": {
+			pod: newPod("new", boundLongAgo), siblings: []corev1.Pod{*newPod("a", going)}, cold: keys.ColdNoCheckpoint,
+		},
+		"a policy that says no": {
+			policy: &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{Mode: v1alpha1.RestoreDisabled}}, cold: keys.ColdRestoreDisabled,
+		},
+		"a policy that wants it younger": {
+			policy:      &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{MaxAge: &metav1.Duration{Duration: time.Second}}},
+			checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdCheckpointTooOld,
+		},
 	} {
 		pod := test.pod
 		if pod == nil {

@@ -276,7 +276,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		err := a.apply(ctx, checkpoint, r)
 		if err == nil {
 			p.seen = capture.Complete
-			a.tellCaptured(ctx, checkpoint, record, r, p)
+			a.tellCaptured(checkpoint, record, r, p)
 		}
 		return err
 	}
@@ -309,7 +309,7 @@ func (a *Agent) refresh(dir string, r *report) {
 }
 
 // tellCaptured tells once by an event, and counts, that a state is captured, when a report has said so.
-func (a *Agent) tellCaptured(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, p *publication) {
+func (a *Agent) tellCaptured(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, p *publication) {
 	if p.told || r.captured.Status != metav1.ConditionTrue {
 		return
 	}

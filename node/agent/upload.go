@@ -50,7 +50,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		a.refresh(dir, &r)
 		err := a.apply(ctx, checkpoint, r)
 		if err == nil {
-			a.tellCaptured(ctx, checkpoint, record, r, p)
+			a.tellCaptured(checkpoint, record, r, p)
 		}
 		return err
 	}
@@ -79,7 +79,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}
-	a.tellCaptured(ctx, checkpoint, record, r, p)
+	a.tellCaptured(checkpoint, record, r, p)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
 	return errors.Join(capture.WriteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
