@@ -8,6 +8,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
 )
 
 // minGrace is the grace period that a labelled pod has at least, in seconds: a capture takes time. A longer one stays.
@@ -28,7 +29,7 @@ func Admit(pod *corev1.Pod) error {
 	earlier := pod.Annotations[keys.Effective]
 	delete(pod.Annotations, keys.Effective)
 	class := pod.Spec.RuntimeClassName
-	if pod.Labels[keys.CheckpointMode] != keys.True || class != nil && *class != keys.RuntimeClass {
+	if pod.Labels[keys.CheckpointMode] != keys.True || class != nil && *class != keys.RuntimeClass || lineage.SharesNamespaces(pod) {
 		return nil
 	}
 	selected := selectedContainers(pod)
@@ -38,6 +39,9 @@ func Admit(pod *corev1.Pod) error {
 	settings := capture.Settings{SchemaVersion: capture.SchemaVersion}
 	for _, c := range selected {
 		settings.Containers = append(settings.Containers, c.Name)
+		if c.RestartPolicy != nil {
+			settings.Sidecars = append(settings.Sidecars, c.Name)
+		}
 	}
 	var err error
 	if settings.VolumeSizeBytes, err = volumeSize(pod.Labels); err != nil {

@@ -64,7 +64,7 @@ func TestSettings(t *testing.T) {
 				p.Spec.InitContainers = []corev1.Container{{Name: "once"}, {Name: "side", RestartPolicy: &always}}
 				p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "istio-proxy"})
 			},
-			want: capture.Settings{Containers: []string{"side", "app"}, GracePeriodSeconds: 120},
+			want: capture.Settings{Containers: []string{"side", "app"}, Sidecars: []string{"side"}, GracePeriodSeconds: 120},
 		},
 		"what a user wrote into the annotation counts for nothing": {
 			change: func(p *corev1.Pod) {

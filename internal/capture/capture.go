@@ -131,6 +131,8 @@ type Settings struct {
 	SchemaVersion int `json:"schemaVersion"`
 	// Containers are the names of the selected containers; none means all.
 	Containers []string `json:"containers,omitempty"`
+	// Sidecars are those of them that kubelet stops after the others: init containers that are restarted.
+	Sidecars []string `json:"sidecars,omitempty"`
 	// VolumeSizeBytes bounds a capture on the node; 0 is no bound.
 	VolumeSizeBytes int64 `json:"volumeSizeBytes,omitempty"`
 	// GracePeriodSeconds is the pod's grace period.

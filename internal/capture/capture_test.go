@@ -79,12 +79,12 @@ func TestSettingsSelectAllContainersUnlessTheyNameSome(t *testing.T) {
 	}
 }
 
-func TestADecisionHoldsForItsContainersAndItsTime(t *testing.T) {
-	node, now := Node{Root: t.TempDir()}, time.Now().UTC().Truncate(time.Second)
+func TestADecisionIsMadeOnceAndHoldsForItsContainers(t *testing.T) {
+	node := Node{Root: t.TempDir()}
 	if _, err := node.Decision("1234"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a decision it says %v", err)
 	}
-	want := &Decision{SchemaVersion: SchemaVersion, Action: Restore, Containers: []string{"c"}, Expires: now.Add(time.Minute)}
+	want := &Decision{SchemaVersion: SchemaVersion, Action: Restore, Containers: []string{"c"}}
 	if err := node.Decide("1234", *want); err != nil {
 		t.Fatal(err)
 	}
@@ -101,12 +101,12 @@ func TestADecisionHoldsForItsContainersAndItsTime(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if !got.Restores("c", now) || got.Restores("d", now) || got.Restores("c", now.Add(time.Hour)) {
-		t.Error("it restores another container, or after its time")
+	if !got.Restores("c") || got.Restores("d") {
+		t.Error("it restores another container, or not its own")
 	}
 	cold := *got
 	cold.Action = Cold
-	if cold.Restores("c", now) {
+	if cold.Restores("c") {
 		t.Error("a cold decision restores")
 	}
 }

@@ -32,13 +32,12 @@ type Decision struct {
 	Directory string `json:"directory,omitempty"`
 	// Containers are those of the capture that are restored, by name.
 	Containers []string `json:"containers,omitempty"`
-	// Expires bounds how long the decision may be acted on.
-	Expires time.Time `json:"expires"`
 }
 
-// Restores tells whether the decision restores a container of that name at that time.
-func (d *Decision) Restores(name string, now time.Time) bool {
-	return d.Action == Restore && slices.Contains(d.Containers, name) && now.Before(d.Expires)
+// Restores tells whether the decision restores a container of that name. It holds however long the images of the pod take to be pulled: the
+// claim behind it keeps everybody else away.
+func (d *Decision) Restores(name string) bool {
+	return d.Action == Restore && slices.Contains(d.Containers, name)
 }
 
 // Outcome is what became of one container.

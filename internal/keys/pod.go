@@ -73,6 +73,8 @@ const (
 	UnprotectedNotAdmitted = "NotAdmitted"
 	// UnprotectedOtherRuntimeClass: False; the pod names another RuntimeClass itself.
 	UnprotectedOtherRuntimeClass = "OtherRuntimeClass"
+	// UnprotectedSharedNamespaces: False; the pod uses a namespace of its node, or its containers share their processes.
+	UnprotectedSharedNamespaces = "SharedNamespaces"
 	// UnprotectedMirrorPod: False; the pod comes from a file on its node.
 	UnprotectedMirrorPod = "MirrorPod"
 	// UnprotectedNoReadyNode: False; no node that the pod could run on has the label NodeReady.

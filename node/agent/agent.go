@@ -44,7 +44,7 @@ const (
 	scanInterval      = 250 * time.Millisecond
 	undecidedInterval = 250 * time.Millisecond
 	uploadsAtOnce     = 2
-	podsAtOnce        = 16
+	podsAtOnce        = 64 // a fetch takes one for as long as it lasts
 )
 
 // Setup adds the agent's parts to a manager.

@@ -24,7 +24,7 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	if err := a.Client.Get(ctx, request.NamespacedName, pod); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err) // tidy cleans up after pods that are gone
 	}
-	if pod.Labels[keys.CheckpointMode] != keys.True || !isProtected(pod) {
+	if !isProtected(pod) {
 		return ctrl.Result{}, nil
 	}
 	if err := a.takeNote(pod); err != nil {
@@ -44,6 +44,9 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	case !pod.DeletionTimestamp.IsZero() || pod.Status.Phase != corev1.PodPending:
 		return ctrl.Result{}, nil // too late to decide anything
 	}
+	if pod.Labels[keys.CheckpointMode] != keys.True { // the runtime waits all the same, as admission's annotation is there
+		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreDisabled, Message: "it has lost the label " + keys.CheckpointMode})
+	}
 	return a.decide(ctx, pod)
 }
 
@@ -59,6 +62,9 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, c.wait)
 	case c.cold != "":
 		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: c.cold, Message: c.message})
+	}
+	if err := a.noteClaim(pod, c.claim); err != nil {
+		return ctrl.Result{}, err
 	}
 	won, err := a.claim(ctx, pod, c.claim)
 	if err != nil || !won {
@@ -84,7 +90,6 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 
 // decided writes the decision, upon which the runtime goes on, and has the pod looked at again soon.
 func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error) {
-	d.Expires = a.Now().Add(10 * time.Minute)
 	if err := a.Node.Decide(string(pod.UID), d); err != nil && !errors.Is(err, fs.ErrExist) {
 		return ctrl.Result{}, err
 	}
@@ -98,7 +103,7 @@ func (a *Agent) imageOf(pod *corev1.Pod) string {
 
 // tidy removes what belongs to pods that are gone.
 func (a *Agent) tidy(ctx context.Context) error {
-	return every(ctx, 30*time.Second, func() {
+	return every(ctx, tidyInterval, func() {
 		pods := &corev1.PodList{}
 		if err := a.Client.List(ctx, pods); err != nil {
 			return
@@ -107,7 +112,15 @@ func (a *Agent) tidy(ctx context.Context) error {
 		for _, pod := range pods.Items {
 			alive[string(pod.UID)] = true
 		}
-		for _, root := range []string{a.Node.RestoresRoot(), a.Node.PodsRoot(), filepath.Join(a.Node.Root, "run/checkpoint/gates")} {
+		for _, podUID := range namesIn(a.Node.RestoresRoot()) {
+			if alive[podUID] {
+				continue
+			}
+			if err := a.settleGone(ctx, podUID); err != nil {
+				ctrl.LoggerFrom(ctx).Error(err, "settle the claim of a pod that is gone", "pod", podUID)
+			}
+		}
+		for _, root := range []string{a.Node.PodsRoot(), filepath.Join(a.Node.Root, "run/checkpoint/gates")} {
 			for _, name := range namesIn(root) {
 				if !alive[name] {
 					_ = os.RemoveAll(filepath.Join(root, name)) // the next turn tries again
@@ -121,6 +134,9 @@ func (a *Agent) tidy(ctx context.Context) error {
 		}
 	})
 }
+
+// tidyInterval is how often the agent looks for what belongs to nobody any more.
+const tidyInterval = 5 * time.Second
 
 // tidyCaptures removes the folder of a pod that is gone once nothing of it is left to publish.
 func (a *Agent) tidyCaptures(podUID string) {

@@ -75,6 +75,7 @@ func (a *Agent) publishAll(ctx context.Context) error {
 		for _, dir := range dirs {
 			a.look(ctx, dir, slots)
 		}
+		a.settleOwed(ctx)
 	})
 }
 
@@ -129,6 +130,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil && !strings.HasSuffix(dir, ".partial") {
 		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)))
 	}
+	if a.hasLater(dir) { // of a pod that went on, and goes now
+		return a.remove(dir)
+	}
 	wanted, why, err := a.isWanted(ctx, record)
 	if err != nil || why == "" && !wanted {
 		return err
@@ -151,6 +155,29 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 		return a.withdraw(ctx, dir)
 	}
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
+}
+
+// hasLater tells whether the pod was captured again later, completely.
+func (a *Agent) hasLater(dir string) bool {
+	later := a.localCapture(filepath.Base(filepath.Dir(dir)))
+	return number(filepath.Base(dir)) >= 0 && later != "" && number(filepath.Base(later)) > number(filepath.Base(dir))
+}
+
+// settleOwed has the runtime capture those pods whose stop signal was noted and whose capture has not begun, since whoever was to begin it
+// was killed.
+func (a *Agent) settleOwed(ctx context.Context) {
+	root := filepath.Join(a.Node.Root, "run/checkpoint/signals")
+	for _, podUID := range namesIn(root) {
+		if info, err := os.Stat(filepath.Join(root, podUID)); err != nil || a.Now().Sub(info.ModTime()) < 2*settleAfter {
+			continue
+		}
+		if isLocked(filepath.Join(a.Node.Captures(podUID), "lock")) {
+			continue
+		}
+		if err := a.Settle(ctx, podUID); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "settle", "pod", podUID)
+		}
+	}
 }
 
 // isWanted tells whether the state of a pod is to be published: the pod goes, or was disrupted, or is gone. While it stays nobody knows yet.

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -79,10 +81,8 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 		results = append(results, r)
 	}
 	o := judge(d, results, a.Now())
-	if d.Checkpoint != "" && d.Action == capture.Restore {
-		if err := a.settleClaim(ctx, pod, d, o); err != nil {
-			return ctrl.Result{}, err
-		}
+	if err := a.settleClaim(ctx, pod, o); err != nil {
+		return ctrl.Result{}, err
 	}
 	conditions := []corev1.PodCondition{{
 		Type: keys.Checkpointable, Status: corev1.ConditionTrue, Reason: keys.CheckpointableProtected, Message: "its state is captured when it is terminated",
@@ -104,10 +104,37 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	return ctrl.Result{}, err
 }
 
+// claimNote is what lies beside a pod's decision from before its claim: which Checkpoint it may hold.
+type claimNote struct {
+	Namespace  string `json:"namespace"`
+	Checkpoint string `json:"checkpoint"`
+	PodName    string `json:"podName"`
+}
+
+func (a *Agent) claimFile(podUID string) string {
+	return filepath.Join(a.Node.Restores(podUID), "claim.json")
+}
+
+// noteClaim writes down which Checkpoint is going to be claimed for a pod, so that the claim is settled whatever becomes of pod and agent.
+func (a *Agent) noteClaim(pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) error {
+	if err := os.MkdirAll(a.Node.Restores(string(pod.UID)), 0o700); err != nil {
+		return err
+	}
+	return capture.WriteJSON(a.claimFile(string(pod.UID)), claimNote{pod.Namespace, checkpoint.Name, pod.Name})
+}
+
 // settleClaim consumes the claim of a restore that ran, and releases that of one of which nothing has.
-func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, d *capture.Decision, o outcome) error {
+func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, o outcome) error {
+	data, err := os.ReadFile(a.claimFile(string(pod.UID)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var n claimNote
+	if err := errors.Join(err, json.Unmarshal(data, &n)); err != nil {
+		return err
+	}
 	checkpoint := &v1alpha1.Checkpoint{}
-	err := a.Client.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: d.Checkpoint}, checkpoint)
+	err = a.Client.Get(ctx, client.ObjectKey{Namespace: n.Namespace, Name: n.Checkpoint}, checkpoint)
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
@@ -118,8 +145,35 @@ func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, d *capture.Dec
 	switch {
 	case o.consumed:
 		err = a.applyClaim(ctx, pod, checkpoint, v1alpha1.ClaimConsumed)
-	case o.done && o.status == corev1.ConditionFalse && !strings.Contains(o.message, "cut off"):
+	case o.done && o.status == corev1.ConditionFalse:
 		err = a.release(ctx, pod, checkpoint)
 	}
 	return client.IgnoreNotFound(err)
+}
+
+// settleGone settles the claim of a pod that is gone: consumed if an instruction may have run, else released. Then nothing of the pod is needed.
+func (a *Agent) settleGone(ctx context.Context, podUID string) error {
+	dir := a.Node.Restores(podUID)
+	files, err := filepath.Glob(a.Node.ResultFile(podUID, "*"))
+	if err != nil {
+		return err
+	}
+	o := outcome{done: true, status: corev1.ConditionFalse}
+	for _, file := range files {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "result-"), ".json")
+		result, err := a.Node.Result(podUID, name)
+		o.consumed = o.consumed || err != nil || result.Consumed
+	}
+	pod := &corev1.Pod{}
+	pod.UID = uid(podUID)
+	if data, err := os.ReadFile(a.claimFile(podUID)); err == nil {
+		var n claimNote
+		if json.Unmarshal(data, &n) == nil {
+			pod.Name = n.PodName
+		}
+	}
+	if err := a.settleClaim(ctx, pod, o); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
 }

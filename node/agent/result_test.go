@@ -112,7 +112,7 @@ func TestAReportSettlesTheClaim(t *testing.T) {
 			results: results(capture.RestoreFailed, ran), claim: v1alpha1.ClaimConsumed, status: corev1.ConditionFalse,
 		},
 		"cut off before anything ran": {
-			results: results(capture.Attempted, longAgo, ranNot), claim: v1alpha1.ClaimClaimed, status: corev1.ConditionFalse,
+			results: results(capture.Attempted, longAgo, ranNot), status: corev1.ConditionFalse,
 		},
 		"failed, and another pod holds it": {
 			holder: "other", results: results(capture.RestoreFailed), claim: v1alpha1.ClaimClaimed, status: corev1.ConditionFalse,
@@ -128,6 +128,9 @@ func TestAReportSettlesTheClaim(t *testing.T) {
 			}
 			if won, err := b.claim(t.Context(), holder, source.DeepCopy()); err != nil || !won {
 				t.Fatalf("claim: %t, %v", won, err)
+			}
+			if err := b.noteClaim(pod, &source); err != nil {
+				t.Fatal(err)
 			}
 			if err := b.Node.Decide(string(pod.UID), capture.Decision{Action: capture.Restore, Checkpoint: source.Name, Containers: []string{"app"}}); err != nil {
 				t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
@@ -38,6 +38,12 @@ func (e *Engine) Note(c *Container, signal string) error {
 	return signalsOf(e.Node, c.Pod.UID).note(Signal{ContainerID: c.ID, Name: signal, Came: time.Now()})
 }
 
+// Owes tells whether a stop signal came for a container and was not delivered.
+func (e *Engine) Owes(c *Container) bool {
+	_, owed := signalsOf(e.Node, c.Pod.UID).stop(c.ID)
+	return owed
+}
+
 // PodGoesOn is told that a container of a pod is made anew. A capture of the same pod is then not wanted: the signal meant the container alone.
 func (e *Engine) PodGoesOn(c *Container) error {
 	captures, err := filepath.Glob(filepath.Join(e.Node.Captures(c.Pod.UID), "[0-9]*"))
@@ -45,10 +51,7 @@ func (e *Engine) PodGoesOn(c *Container) error {
 		return err
 	}
 	for _, dir := range captures {
-		if strings.HasSuffix(dir, ".partial") {
-			continue
-		}
-		if record, err := capture.Read(dir); err != nil || record.State != capture.Complete {
+		if record, err := capture.Read(dir); err != nil || record.State == capture.Failed {
 			continue
 		}
 		why := fmt.Sprintf("the pod went on: container %q was started anew\n", c.Name)
@@ -65,10 +68,29 @@ func (e *Engine) PodGoesOn(c *Container) error {
 func (e *Engine) Capture(ctx context.Context, podUID string) error {
 	lock, err := lockPod(e.Node, podUID, lockPatience)
 	if err != nil {
-		return err
+		return errors.Join(err, e.deliver(ctx, podUID))
 	}
 	defer lock.release()
-	return e.captureLocked(ctx, podUID)
+	if err := e.captureLocked(ctx, podUID); err != nil {
+		return errors.Join(err, e.deliver(ctx, podUID))
+	}
+	return nil
+}
+
+// deliver gives the containers of a pod what is owed to them, when nothing can be captured: a signal is never lost.
+func (e *Engine) deliver(ctx context.Context, podUID string) error {
+	containers, err := containersOf(e.Node, podUID)
+	for _, c := range containers {
+		if pid, alive := c.pid(); alive {
+			if group, groupErr := cgroupOf(pid); groupErr == nil {
+				if frozen, _ := group.frozen(); frozen {
+					err = errors.Join(err, c.OCI().Resume(ctx, c.ID))
+				}
+			}
+		}
+		err = errors.Join(err, e.pay(ctx, c))
+	}
+	return err
 }
 
 // captureLocked settles what was cut off and answers the signals that are still owed then.
@@ -81,8 +103,9 @@ func (e *Engine) captureLocked(ctx context.Context, podUID string) error {
 	if err := work.settle(ctx); err != nil {
 		return err
 	}
+	work.owed.retain(work.members)
 	if work.signal().Name == "" {
-		return nil
+		return work.payAll(ctx) // a KILL that came while somebody else was at work
 	}
 	return work.run(ctx)
 }
@@ -224,13 +247,13 @@ func (a *attempt) awaitEvidence(ctx context.Context) (capture.Evidence, bool) {
 		if _, deleting := a.engine.Node.ReadHint(a.podUID, capture.DeletingHint); deleting {
 			return capture.Deleting, true
 		}
-		signalled := 0
+		missing := 0
 		for _, m := range a.members {
-			if _, came := a.owed.stop(m.ID); came {
-				signalled++
+			if _, came := a.owed.stop(m.ID); !came && !slices.Contains(m.Settings.Sidecars, m.Name) { // kubelet stops sidecars after the others
+				missing++
 			}
 		}
-		if signalled == len(a.members) {
+		if missing == 0 {
 			return capture.AllSignalled, true
 		}
 		if time.Now().After(end) || ctx.Err() != nil {

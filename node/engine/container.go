@@ -36,8 +36,9 @@ type Container struct {
 	Upper string `json:"upper,omitempty"`
 	// Shm is the folder of the pod's /dev/shm; empty where it has none.
 	Shm string `json:"shm,omitempty"`
-	// Volumes are the emptyDirs that it mounts: folders on the node by their names in the pod.
+	// Volumes are the emptyDirs of its pod: folders on the node by their names. Mounted are those that it mounts itself.
 	Volumes map[string]string `json:"volumes,omitempty"`
+	Mounted []string          `json:"mounted,omitempty"`
 	// Network and IPC are the files of the pod's namespaces.
 	Network string `json:"network,omitempty"`
 	IPC     string `json:"ipc,omitempty"`

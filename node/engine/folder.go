@@ -63,14 +63,29 @@ func syncTree(dir string) error {
 	})
 }
 
-// sizeOf returns what the files below dir take on the disk, in bytes. What is gone by then counts nothing.
+// copySize returns what an archive of the files below dir takes, in bytes: holes are written out.
+func copySize(dir string) (int64, error) {
+	return sumOf(dir, func(info fs.FileInfo) int64 {
+		if !info.Mode().IsRegular() {
+			return 0
+		}
+		return info.Size()
+	})
+}
+
+// sizeOf returns what the files below dir take on the disk, in bytes.
 func sizeOf(dir string) (int64, error) {
+	return sumOf(dir, func(info fs.FileInfo) int64 { return info.Sys().(*syscall.Stat_t).Blocks * 512 })
+}
+
+// sumOf adds up what counts of the files below dir. What is gone by then counts nothing.
+func sumOf(dir string, counts func(fs.FileInfo) int64) (int64, error) {
 	sum := int64(0)
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err == nil {
 			var info fs.FileInfo
 			if info, err = entry.Info(); err == nil {
-				sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+				sum += counts(info)
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -88,7 +103,7 @@ func (a *attempt) checkSpace() (capture.Reason, error) {
 		need += m.group.memory()
 	}
 	for _, tree := range a.trees() {
-		size, err := sizeOf(tree.source)
+		size, err := copySize(tree.source)
 		if err != nil {
 			return capture.ReasonFilesFailed, err
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,7 +48,10 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	r.result.Total = time.Since(r.result.Started)
 	if err == nil {
 		r.result.Outcome = capture.Restored
-		return r.save()
+		if err := r.save(); err != nil { // it runs all the same; the agent takes an attempt that says nothing more for one that was cut off
+			e.Log("container %q is restored, and that cannot be written: %v", c.Name, err)
+		}
+		return nil
 	}
 	e.Log("container %q is not restored: %v", c.Name, err)
 	err = errors.Join(err, r.undo())
@@ -128,7 +132,23 @@ func (r *restoration) check() (*capture.Capture, error) {
 	if failed, err := r.failedBefore(); err != nil || failed != "" {
 		return nil, errors.Join(err, fmt.Errorf("container %q of the same pod was not restored", failed))
 	}
+	if err := r.checkImage(record); err != nil {
+		return nil, err
+	}
+	if err := r.checkUse(record); err != nil {
+		return nil, err
+	}
 	return record, checkSecurity(r.images(), r.spec)
+}
+
+// checkImage refuses memory of a program that ran from another image: what it has mapped is not there.
+func (r *restoration) checkImage(record *capture.Capture) error {
+	for _, c := range record.Containers {
+		if c.Name == r.Container.Name && c.Image != r.Container.Image {
+			return &MismatchError{Message: fmt.Sprintf("the image of the captured container is %s; that of the new one is %s", c.Image, r.Container.Image)}
+		}
+	}
+	return nil
 }
 
 // failedBefore returns the name of a container of the pod whose restore failed: half a pod is not restored.
@@ -185,12 +205,8 @@ func (r *restoration) podFiles(record *capture.Capture) error {
 			return fmt.Errorf("/dev/shm: %w", err)
 		}
 	}
-	volumes, err := r.volumes()
-	if err != nil {
-		return err
-	}
 	for _, name := range record.Volumes {
-		dir, mounted := volumes[name]
+		dir, mounted := r.Container.Volumes[name]
 		if !mounted {
 			return fmt.Errorf("the capture has the emptyDir %q, which the pod has not", name)
 		}
@@ -211,33 +227,23 @@ func (r *restoration) swap(dir, archive string) error {
 	return swap(dir, archive)
 }
 
-// volumes returns the folders of the pod's emptyDirs, of this container or not. One that a container uses which runs already, and is not
-// restored, must not change under it.
-func (r *restoration) volumes() (map[string]string, error) {
-	found := map[string]string{}
-	for name, dir := range r.Container.Volumes {
-		found[name] = dir
-		entries, err := os.ReadDir(filepath.Dir(dir))
-		if err != nil {
-			return nil, err
-		}
-		for _, entry := range entries {
-			found[entry.Name()] = filepath.Join(filepath.Dir(dir), entry.Name())
-		}
-	}
+// checkUse returns an error when a volume of the capture is used by a container that runs already: it must not change under it.
+func (r *restoration) checkUse(record *capture.Capture) error {
 	others, err := containersOf(r.engine.Node, r.Container.Pod.UID)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, other := range others {
-		if _, runs := other.pid(); !runs || other.Selected() {
+		if _, runs := other.pid(); !runs || other.Restored {
 			continue
 		}
-		for name := range other.Volumes {
-			return nil, fmt.Errorf("emptyDir %q is used by container %q, which runs already and is not restored", name, other.Name)
+		for _, name := range other.Mounted {
+			if slices.Contains(record.Volumes, name) {
+				return fmt.Errorf("emptyDir %q is used by container %q, which runs already and is not restored", name, other.Name)
+			}
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // process has CRIU start the captured processes. Limits that would hold it up are lifted for that time.
@@ -270,7 +276,9 @@ func (r *restoration) process(ctx context.Context) error {
 	}
 	if limited {
 		words := []string{"update", "--cpu-quota", strconv.FormatInt(quota, 10), "--cpu-period", strconv.FormatUint(period, 10), r.Container.ID}
-		return errors.Join(oci.call(ctx, words...), r.bundle.setQuota(quota))
+		if err := errors.Join(oci.call(ctx, words...), r.bundle.setQuota(quota)); err != nil { // it runs: nothing may be undone any more
+			r.engine.Log("container %q runs without its limit of processor time: %v", r.Container.Name, err)
+		}
 	}
 	return nil
 }
@@ -310,4 +318,22 @@ func emptyIPC(namespace string) error {
 		}
 		return all
 	})
+}
+
+// UndoCutOff brings the shared files of a pod back to what they were before a restore that was killed in the middle, so that the container can
+// start as if nothing had been tried.
+func (e *Engine) UndoCutOff(c *Container) error {
+	result, err := e.Node.Result(c.Pod.UID, c.Name)
+	if err != nil || result.Outcome != capture.Attempted {
+		return nil
+	}
+	e.Log("container %q: a restore was cut off, and is undone", c.Name)
+	var all error
+	if c.Shm != "" {
+		all = undo(c.Shm)
+	}
+	for _, dir := range c.Volumes {
+		all = errors.Join(all, undo(dir))
+	}
+	return all
 }

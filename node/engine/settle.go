@@ -43,7 +43,9 @@ func (a *attempt) settle(ctx context.Context) error {
 	finished, globErr := filepath.Glob(filepath.Join(a.engine.Node.Captures(a.podUID), "[0-9]*"))
 	for _, dir := range finished {
 		if !strings.HasSuffix(dir, ".partial") {
-			err = errors.Join(err, a.engine.settleSync(dir))
+			if syncErr := a.engine.settleSync(dir); syncErr != nil {
+				a.engine.Log("%v", syncErr) // the next one tries again; what is owed must not wait for it
+			}
 		}
 	}
 	return errors.Join(err, globErr)
@@ -55,16 +57,24 @@ func (e *Engine) settleSync(dir string) error {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && (record.State != capture.Complete || capture.IsSynced(dir)) {
 		return nil
 	}
-	boot, bootErr := e.Node.BootID()
-	if err = errors.Join(err, bootErr); err != nil {
+	if err != nil {
 		return err
 	}
-	if record.BootID == boot {
+	if _, err := os.Stat(filepath.Join(dir, capture.UploadedFile)); err == nil { // the bucket has it
+		return nil
+	}
+	if e.isThisBoot(record) {
 		return e.sync(dir)
 	}
-	return e.fill(dir, record, capture.Failure{
-		Reason: capture.ReasonInterrupted, Message: "the node went down before the state was on its disk",
-	})
+	return e.fill(dir, record, interruptedByReboot)
+}
+
+var interruptedByReboot = capture.Failure{Reason: capture.ReasonInterrupted, Message: "the node went down before the state was on its disk"}
+
+// isThisBoot tells whether the node has not gone down since a capture was begun. When that cannot be told, it has.
+func (e *Engine) isThisBoot(record *capture.Capture) bool {
+	boot, err := e.Node.BootID()
+	return err == nil && record.BootID == boot
 }
 
 func (a *attempt) settleOne(ctx context.Context, dir string) error {
@@ -78,6 +88,8 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 	switch {
 	case err != nil: // it was cut off before anything was written
 		return os.RemoveAll(dir)
+	case record.State == capture.Dumped && !a.engine.isThisBoot(record):
+		return a.engine.giveUp(dir, record, interruptedByReboot)
 	case record.State == capture.Complete: // all but its name was there
 		_, err := publish(dir, record.Sequence)
 		return errors.Join(err, a.payAll(ctx))

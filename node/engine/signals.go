@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -93,6 +94,21 @@ func (s signals) drop(id string) error {
 	}
 	_ = os.Remove(s.dir) // if it is empty
 	return all
+}
+
+// retain forgets what is owed to all containers but these: the others have ended.
+func (s signals) retain(members []member) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		id := strings.TrimSuffix(entry.Name(), filepath.Ext(entry.Name()))
+		if !slices.ContainsFunc(members, func(m member) bool { return m.ID == id }) {
+			_ = s.drop(id) // a later one tries again
+		}
+	}
+	_ = os.Remove(s.dir) // if it is empty
 }
 
 // pay delivers what is owed to a container: KILL if it came, else the stop signal. A container that has ended has nothing to get.

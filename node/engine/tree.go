@@ -2,6 +2,7 @@ package engine
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,15 +19,21 @@ import (
 const xattrPrefix = "SCHILY.xattr."
 
 // writeTree writes everything below root as a tar: owners, modes, times, links, extended attributes, and an overlay's removals, which
-// are character devices 0:0. Sockets are left out, as they belong to processes; a real device cannot be restored, and is an error.
+// are character devices 0:0. Sockets are left out, as they belong to processes; a real device cannot be restored, and is an error. It does not
+// leave the tree, even if a program that is not held exchanges what lies there for links.
 func writeTree(w io.Writer, root string) error {
+	from, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
 	archive := tar.NewWriter(w)
 	links := map[uint64]string{}
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	err = fs.WalkDir(from.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			err = writeEntry(archive, from, name, links)
 		}
-		return writeEntry(archive, root, path, entry, links)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", root, err)
@@ -34,8 +41,8 @@ func writeTree(w io.Writer, root string) error {
 	return archive.Close()
 }
 
-func writeEntry(archive *tar.Writer, root, path string, entry fs.DirEntry, links map[uint64]string) error {
-	info, err := entry.Info()
+func writeEntry(archive *tar.Writer, from *os.Root, name string, links map[uint64]string) error {
+	info, err := from.Lstat(name)
 	if err != nil {
 		return err
 	}
@@ -44,11 +51,14 @@ func writeEntry(archive *tar.Writer, root, path string, entry fs.DirEntry, links
 		return nil
 	}
 	if info.Mode()&fs.ModeDevice != 0 && stat.Rdev != 0 {
-		return fmt.Errorf("%s is a device", path)
+		return fmt.Errorf("%s is a device", name)
 	}
-	header, err := headerOf(root, path, info)
+	header, err := headerOf(from, name, info)
 	if err != nil {
 		return err
+	}
+	if !info.Mode().IsRegular() && !info.IsDir() {
+		return archive.WriteHeader(header)
 	}
 	if first, ok := links[stat.Ino]; ok && info.Mode().IsRegular() {
 		header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
@@ -57,23 +67,29 @@ func writeEntry(archive *tar.Writer, root, path string, entry fs.DirEntry, links
 	if stat.Nlink > 1 && info.Mode().IsRegular() {
 		links[stat.Ino] = header.Name
 	}
-	if err := archive.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
-		return err
-	}
-	file, err := os.Open(path)
+	file, err := from.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	if now, err := file.Stat(); err != nil || !os.SameFile(now, info) {
+		return errors.Join(err, fmt.Errorf("%s changed while it was copied", name))
+	}
+	if header.PAXRecords, err = xattrsOf(int(file.Fd())); err != nil {
+		return fmt.Errorf("attributes of %s: %w", name, err)
+	}
+	if err := archive.WriteHeader(header); err != nil || info.IsDir() {
+		return err
+	}
 	_, err = io.CopyN(archive, file, header.Size)
 	return err
 }
 
-func headerOf(root, path string, info fs.FileInfo) (*tar.Header, error) {
+func headerOf(from *os.Root, name string, info fs.FileInfo) (*tar.Header, error) {
 	target := ""
 	if info.Mode()&fs.ModeSymlink != 0 {
 		var err error
-		if target, err = os.Readlink(path); err != nil {
+		if target, err = from.Readlink(name); err != nil {
 			return nil, err
 		}
 	}
@@ -81,21 +97,16 @@ func headerOf(root, path string, info fs.FileInfo) (*tar.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, err := filepath.Rel(root, path)
-	if err != nil {
-		return nil, err
-	}
 	header.Name, header.Uname, header.Gname, header.Format = name, "", "", tar.FormatPAX
 	if info.IsDir() {
 		header.Name += "/"
 	}
-	header.PAXRecords, err = xattrsOf(path)
-	return header, err
+	return header, nil
 }
 
-// xattrsOf reads the extended attributes of a file, less those by which an overlay finds the lower file again on the node it was on.
-func xattrsOf(path string) (map[string]string, error) {
-	size, err := unix.Llistxattr(path, nil)
+// xattrsOf reads the extended attributes of an open file, less those by which an overlay finds the lower file again on the node it was on.
+func xattrsOf(fd int) (map[string]string, error) {
+	size, err := unix.Flistxattr(fd, nil)
 	if errors.Is(err, unix.ENOTSUP) || err == nil && size == 0 {
 		return nil, nil
 	}
@@ -103,7 +114,7 @@ func xattrsOf(path string) (map[string]string, error) {
 		return nil, err
 	}
 	names := make([]byte, size)
-	if size, err = unix.Llistxattr(path, names); err != nil {
+	if size, err = unix.Flistxattr(fd, names); err != nil {
 		return nil, err
 	}
 	records := map[string]string{}
@@ -112,23 +123,18 @@ func xattrsOf(path string) (map[string]string, error) {
 			continue
 		}
 		value := make([]byte, 64<<10)
-		n, err := unix.Lgetxattr(path, name, value)
+		n, err := unix.Fgetxattr(fd, name, value)
 		if err != nil {
-			return nil, fmt.Errorf("attribute %s of %s: %w", name, path, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		records[xattrPrefix+name] = string(value[:n])
 	}
 	return records, nil
 }
 
-// readTree writes the entries of a tar below root. Names and links cannot lead out of it, whatever the tar says; a device, other than
+// readTree writes the entries of a tar below a folder. Names and links cannot lead out of it, whatever the tar says; a device, other than
 // an overlay's removal where those are allowed, is refused.
-func readTree(r io.Reader, root string, removals bool) error {
-	into, err := os.OpenRoot(root)
-	if err != nil {
-		return err
-	}
-	defer into.Close()
+func readTree(r io.Reader, into *os.Root, removals bool) error {
 	archive := tar.NewReader(r)
 	var directories []*tar.Header
 	for {
@@ -192,8 +198,27 @@ func readFile(content io.Reader, into *os.Root, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(file, content)
+	err = copySparse(file, content, h.Size)
 	return errors.Join(err, file.Close())
+}
+
+// copySparse writes size bytes, and leaves holes where whole blocks are zero.
+func copySparse(file *os.File, content io.Reader, size int64) error {
+	var zero [64 << 10]byte
+	block := make([]byte, len(zero))
+	for offset := int64(0); offset < size; {
+		n, err := io.ReadFull(content, block[:min(int64(len(block)), size-offset)])
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(block[:n], zero[:n]) {
+			if _, err := file.WriteAt(block[:n], offset); err != nil {
+				return err
+			}
+		}
+		offset += int64(n)
+	}
+	return file.Truncate(size)
 }
 
 // makeNode makes a special file in its folder, which is opened without leaving the root.
@@ -258,5 +283,10 @@ func loadTree(source, root string, removals bool) error {
 		return err
 	}
 	defer file.Close()
-	return readTree(file, root, removals)
+	into, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	return readTree(file, into, removals)
 }

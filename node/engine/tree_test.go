@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -136,7 +137,7 @@ func TestAnArchiveCannotReachOutOfItsTree(t *testing.T) {
 			if err := w.Close(); err != nil {
 				t.Fatal(err)
 			}
-			err := readTree(&archive, root, true)
+			err := readInto(&archive, root)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("it says %v, which lacks %q", err, test.want)
 			}
@@ -147,13 +148,27 @@ func TestAnArchiveCannotReachOutOfItsTree(t *testing.T) {
 	}
 }
 
+func readInto(archive io.Reader, root string) error {
+	into, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer into.Close()
+	return readTree(archive, into, true)
+}
+
 func TestRemovalsAreRefusedWhereNoOverlayIs(t *testing.T) {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
 	if err := w.WriteHeader(&tar.Header{Name: "gone", Typeflag: tar.TypeChar}); err != nil {
 		t.Fatal(err)
 	}
-	if err := readTree(&archive, t.TempDir(), false); err == nil || !strings.Contains(err.Error(), "it is a device") {
+	into, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer into.Close()
+	if err := readTree(&archive, into, false); err == nil || !strings.Contains(err.Error(), "it is a device") {
 		t.Errorf("it says %v", err)
 	}
 }
@@ -182,7 +197,7 @@ func FuzzReadTree(f *testing.F) {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		_ = readTree(bytes.NewReader(data), root, true) // whatever it says
+		_ = readInto(bytes.NewReader(data), root) // whatever it says
 		if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 {
 			t.Errorf("outside lie %v, %v", entries, err)
 		}

@@ -3,90 +3,153 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"slices"
+	"syscall"
 )
 
-// The folders beside the content of a swapped one, on the same file system.
+// The folders beside the content of a swapped one, on the same file system. A pod could have made something of that name; it is removed, and a
+// link is never followed.
 const (
-	stagedFolder = ".checkpoint-staged"
-	formerFolder = ".checkpoint-former"
+	// stagedFolder holds the captured content until all of the former has moved away, and arrivingFolder is its name from then on.
+	stagedFolder   = ".checkpoint-staged"
+	arrivingFolder = ".checkpoint-arriving"
+	formerFolder   = ".checkpoint-former"
 )
+
+// ownFolders are all of them.
+var ownFolders = []string{stagedFolder, arrivingFolder, formerFolder}
 
 // swap replaces the content of a folder by that of an archive: it is written into a folder inside, what was there moves into another, and
-// only then the new one moves to its place. Until settled or undone the former content is kept.
+// only then the new one moves to its place. Until it is kept or undone the former content stays. Nothing of it leads out of the folder, whatever
+// lies there.
 func swap(dir, archive string) error {
-	staged, former := filepath.Join(dir, stagedFolder), filepath.Join(dir, formerFolder)
-	if err := os.RemoveAll(staged); err != nil {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
 		return err
 	}
-	for _, folder := range []string{staged, former} {
-		if err := os.Mkdir(folder, 0o700); err != nil {
+	defer root.Close()
+	for _, folder := range ownFolders {
+		if err := root.RemoveAll(folder); err != nil {
 			return err
 		}
 	}
-	if err := loadTree(archive, staged, false); err != nil {
+	if err := errors.Join(root.Mkdir(stagedFolder, 0o700), root.Mkdir(formerFolder, 0o700)); err != nil {
 		return err
 	}
-	if err := moveContent(dir, former); err != nil {
+	staged, err := root.OpenRoot(stagedFolder)
+	if err != nil {
 		return err
 	}
-	if err := copyAttributes(dir, former); err != nil {
+	defer staged.Close()
+	source, err := os.Open(archive)
+	if err != nil {
 		return err
 	}
-	if err := moveContent(staged, dir); err != nil {
+	defer source.Close()
+	if err := readTree(source, staged, false); err != nil {
 		return err
 	}
-	return errors.Join(copyAttributes(staged, dir), os.Remove(staged))
+	if err := moveContent(root, ".", formerFolder); err != nil {
+		return err
+	}
+	if err := copyAttributes(root, ".", formerFolder); err != nil {
+		return err
+	}
+	if err := root.Rename(stagedFolder, arrivingFolder); err != nil {
+		return err
+	}
+	if err := moveContent(root, arrivingFolder, "."); err != nil {
+		return err
+	}
+	return errors.Join(copyAttributes(root, arrivingFolder, "."), root.Remove(arrivingFolder))
 }
 
 // keep removes the former content of a swapped folder; one that was not swapped stays as it is.
-func keep(dir string) error { return os.RemoveAll(filepath.Join(dir, formerFolder)) }
-
-// undo brings the former content of a swapped folder back; one that was not swapped stays as it is.
-func undo(dir string) error {
-	former := filepath.Join(dir, formerFolder)
-	if _, err := os.Stat(former); errors.Is(err, os.ErrNotExist) {
-		return os.RemoveAll(filepath.Join(dir, stagedFolder))
-	}
-	entries, err := os.ReadDir(dir)
+func keep(dir string) error {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		if entry.Name() != formerFolder {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(moveContent(former, dir), copyAttributes(former, dir), os.Remove(former))
+	defer root.Close()
+	return root.RemoveAll(formerFolder)
 }
 
-// moveContent moves all but the two own folders.
-func moveContent(from, to string) error {
-	entries, err := os.ReadDir(from)
+// undo brings the former content of a swapped folder back, also of one whose swap was cut off at any step; one that was not swapped stays as it is.
+func undo(dir string) error {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	for _, entry := range entries {
-		if name := entry.Name(); name != stagedFolder && name != formerFolder {
-			if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+	defer root.Close()
+	former, err := root.Lstat(formerFolder)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !former.IsDir() {
+		return errors.Join(root.RemoveAll(stagedFolder), root.RemoveAll(arrivingFolder), root.RemoveAll(formerFolder))
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := root.Lstat(stagedFolder); errors.Is(err, fs.ErrNotExist) { // what is in its place is the captured content, or part of it
+		names, err := namesOf(root, ".")
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := root.RemoveAll(name); err != nil {
 				return err
 			}
+		}
+		if err := copyAttributes(root, formerFolder, "."); err != nil {
+			return err
+		}
+	}
+	err = errors.Join(root.RemoveAll(stagedFolder), root.RemoveAll(arrivingFolder), moveContent(root, formerFolder, "."))
+	if err != nil {
+		return err
+	}
+	return root.Remove(formerFolder)
+}
+
+// namesOf returns what lies in a folder, without the own folders.
+func namesOf(root *os.Root, folder string) ([]string, error) {
+	file, err := root.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	all, err := file.Readdirnames(-1)
+	var names []string
+	for _, name := range all {
+		if !slices.Contains(ownFolders, name) {
+			names = append(names, name)
+		}
+	}
+	return names, err
+}
+
+// moveContent moves all but the own folders.
+func moveContent(root *os.Root, from, to string) error {
+	names, err := namesOf(root, from)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := root.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // copyAttributes gives a folder the owner and mode of another.
-func copyAttributes(from, to string) error {
-	var stat unix.Stat_t
-	if err := unix.Stat(from, &stat); err != nil {
+func copyAttributes(root *os.Root, from, to string) error {
+	info, err := root.Lstat(from)
+	if err != nil {
 		return fmt.Errorf("stat %s: %w", from, err)
 	}
-	return errors.Join(os.Chown(to, int(stat.Uid), int(stat.Gid)), unix.Chmod(to, stat.Mode&0o7777))
+	stat := info.Sys().(*syscall.Stat_t)
+	mode := info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
+	return errors.Join(root.Chown(to, int(stat.Uid), int(stat.Gid)), root.Chmod(to, mode))
 }

@@ -62,3 +62,38 @@ func TestAFolderThatWasNotSwappedStays(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
+
+// A pod can make anything in its own volume before it is restored; nothing outside may move by that.
+func TestALinkInAVolumeIsNotFollowed(t *testing.T) {
+	needsRoot(t)
+	captured, outside := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("of the host"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), "a.tar")
+	if err := saveTree(captured, archive); err != nil {
+		t.Fatal(err)
+	}
+	before := describe(t, outside)
+	for _, name := range ownFolders {
+		dir := t.TempDir()
+		if err := os.Symlink(outside, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := undo(dir); err != nil {
+			t.Error(err)
+		}
+		if err := os.Symlink(outside, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := swap(dir, archive); err != nil {
+			t.Error(err)
+		}
+		if err := undo(dir); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(before, describe(t, outside)); diff != "" {
+			t.Errorf("%s: outside (-want +got)\n%s", name, diff)
+		}
+	}
+}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -60,11 +59,44 @@ func (f *front) create() error {
 		return err
 	}
 	c := f.record(operands[0], dir, values["pid-file"], spec)
+	if sharesWithNode(spec) {
+		return f.pass()
+	}
 	c.Settings, c.SpecDigest = settings, digest
 	if spec.Annotations[containerType] == "sandbox" {
 		return f.createSandbox(c)
 	}
 	return f.createContainer(c, bundle, values)
+}
+
+// sharesWithNode tells whether a container lives in a namespace of the node, or shares its processes: what we do to a pod's network and shared memory must not happen
+// there. Admission leaves such pods alone; this is for those that came by another way.
+func sharesWithNode(spec *specs.Spec) bool {
+	if spec.Linux == nil {
+		return true
+	}
+	has := map[specs.LinuxNamespaceType]bool{}
+	for _, namespace := range spec.Linux.Namespaces {
+		file, known := map[specs.LinuxNamespaceType]string{
+			specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.PIDNamespace: "pid",
+		}[namespace.Type]
+		if !known {
+			continue
+		}
+		has[namespace.Type] = true
+		if namespace.Path == "" {
+			continue
+		}
+		if namespace.Type == specs.PIDNamespace { // another container's: whose processes are whose cannot be told
+			return true
+		}
+		theirs, err := os.Stat(namespace.Path)
+		own, ownErr := os.Stat("/proc/self/ns/" + file)
+		if err != nil || ownErr != nil || os.SameFile(theirs, own) {
+			return true
+		}
+	}
+	return !has[specs.NetworkNamespace] || !has[specs.IPCNamespace] || !has[specs.PIDNamespace]
 }
 
 // record says of a new container what its capture will need to know.
@@ -79,13 +111,21 @@ func (f *front) record(id, bundle, pidFile string, spec *specs.Spec) *engine.Con
 		c.PIDFile = filepath.Join(bundle, pidFile)
 	}
 	volumes := filepath.Join(f.config.KubeletRoot, "pods", c.Pod.UID, "volumes/kubernetes.io~empty-dir")
+	subPaths := filepath.Join(f.config.KubeletRoot, "pods", c.Pod.UID, "volume-subpaths")
+	if entries, err := os.ReadDir(volumes); err == nil {
+		for _, entry := range entries {
+			c.Volumes[entry.Name()] = filepath.Join(volumes, entry.Name())
+		}
+	}
 	for _, mount := range spec.Mounts {
 		if mount.Destination == "/dev/shm" && mount.Type == "bind" {
 			c.Shm = mount.Source
 		}
-		if name, inside := strings.CutPrefix(mount.Source, volumes+"/"); inside {
-			name, _, _ = strings.Cut(name, "/")
-			c.Volumes[name] = filepath.Join(volumes, name)
+		for _, root := range []string{volumes, subPaths} {
+			if name, inside := strings.CutPrefix(mount.Source, root+"/"); inside {
+				name, _, _ = strings.Cut(name, "/")
+				c.Mounted = append(c.Mounted, name)
+			}
 		}
 	}
 	if spec.Linux != nil {
@@ -133,8 +173,11 @@ func (f *front) createContainer(c *engine.Container, bundle engine.Bundle, value
 	if err := bundle.Prepare(f.node); err != nil {
 		return err
 	}
-	if f.restore(e, c, values) {
-		return nil
+	if err := e.UndoCutOff(c); err != nil {
+		return err
+	}
+	if restored, err := f.restore(e, c, values); restored || err != nil {
+		return err
 	}
 	if err := engine.Remember(f.node, c); err != nil {
 		return err
@@ -142,26 +185,34 @@ func (f *front) createContainer(c *engine.Container, bundle engine.Bundle, value
 	return f.pass()
 }
 
-// restore tells whether the container was restored. A decision serves one create of each container (design R6).
-func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string]string) bool {
+// restore tells whether the container was restored. A decision serves one create of each container (design R6). When it was not, there is a
+// result that says why; without one the create fails, as a cold start would be a silent one.
+func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string]string) (bool, error) {
 	decision, err := f.node.Decision(c.Pod.UID)
-	if err != nil || !decision.Restores(c.Name, time.Now()) {
-		return false
+	if errors.Is(err, fs.ErrNotExist) { // the sandbox is from before
+		return false, nil
+	}
+	if err != nil || !decision.Restores(c.Name) {
+		return false, err
 	}
 	if _, err := os.Stat(f.node.ResultFile(c.Pod.UID, c.Name)); !errors.Is(err, fs.ErrNotExist) {
-		return false
+		return false, err
 	}
 	var more []string
 	if socket := values["console-socket"]; socket != "" {
 		more = append(more, "--console-socket", socket)
 	}
 	c.Restored = true
-	if err := engine.Remember(f.node, c); err == nil { // a stop signal may come before this call has returned
-		err = e.Restore(context.Background(), engine.RestoreOptions{Container: c, Directory: decision.Directory, More: more})
-		if err == nil {
-			return true
-		}
+	if err := engine.Remember(f.node, c); err != nil { // a stop signal may come before this call has returned
+		return false, err
+	}
+	err = e.Restore(context.Background(), engine.RestoreOptions{Container: c, Directory: decision.Directory, More: more})
+	if err == nil {
+		return true, nil
 	}
 	c.Restored = false
-	return false
+	if _, resultErr := f.node.Result(c.Pod.UID, c.Name); resultErr != nil {
+		return false, errors.Join(err, resultErr)
+	}
+	return false, nil
 }

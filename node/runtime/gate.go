@@ -34,6 +34,7 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 			continue
 		}
 		if f.node.AgentLives() {
+			_ = os.Remove(f.gateFile(pod.UID)) // if it goes again, patience begins anew
 			if waiting, there := f.node.ReadHint(pod.UID, capture.WaitingHint); there {
 				return nil, errors.New(waiting)
 			}
@@ -46,7 +47,7 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 		if left := agentPatience - time.Since(since); left > 0 {
 			return nil, fmt.Errorf("checkpoint agent not running on this node; the pod starts cold in %s", left.Round(time.Second))
 		}
-		cold := capture.Decision{Action: capture.Cold, Reason: keys.ColdAgentUnavailable, Expires: time.Now().Add(time.Hour)}
+		cold := capture.Decision{Action: capture.Cold, Reason: keys.ColdAgentUnavailable}
 		if err := f.node.Decide(pod.UID, cold); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
@@ -55,7 +56,7 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 
 // waitingSince returns since when a pod waits at the gate, and remembers that.
 func (f *front) waitingSince(podUID string) (time.Time, error) {
-	path := filepath.Join(f.node.Root, "run/checkpoint/gates", podUID)
+	path := f.gateFile(podUID)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return time.Time{}, err
 	}
@@ -68,4 +69,8 @@ func (f *front) waitingSince(podUID string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return info.ModTime().Add(-gatePatience), nil
+}
+
+func (f *front) gateFile(podUID string) string {
+	return filepath.Join(f.node.Root, "run/checkpoint/gates", podUID)
 }

@@ -41,25 +41,24 @@ func (f *front) kill() error {
 	return nil
 }
 
-// killForGood holds a KILL back while a capture is under way or was cut off, and else passes it on.
+// killForGood holds a KILL back while a capture is under way or was cut off, and else passes it on. Once noted it is paid by a process of its own,
+// which waits for the one at work: that may be past the point where it looks.
 func (f *front) killForGood(c *engine.Container, signal string) error {
 	uid := c.Pod.UID
-	if !engine.InFlight(f.node, uid) && !f.cutOff(uid) {
+	if !engine.InFlight(f.node, uid) && !f.cutOff(c) {
 		return f.pass()
 	}
 	if err := f.engine(uid).Note(c, signal); err != nil {
-		return err
-	}
-	if engine.InFlight(f.node, uid) { // it pays in the end
-		return nil
+		f.engine(uid).Log("note %s: %v", signal, err)
+		return f.pass() // a pod that nobody can end is worse than a state that is lost
 	}
 	return f.detach("capture", uid)
 }
 
-// cutOff tells whether a capture of the pod is unfinished.
-func (f *front) cutOff(podUID string) bool {
-	partials, err := filepath.Glob(filepath.Join(f.node.Captures(podUID), "*.partial"))
-	return err == nil && len(partials) > 0
+// cutOff tells whether a capture of the pod is unfinished, or has not begun though its signal came.
+func (f *front) cutOff(c *engine.Container) bool {
+	partials, err := filepath.Glob(filepath.Join(f.node.Captures(c.Pod.UID), "*.partial"))
+	return err == nil && len(partials) > 0 || f.engine(c.Pod.UID).Owes(c)
 }
 
 func isKill(signal string) bool {
