@@ -54,7 +54,8 @@ func TestSuccessorsAreOfOneLineage(t *testing.T) {
 		"two pods of two Jobs":                 {pod("a"), pod("a", owner("Job", "other")), false},
 		"a Job's pod that runs something else": {pod("a"), pod("b", args("other")), false},
 		"two revisions of a StatefulSet": {
-			pod("a-0", owner("StatefulSet", "s"), label("controller-revision-hash", "1")), pod("a-0", owner("StatefulSet", "s"), label("controller-revision-hash", "2")), false,
+			pod("a-0", owner("StatefulSet", "s"), label("controller-revision-hash", "1")),
+			pod("a-0", owner("StatefulSet", "s"), label("controller-revision-hash", "2")), false,
 		},
 		"one revision, whatever admission changed": {pod("a", label("pod-template-hash", "1")), pod("b", label("pod-template-hash", "1"), args("x")), true},
 		"a plain pod made again":                   {pod("a", plain), pod("a", plain, tokenMount("x")), true},

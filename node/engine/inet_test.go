@@ -37,7 +37,9 @@ func imageOf(t *testing.T, sockets ...socket) []byte {
 		entry, err := proto.Marshal(&fdinfo.FileEntry{Type: &kind, Id: &zero, Isk: &sk_inet.InetSkEntry{
 			Id: &zero, Ino: &zero, Family: &ten, Type: &zero, Proto: &six, State: &s.State, SrcPort: &s.SrcPort, DstPort: &s.DstPort, Flags: &zero, Backlog: &zero,
 			SrcAddr: words(s.Source), DstAddr: words(s.Peer), Fown: &fown.FownEntry{Uid: &zero, Euid: &zero, Signum: &zero, PidType: &zero, Pid: &zero},
-			Opts: &sk_opts.SkOptsEntry{SoSndbuf: &zero, SoRcvbuf: &zero, SoSndTmoSec: ptr(uint64(0)), SoSndTmoUsec: ptr(uint64(0)), SoRcvTmoSec: ptr(uint64(0)), SoRcvTmoUsec: ptr(uint64(0))},
+			Opts: &sk_opts.SkOptsEntry{
+				SoSndbuf: &zero, SoRcvbuf: &zero, SoSndTmoSec: new(uint64), SoSndTmoUsec: new(uint64), SoRcvTmoSec: new(uint64), SoRcvTmoUsec: new(uint64),
+			},
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -46,8 +48,6 @@ func imageOf(t *testing.T, sockets ...socket) []byte {
 	}
 	return image
 }
-
-func ptr[T any](value T) *T { return &value }
 
 func TestSocketsMoveToTheNewPod(t *testing.T) {
 	const listen, established = 10, 1
@@ -82,7 +82,7 @@ func TestSocketsMoveToTheNewPod(t *testing.T) {
 
 func FuzzAdaptFiles(f *testing.F) {
 	f.Add([]byte("8bytes!!\x04\x00\x00\x00abcd"))
-	f.Fuzz(func(t *testing.T, image []byte) {
+	f.Fuzz(func(_ *testing.T, image []byte) {
 		_, _ = adaptFiles(image, map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true}) // whatever it says
 	})
 }

@@ -324,8 +324,11 @@ func emptyIPC(namespace string) error {
 // start as if nothing had been tried.
 func (e *Engine) UndoCutOff(c *Container) error {
 	result, err := e.Node.Result(c.Pod.UID, c.Name)
-	if err != nil || result.Outcome != capture.Attempted {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err != nil || result.Outcome != capture.Attempted {
+		return err
 	}
 	e.Log("container %q: a restore was cut off, and is undone", c.Name)
 	var all error

@@ -69,8 +69,8 @@ func (f *front) create() error {
 	return f.createContainer(c, bundle, values)
 }
 
-// sharesWithNode tells whether a container lives in a namespace of the node, or shares its processes: what we do to a pod's network and shared memory must not happen
-// there. Admission leaves such pods alone; this is for those that came by another way.
+// sharesWithNode tells whether a container lives in a namespace of the node, or shares its processes: what we do to a pod's network and shared
+// memory must not happen there. Admission leaves such pods alone; this is for those that came by another way.
 func sharesWithNode(spec *specs.Spec) bool {
 	if spec.Linux == nil {
 		return true

@@ -54,12 +54,13 @@ func agents(t *testing.T, c *lab.Cluster, run bool) {
 		where["no-such-node"] = nil
 	}
 	patch := patchJSON(t, map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"nodeSelector": where}}}})
-	_, err := c.Client.AppsV1().DaemonSets(install.Namespace).Patch(context.Background(), install.Agent, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-	if err != nil {
+	all := c.Client.AppsV1().DaemonSets(install.Namespace)
+	if _, err := all.Patch(context.Background(), install.Agent, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	lab.Eventually(t, time.Minute, fmt.Sprintf("agents run: %t", run), func() error {
-		pods, err := c.Client.CoreV1().Pods(install.Namespace).List(context.Background(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + install.Agent})
+		agents := metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + install.Agent}
+		pods, err := c.Client.CoreV1().Pods(install.Namespace).List(context.Background(), agents)
 		if err != nil {
 			return err
 		}

@@ -68,7 +68,8 @@ func (w *workload) create(t *testing.T) {
 	apps := w.c.Client.AppsV1()
 	switch w.kind {
 	case job:
-		_, err = w.c.Client.BatchV1().Jobs(w.ns).Create(t.Context(), &batchv1.Job{ObjectMeta: object, Spec: batchv1.JobSpec{Template: w.template}}, metav1.CreateOptions{})
+		wanted := &batchv1.Job{ObjectMeta: object, Spec: batchv1.JobSpec{Template: w.template}}
+		_, err = w.c.Client.BatchV1().Jobs(w.ns).Create(t.Context(), wanted, metav1.CreateOptions{})
 	case deployment:
 		_, err = apps.Deployments(w.ns).Create(t.Context(), &appsv1.Deployment{ObjectMeta: object, Spec: appsv1.DeploymentSpec{
 			Replicas: &one, Selector: selector, Template: w.template,
