@@ -97,7 +97,8 @@ func (f facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, to
 		if s == nil || s.Lineage != f.own.Lineage || s.Identity != f.own.Identity || !c.DeletionTimestamp.IsZero() || c.Status.CaptureTime == nil {
 			continue
 		}
-		if !meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointCaptured) || s.PodUID == f.pod.UID {
+		isWhole := meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointCaptured) || f.here(string(s.PodUID))
+		if !isWhole || s.PodUID == f.pod.UID {
 			continue
 		}
 		if claim := c.Status.Claim; claim != nil && (claim.PodUID != f.pod.UID || claim.Phase == v1alpha1.ClaimConsumed) {
@@ -119,6 +120,9 @@ func (f facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, to
 func (f facts) inFlight() string {
 	settled := map[string]bool{}
 	for _, c := range f.checkpoints {
+		if c.Status.CaptureTime != nil && f.here(string(c.Spec.SourcePodUID)) { // whatever the disk still has to do
+			settled[string(c.Spec.SourcePodUID)] = true
+		}
 		captured := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointCaptured)
 		if captured != nil && (captured.Status == metav1.ConditionTrue || captured.Reason != v1alpha1.StatePending && captured.Reason != v1alpha1.StateDumping) {
 			settled[string(c.Spec.SourcePodUID)] = true
@@ -148,7 +152,7 @@ func (f facts) inFlight() string {
 		if s == nil || s.Lineage != f.own.Lineage || s.Identity != f.own.Identity || s.PodUID == f.pod.UID || settled[string(s.PodUID)] {
 			continue
 		}
-		if c.DeletionTimestamp.IsZero() && c.Status.CaptureTime == nil && f.now.Sub(c.CreationTimestamp.Time) < waitPatience {
+		if c.DeletionTimestamp.IsZero() && f.now.Sub(c.CreationTimestamp.Time) < waitPatience {
 			return fmt.Sprintf("waiting for the capture of pod %s on %s", c.Spec.SourcePodName, s.Node)
 		}
 	}

@@ -76,6 +76,11 @@ func dumping(c *v1alpha1.Checkpoint) {
 	c.Status.Conditions = []metav1.Condition{{Type: v1alpha1.CheckpointCaptured, Status: metav1.ConditionFalse, Reason: v1alpha1.StateDumping}}
 }
 
+func notSynced(c *v1alpha1.Checkpoint) {
+	notUploaded(c)
+	c.Status.Conditions[0].Status, c.Status.Conditions[0].Reason = metav1.ConditionFalse, v1alpha1.StateDumping
+}
+
 func failed(c *v1alpha1.Checkpoint) {
 	dumping(c)
 	c.Status.Conditions[0].Reason = v1alpha1.ReasonDumpFailed
@@ -133,6 +138,10 @@ func TestChoose(t *testing.T) {
 			siblings:    []corev1.Pod{*newPod("a", going)},
 			checkpoints: checkpoints(of(newPod("a"), 0, givenUp)), cold: keys.ColdNoCheckpoint,
 		},
+		"a state that the disk has not yet": {
+			checkpoints: checkpoints(of(newPod("a"), 0, notSynced)), wait: "waiting for the capture of pod a on worker-1",
+		},
+		"a state that the disk of this node has not yet": {checkpoints: checkpoints(of(newPod("a"), 0, notSynced)), here: "a-uid", claim: "a-a-uid"},
 		"a capture under way": {
 			checkpoints: checkpoints(of(newPod("a"), 0, dumping)), wait: "waiting for the capture of pod a on worker-1",
 		},
