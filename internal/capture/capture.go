@@ -205,7 +205,15 @@ func Read(dir string) (*Capture, error) {
 }
 
 // WriteJSON writes a file that is there whole or not at all, also after a power cut.
-func WriteJSON(path string, value any) error {
+func WriteJSON(path string, value any) error { return writeJSON(path, value, (*os.File).Sync) }
+
+// NoteJSON writes a file that is there whole or not at all when its writer is killed. After a power cut it may be neither: for what can be found
+// out again. It does not wait for the disk, which may have a lot to do.
+func NoteJSON(path string, value any) error {
+	return writeJSON(path, value, func(*os.File) error { return nil })
+}
+
+func writeJSON(path string, value any, sync func(*os.File) error) error {
 	data, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
@@ -216,7 +224,7 @@ func WriteJSON(path string, value any) error {
 		return err
 	}
 	_, err = file.Write(append(data, '\n'))
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err = errors.Join(err, sync(file), file.Close()); err != nil {
 		return err
 	}
 	return os.Rename(temporary, path)

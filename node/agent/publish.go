@@ -58,8 +58,8 @@ func readMemo(dir string) (m memo, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(data, &m)
+	if err == nil && json.Unmarshal(data, &m) != nil { // a power cut took its content, which can be found out again
+		return memo{}, nil
 	}
 	return m, err
 }
@@ -239,7 +239,7 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 	}
 	if m.CheckpointUID == "" && !strings.HasSuffix(dir, ".partial") {
 		m.CheckpointUID = string(checkpoint.UID)
-		err = capture.WriteJSON(filepath.Join(dir, memoFile), m)
+		err = capture.NoteJSON(filepath.Join(dir, memoFile), m)
 	}
 	return checkpoint, n.Source, err
 }

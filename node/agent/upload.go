@@ -41,7 +41,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Prefix: Prefix(checkpoint)}
-	if err := capture.WriteJSON(filepath.Join(dir, memoFile), m); err != nil {
+	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
 		return err
 	}
 	r.location = location
@@ -82,7 +82,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	a.tellCaptured(checkpoint, record, r, p)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
-	return errors.Join(capture.WriteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
+	return errors.Join(capture.NoteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
 }
 
 // uploadFailed says in the Checkpoint why its state is not in the bucket, and by an event when that is new.
