@@ -58,8 +58,8 @@ func readMemo(dir string) (m memo, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
-	if err == nil && json.Unmarshal(data, &m) != nil { // a power cut took its content, which can be found out again
-		return memo{}, nil
+	if len(data) > 0 { // a power cut may have taken its content, which can be found out again
+		err = errors.Join(err, json.Unmarshal(data, &m))
 	}
 	return m, err
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/klauspost/compress/s2"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 )
@@ -104,8 +105,8 @@ func (w *work) giveBack(buffer []byte) {
 	}
 }
 
-// slack is by how much zstd may make size bytes longer which it cannot make shorter.
-func slack(size int64) int64 { return size/1024 + 64 }
+// slack is by how much a compressor may make size bytes longer which it cannot make shorter.
+func slack(size int64) int64 { return int64(s2.MaxEncodedLen(int(size))) - size }
 
 // count notes what is done.
 func (w *work) count(size, sent int64) {

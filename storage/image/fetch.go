@@ -9,7 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -47,11 +47,6 @@ func fetch(ctx context.Context, store storage.Store, prefix, digest, dir string,
 		}
 	}
 	f := &fetcher{store: store, prefix: prefix, manifest: m, work: newWork(ctx, opts, m.ChunkSize, summary.Bytes)}
-	// A chunk never becomes longer than the buffer that it is to fill.
-	if f.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true)); err != nil {
-		return summary, err
-	}
-	defer f.zstd.Close()
 	if _, err := os.Lstat(dir); err == nil {
 		return summary, f.in(dir, f.compare)
 	}
@@ -72,7 +67,6 @@ type fetcher struct {
 	prefix   string
 	manifest *manifest
 	work     *work
-	zstd     *zstd.Decoder
 	root     *os.Root // nothing in the directory leads out of it
 }
 
@@ -211,12 +205,15 @@ func (f *fetcher) readCompressed(name string, buffer []byte) (stored int64, err 
 	if stored, err = f.read(name, scratch); err != nil {
 		return 0, err
 	}
-	data, err := f.zstd.DecodeAll(scratch[:stored], buffer[:0:len(buffer)])
-	switch {
-	case err != nil:
+	holds, err := s2.DecodedLen(scratch[:stored]) // before anything comes out
+	if err == nil && holds != len(buffer) {
+		return 0, fmt.Errorf("chunk %s holds %d bytes; it has to hold %d: %w", name, holds, len(buffer), storage.ErrCorrupt)
+	}
+	if err == nil {
+		_, err = s2.Decode(buffer, scratch[:stored])
+	}
+	if err != nil {
 		return 0, fmt.Errorf("chunk %s: %w: %w", name, storage.ErrCorrupt, err)
-	case len(data) != len(buffer):
-		return 0, fmt.Errorf("chunk %s holds %d bytes; it has to hold %d: %w", name, len(data), len(buffer), storage.ErrCorrupt)
 	}
 	return stored, nil
 }

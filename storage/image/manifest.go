@@ -33,8 +33,8 @@ const (
 	digestAlgorithm = "sha256:"
 	kindFile        = "file"
 	kindDirectory   = "directory"
-	zeroChunk       = ""     // stands in the list of chunks for one that is all zero
-	compressed      = ".zst" // ends the name of a chunk that is stored as a zstd frame
+	zeroChunk       = ""    // stands in the list of chunks for one that is all zero
+	compressed      = ".s2" // ends the name of a chunk that is stored as an S2 block
 	modeDigits      = 4
 	digestDigits    = 2 * sha256.Size
 )

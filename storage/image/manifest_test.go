@@ -33,7 +33,7 @@ func TestHostileManifests(t *testing.T) {
 		"no entry":                            {data: manifestOf("")},
 		"a file in a directory":               {data: manifestOf(folder + "," + fileAt("a/b"))},
 		"a file of two chunks":                {data: sized("11", `"`+digest+`",""`)},
-		"a compressed chunk":                  {data: sized("1", `"`+digest+`.zst"`)},
+		"a compressed chunk":                  {data: sized("1", `"`+digest+`.s2"`)},
 		"a chunk compressed in another way":   {data: sized("1", `"`+digest+`.gz"`), want: "64 hexadecimal digits"},
 		"nothing":                             {data: "", want: "EOF"},
 		"no JSON":                             {data: "\x00\x01", want: "invalid character"},

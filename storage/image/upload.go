@@ -12,7 +12,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -36,7 +36,6 @@ type uploader struct {
 	root     *os.Root
 	manifest manifest
 	work     *work
-	zstd     *zstd.Encoder
 
 	mu sync.Mutex
 	// stored are the names of the chunks in the store, or on their way to it, and their sizes there.
@@ -61,10 +60,6 @@ func (u *uploader) run(ctx context.Context, dir string, opts Options) (summary S
 		}
 	}
 	if err := u.listStored(ctx); err != nil {
-		return summary, err
-	}
-	// The digest of a chunk vouches for it, so that zstd needs no checksum of its own.
-	if u.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false)); err != nil {
 		return summary, err
 	}
 	u.work = newWork(ctx, opts, u.manifest.ChunkSize, summary.Bytes)
@@ -193,7 +188,7 @@ func (u *uploader) sendChunk(file *os.File, offset int64, buffer []byte) (name s
 	}
 	scratch := u.work.take(int64(len(buffer)))
 	name, data := digest, buffer
-	if shorter := u.zstd.EncodeAll(buffer, scratch[:0]); len(shorter) <= mostCompressed(len(buffer)) {
+	if shorter := s2.Encode(scratch[:cap(scratch)], buffer); len(shorter) <= mostCompressed(len(buffer)) {
 		name, data = digest+compressed, shorter
 	}
 	u.mu.Lock()
