@@ -93,17 +93,20 @@ func givenUp(c *v1alpha1.Checkpoint) { // by the manager
 	})
 }
 
-func TestChoose(t *testing.T) {
+// choiceTest is what a new pod finds, and what is to be chosen: one of claim, wait and cold.
+type choiceTest struct {
+	pod         *corev1.Pod // or new
+	policy      *v1alpha1.RestorePolicy
+	checkpoints []v1alpha1.Checkpoint
+	siblings    []corev1.Pod
+	here        string
+	claim       string
+	wait, cold  string
+}
+
+func choiceTests() map[string]choiceTest {
 	checkpoints := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
-	for what, test := range map[string]struct {
-		pod         *corev1.Pod // or new
-		policy      *v1alpha1.RestorePolicy
-		checkpoints []v1alpha1.Checkpoint
-		siblings    []corev1.Pod
-		here        string
-		claim       string
-		wait, cold  string
-	}{
+	return map[string]choiceTest{
 		"nothing to restore":   {cold: keys.ColdNoCheckpoint},
 		"the only one":         {checkpoints: checkpoints(of(newPod("a"), time.Minute)), claim: "a-a-uid"},
 		"the newest of two":    {checkpoints: checkpoints(of(newPod("a"), time.Hour), of(newPod("b"), time.Minute)), claim: "b-b-uid"},
@@ -162,7 +165,11 @@ func TestChoose(t *testing.T) {
 			policy:      &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{MaxAge: &metav1.Duration{Duration: time.Second}}},
 			checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdCheckpointTooOld,
 		},
-	} {
+	}
+}
+
+func TestChoose(t *testing.T) {
+	for what, test := range choiceTests() {
 		pod := test.pod
 		if pod == nil {
 			pod = newPod("new")
