@@ -33,8 +33,8 @@ func TestBadInputIsNamed(t *testing.T) {
 		"kubectl --name absent get":                      `there is no cluster "absent"`,
 		"node stop --name there nobody":                  `node is "nobody"; it may be one of ["worker-1"]`,
 		"node exec --name there worker-1":                "requires at least 2 arg(s)",
-		"image build --name there a":                     "exactly one of --from-debian and --binary",
-		"image load --name there " + notAnImage:          "is not a docker archive",
+		"image build --name there a":                     "at least one of the flags in the group [from-debian binary tree] is required",
+		"image load --name there " + notAnImage:          "holds no images in the way that",
 		"component stop --name there etcd --node nobody": `node is "nobody"; it may be one of ["worker-1"]`,
 		"logs --name there nothing":                      "no such file or directory",
 	} {
