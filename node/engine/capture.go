@@ -337,10 +337,7 @@ func (a *attempt) dumpContainer(ctx context.Context, m member) error {
 	if err := errors.Join(os.MkdirAll(images, 0o700), os.MkdirAll(work, 0o700)); err != nil {
 		return err
 	}
-	stop := writeBack(images)
-	err := m.OCI().checkpoint(ctx, m.ID, images, work)
-	stop()
-	if err != nil {
+	if err := m.OCI().checkpoint(ctx, m.ID, images, work); err != nil {
 		a.record.Failure = &capture.Failure{LogTail: tailOf(filepath.Join(work, "dump.log"), 4096)}
 		return fmt.Errorf("container %q: %w", m.Name, err)
 	}
