@@ -41,7 +41,7 @@ type Agent struct {
 
 // How often the agent looks, and how much it does at once.
 const (
-	scanInterval      = 250 * time.Millisecond
+	scanInterval      = 100 * time.Millisecond
 	undecidedInterval = 250 * time.Millisecond
 	uploadsAtOnce     = 2
 	podsAtOnce        = 64 // a fetch takes one for as long as it lasts
