@@ -104,6 +104,7 @@ func (a *Agent) imageOf(pod *corev1.Pod) string {
 // tidy removes what belongs to pods that are gone.
 func (a *Agent) tidy(ctx context.Context) error {
 	return every(ctx, tidyInterval, func() {
+		decided := namesIn(a.Node.RestoresRoot()) // before the pods: one that comes in between is not taken for gone
 		pods := &corev1.PodList{}
 		if err := a.Client.List(ctx, pods); err != nil {
 			return
@@ -112,7 +113,7 @@ func (a *Agent) tidy(ctx context.Context) error {
 		for _, pod := range pods.Items {
 			alive[string(pod.UID)] = true
 		}
-		for _, podUID := range namesIn(a.Node.RestoresRoot()) {
+		for _, podUID := range decided {
 			if alive[podUID] {
 				continue
 			}

@@ -149,7 +149,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 	}
 	if checkpoint == nil {
 		if strings.HasSuffix(dir, ".partial") { // it is the runtime's, as long as it is not done
-			p.seen = capture.Dumping
+			p.seen = record.State
 			return nil
 		}
 		return a.withdraw(ctx, dir)
@@ -256,7 +256,7 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		if err := a.apply(ctx, checkpoint, r); err != nil {
 			return err
 		}
-		p.seen = capture.Dumping
+		p.seen = record.State
 		return nil
 	case capture.Failed:
 		r.captured.Reason, r.captured.Message = string(record.Failure.Reason), record.Failure.Message

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
@@ -67,14 +69,14 @@ func (e *Engine) PodGoesOn(c *Container) error {
 // another process is at it, it is waited for. The error is one of the node: a capture that failed is recorded in its folder and is no error.
 func (e *Engine) Capture(ctx context.Context, podUID string) error {
 	lock, err := lockPod(e.Node, podUID, lockPatience)
+	if errors.Is(err, unix.EWOULDBLOCK) { // whoever is still at it pays
+		return err
+	}
 	if err != nil {
 		return errors.Join(err, e.deliver(ctx, podUID))
 	}
 	defer lock.release()
-	if err := e.captureLocked(ctx, podUID); err != nil {
-		return errors.Join(err, e.deliver(ctx, podUID))
-	}
-	return nil
+	return e.captureLocked(ctx, podUID)
 }
 
 // deliver gives the containers of a pod what is owed to them, when nothing can be captured: a signal is never lost.
@@ -93,8 +95,15 @@ func (e *Engine) deliver(ctx context.Context, podUID string) error {
 	return err
 }
 
-// captureLocked settles what was cut off and answers the signals that are still owed then.
+// captureLocked settles what was cut off and answers the signals that are still owed then. When it cannot, they are delivered.
 func (e *Engine) captureLocked(ctx context.Context, podUID string) error {
+	if err := e.answer(ctx, podUID); err != nil {
+		return errors.Join(err, e.deliver(ctx, podUID))
+	}
+	return nil
+}
+
+func (e *Engine) answer(ctx context.Context, podUID string) error {
 	work := &attempt{engine: e, podUID: podUID, owed: signalsOf(e.Node, podUID), started: time.Now()}
 	var err error
 	if work.members, err = e.running(podUID); err != nil {
@@ -325,7 +334,7 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	a.record.Timings.Files = time.Since(before)
 	for _, m := range a.members {
 		if frozen, err := m.group.frozen(); err != nil || !frozen {
-			return capture.ReasonFreezeFailed, fmt.Errorf("container %q was not held until the end of the copy (%w)", m.Name, err)
+			return capture.ReasonFreezeFailed, errors.Join(fmt.Errorf("container %q was not held until the end of the copy", m.Name), err)
 		}
 	}
 	return a.cut(ctx)

@@ -22,7 +22,9 @@ const attemptsFile = "attempts"
 // Settle finishes what a capture left that was killed: a dumped one is completed, another one is begun again, or given up when that
 // cannot be, and the signals that it owed are delivered. It does nothing while somebody captures the pod.
 func (e *Engine) Settle(ctx context.Context, podUID string) error {
-	if _, err := os.Stat(e.Node.Captures(podUID)); errors.Is(err, fs.ErrNotExist) {
+	_, err := os.Stat(e.Node.Captures(podUID))
+	_, owedErr := os.Stat(signalsOf(e.Node, podUID).dir)
+	if errors.Is(err, fs.ErrNotExist) && errors.Is(owedErr, fs.ErrNotExist) {
 		return nil
 	}
 	lock, err := lockPod(e.Node, podUID, 0)

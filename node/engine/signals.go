@@ -29,7 +29,10 @@ type Signal struct {
 }
 
 // IsKill tells whether it is the one that cannot be caught.
-func (s Signal) IsKill() bool { return isKill(s.Name) }
+func (s Signal) IsKill() bool {
+	name := strings.TrimPrefix(strings.ToUpper(s.Name), "SIG")
+	return name == "KILL" || name == "9"
+}
 
 // String is its name, as SIGTERM.
 func (s Signal) String() string {
@@ -37,14 +40,6 @@ func (s Signal) String() string {
 		return unix.SignalName(syscall.Signal(number))
 	}
 	return "SIG" + strings.TrimPrefix(strings.ToUpper(s.Name), "SIG")
-}
-
-func isKill(name string) bool {
-	switch strings.TrimPrefix(strings.ToUpper(name), "SIG") {
-	case "KILL", "9":
-		return true
-	}
-	return false
 }
 
 // signals are those of one pod that are owed.

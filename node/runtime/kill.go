@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/transparent-checkpoint/operator/node/engine"
@@ -26,13 +25,14 @@ func (f *front) kill() error {
 	switch {
 	case signal == "0":
 		return f.pass()
-	case isKill(signal):
+	case (engine.Signal{Name: signal}).IsKill():
 		return f.killForGood(c, signal)
 	case all || short: // to all processes: nobody asks a program to end that way
 		return f.pass()
 	}
 	if err := f.engine(c.Pod.UID).Note(c, signal); err != nil {
-		return err
+		f.engine(c.Pod.UID).Log("note %s: %v", signal, err)
+		return f.pass()
 	}
 	if err := f.detach("capture", c.Pod.UID); err != nil {
 		f.engine(c.Pod.UID).Log("start the capture: %v", err)
@@ -59,11 +59,6 @@ func (f *front) killForGood(c *engine.Container, signal string) error {
 func (f *front) cutOff(c *engine.Container) bool {
 	partials, err := filepath.Glob(filepath.Join(f.node.Captures(c.Pod.UID), "*.partial"))
 	return err == nil && len(partials) > 0 || f.engine(c.Pod.UID).Owes(c)
-}
-
-func isKill(signal string) bool {
-	signal = strings.TrimPrefix(strings.ToUpper(signal), "SIG")
-	return signal == "KILL" || signal == "9"
 }
 
 // detach starts one of our own verbs in a session of its own, without our inputs and outputs, and does not wait.
