@@ -3,6 +3,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,10 @@ func Unable() string {
 	}
 	return ""
 }
+
+// NameOr is the name of the cluster that a test package brings up: that name, unless TEST_CLUSTER says another one, as for two checkouts that are
+// tested at the same time.
+func NameOr(name string) string { return cmp.Or(os.Getenv("TEST_CLUSTER"), name) }
 
 // Root is the top of the source tree.
 func Root() (string, error) {
