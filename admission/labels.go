@@ -19,6 +19,14 @@ func CheckLabels(labels map[string]string) error {
 	return err
 }
 
+// checkAnnotations refuses values of our annotations that mean nothing.
+func checkAnnotations(annotations map[string]string) error {
+	if value, found := annotations[keys.IOUring]; found && value != keys.IOUringAllow {
+		return fmt.Errorf("annotation %s is %q; it may be %q", keys.IOUring, value, keys.IOUringAllow)
+	}
+	return nil
+}
+
 // volumeSize is the bound on what a capture may take, in bytes; 0 is none.
 func volumeSize(labels map[string]string) (int64, error) {
 	value, found := labels[keys.CheckpointVolumeSize]

@@ -23,6 +23,9 @@ func Admit(pod *corev1.Pod) error {
 	if err := CheckLabels(pod.Labels); err != nil {
 		return err
 	}
+	if err := checkAnnotations(pod.Annotations); err != nil {
+		return err
+	}
 	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
 		return nil // a picture of what kubelet runs already
 	}
@@ -36,7 +39,7 @@ func Admit(pod *corev1.Pod) error {
 	if len(selected) == 0 {
 		return nil
 	}
-	settings := capture.Settings{SchemaVersion: capture.SchemaVersion}
+	settings := capture.Settings{SchemaVersion: capture.SchemaVersion, AllowIOUring: pod.Annotations[keys.IOUring] == keys.IOUringAllow}
 	for _, c := range selected {
 		settings.Containers = append(settings.Containers, c.Name)
 		if c.RestartPolicy != nil {

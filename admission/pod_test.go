@@ -59,6 +59,10 @@ func TestSettings(t *testing.T) {
 			change: func(p *corev1.Pod) { p.Labels[keys.CheckpointVolumeSize] = "2Gi" },
 			want:   capture.Settings{Containers: []string{"app"}, GracePeriodSeconds: 120, VolumeSizeBytes: 2 << 30},
 		},
+		"io_uring is allowed by an annotation": {
+			change: func(p *corev1.Pod) { p.Annotations = map[string]string{keys.IOUring: keys.IOUringAllow} },
+			want:   capture.Settings{Containers: []string{"app"}, GracePeriodSeconds: 120, AllowIOUring: true},
+		},
 		"sidecars are captured, init containers and proxies not": {
 			change: func(p *corev1.Pod) {
 				p.Spec.InitContainers = []corev1.Container{{Name: "once"}, {Name: "side", RestartPolicy: &always}}
@@ -178,5 +182,12 @@ func TestBadLabelsAreNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestABadAnnotationIsNamed(t *testing.T) {
+	err := Admit(labelled(func(p *corev1.Pod) { p.Annotations = map[string]string{keys.IOUring: "yes"} }))
+	if want := `annotation memverge.ai/checkpoint-io-uring is "yes"; it may be "allow"`; err == nil || err.Error() != want {
+		t.Errorf("it says %v, want %s", err, want)
 	}
 }

@@ -139,6 +139,8 @@ type Settings struct {
 	GracePeriodSeconds int64 `json:"gracePeriodSeconds,omitempty"`
 	// PreStop are the hooks that admission took out of the selected containers. They run only when a capture failed (design C3).
 	PreStop []Hook `json:"preStop,omitempty"`
+	// AllowIOUring has the containers use io_uring, which CRIU cannot dump.
+	AllowIOUring bool `json:"allowIOUring,omitempty"`
 }
 
 // Hook is what kubelet would have done in a container before its stop signal: exactly one of Exec and HTTP.

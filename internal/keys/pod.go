@@ -24,6 +24,13 @@ const Effective = "memverge.ai/effective"
 // the stop signal, and what is captured has them behind it.
 const KeepPreStop = "memverge.ai/keep-prestop"
 
+// IOUring is an annotation with the value IOUringAllow on a pod whose containers may use io_uring. CRIU cannot dump it, so it is withheld from
+// labelled containers (io_uring_setup answers ENOSYS, and programs take their fallback). A pod that opts out and uses it cannot be captured.
+const (
+	IOUring      = "memverge.ai/checkpoint-io-uring"
+	IOUringAllow = "allow"
+)
+
 // RestoreCounted is the annotation, with the value "true", of a pod whose condition Restored the manager has counted in its RestorePolicy.
 const RestoreCounted = "memverge.ai/restore-counted"
 
