@@ -75,6 +75,10 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
 	go run ./tests/bench
 
+.PHONY: fidelity
+fidelity: bin/localcluster prerequisites ## find out which programs survive: a table, build/fidelity.jsonl, and the one in docs/compatibility.md (ONLY=regexp)
+	go run ./tests/fidelity --only '$(ONLY)' $(if $(ONLY),,--document docs/compatibility.md)
+
 .PHONY: lint
 lint: $(LINTER) ## check the style and who imports whom
 	$(LINTER) run ./...
