@@ -8,11 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
@@ -42,6 +44,7 @@ type runner struct {
 }
 
 func newRunner(operator *install.Operator, say func(string, ...any)) (*runner, error) {
+	log.SetLogger(logr.Discard())
 	objects, err := client.New(operator.Cluster.Config, client.Options{})
 	return &runner{operator: operator, objects: objects, say: say}, err
 }

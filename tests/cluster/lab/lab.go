@@ -54,14 +54,15 @@ func Root() (string, error) {
 	return "", errors.New("the working directory is not in the source tree")
 }
 
-// Localcluster runs a verb of bin/localcluster on the cluster of that name and returns what it printed to standard output. What it
-// printed to standard error is in the error.
+// Localcluster runs a verb of bin/localcluster, at the top of the source tree, on the cluster of that name and returns what it printed to standard
+// output. What it printed to standard error is in the error.
 func Localcluster(ctx context.Context, name string, args ...string) (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
 	command := exec.CommandContext(ctx, filepath.Join(root, "bin/localcluster"), append([]string{"--name=" + name}, args...)...)
+	command.Dir = root
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
 	command.WaitDelay = 5 * time.Second // what it left running may hold its output open
