@@ -146,6 +146,7 @@ func TestPodsThatAreLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(*corev1.Pod){
 		"the label says no":              func(p *corev1.Pod) { p.Labels[keys.CheckpointMode] = keys.False },
 		"no label":                       func(p *corev1.Pod) { p.Labels = nil },
+		"the node's network":             func(p *corev1.Pod) { p.Spec.HostNetwork = true },
 		"another RuntimeClass":           func(p *corev1.Pod) { p.Spec.RuntimeClassName = new("kata") },
 		"nothing but a proxy":            func(p *corev1.Pod) { p.Spec.Containers[0].Name = "linkerd-proxy" },
 		"what a user wrote is taken out": func(p *corev1.Pod) { p.Labels, p.Annotations = nil, map[string]string{keys.Effective: "{}"} },

@@ -3,6 +3,7 @@ package pod
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
-	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // nodeCheck is how often we look for a node that became ready, as long as a pod has none.
@@ -59,24 +60,15 @@ func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.D
 
 // ours tells whether it is the manager that gives this reason.
 func ours(reason string) bool {
-	switch reason {
-	case keys.UnprotectedMirrorPod, keys.UnprotectedSharedNamespaces, keys.UnprotectedOtherRuntimeClass, keys.UnprotectedNotAdmitted, keys.UnprotectedNoReadyNode:
-		return true
-	}
-	return false
+	return reason == keys.UnprotectedNotAdmitted || reason == keys.UnprotectedNoReadyNode || slices.Contains(podspec.Reasons, reason)
 }
 
 // unprotected says why the pod will not be captured, as far as the manager can know; nothing if it may be.
 func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, message string, err error) {
-	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
-	class := pod.Spec.RuntimeClassName
+	reason, message = podspec.Obstacle(pod)
 	switch {
-	case mirror:
-		return keys.UnprotectedMirrorPod, "it comes from a file on its node, which no RuntimeClass reaches", nil
-	case class != nil && *class != keys.RuntimeClass:
-		return keys.UnprotectedOtherRuntimeClass, fmt.Sprintf("it has the RuntimeClass %s; only pods that name none can be captured", *class), nil
-	case lineage.SharesNamespaces(pod):
-		return keys.UnprotectedSharedNamespaces, "it uses a namespace of its node (hostNetwork, hostPID, hostIPC), a user namespace, or shareProcessNamespace", nil
+	case reason != "":
+		return reason, message, nil
 	case !admitted(pod):
 		return keys.UnprotectedNotAdmitted, "it was made while the operator's webhook did not answer; a new pod will be protected", nil
 	case pod.Spec.NodeName != "":

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
@@ -159,6 +160,9 @@ func TestWhyAPodIsNotProtected(t *testing.T) {
 		"another RuntimeClass":      {change: func(p *corev1.Pod) { p.Spec.RuntimeClassName = new("kata") }, want: keys.UnprotectedOtherRuntimeClass},
 		"a mirror pod": {
 			change: func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} }, want: keys.UnprotectedMirrorPod},
+		"it has a GPU": {change: func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}
+		}, want: keys.UnprotectedDevice},
 		"no node is ready": {change: func(p *corev1.Pod) { p.Spec.NodeName = "" }, want: keys.UnprotectedNoReadyNode},
 		"a node is ready": {
 			change: func(p *corev1.Pod) { p.Spec.NodeName = "" },

@@ -80,8 +80,24 @@ const (
 	UnprotectedNotAdmitted = "NotAdmitted"
 	// UnprotectedOtherRuntimeClass: False; the pod names another RuntimeClass itself.
 	UnprotectedOtherRuntimeClass = "OtherRuntimeClass"
-	// UnprotectedSharedNamespaces: False; the pod uses a namespace of its node, or its containers share their processes.
-	UnprotectedSharedNamespaces = "SharedNamespaces"
+	// UnprotectedHostNetwork, UnprotectedHostPID and UnprotectedHostIPC: False; the pod uses a namespace of its node.
+	UnprotectedHostNetwork = "HostNetwork"
+	UnprotectedHostPID     = "HostPID"
+	UnprotectedHostIPC     = "HostIPC"
+	// UnprotectedUserNamespace: False; hostUsers is false.
+	UnprotectedUserNamespace = "UserNamespace"
+	// UnprotectedSharedProcesses: False; its containers share their processes.
+	UnprotectedSharedProcesses = "SharedProcessNamespace"
+	// UnprotectedBlockDevice: False; a captured container has a raw block device.
+	UnprotectedBlockDevice = "BlockDevice"
+	// UnprotectedDevice: False; a captured container has a GPU or another device by a device plugin.
+	UnprotectedDevice = "Device"
+	// UnprotectedResourceClaim: False; a captured container has devices by a resource claim.
+	UnprotectedResourceClaim = "ResourceClaim"
+	// UnprotectedWindows: False; the pod runs on Windows.
+	UnprotectedWindows = "WindowsPod"
+	// UnprotectedNothingSelected: False; none of its containers is captured.
+	UnprotectedNothingSelected = "NothingSelected"
 	// UnprotectedMirrorPod: False; the pod comes from a file on its node.
 	UnprotectedMirrorPod = "MirrorPod"
 	// UnprotectedNoReadyNode: False; no node that the pod could run on has the label NodeReady.

@@ -134,10 +134,3 @@ func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.Chec
 		PodUID: pod.UID, Node: pod.Spec.NodeName, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity,
 	}
 }
-
-// SharesNamespaces tells whether a pod uses a namespace of its node, or its containers share their processes. Its connections and shared memory
-// are then not its own, and nobody can tell whose processes are whose: it cannot be captured.
-func SharesNamespaces(pod *corev1.Pod) bool {
-	s := pod.Spec
-	return s.HostNetwork || s.HostPID || s.HostIPC || s.ShareProcessNamespace != nil && *s.ShareProcessNamespace || s.HostUsers != nil && !*s.HostUsers
-}
