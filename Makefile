@@ -53,7 +53,8 @@ images: bin/localcluster prerequisites ## build the operator's images: OCI tars 
 .PHONY: _images
 _images: # one at a time: demo, tests and benchmarks all call it
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BINARIES)/ ./cmd/manager ./cmd/agent ./cmd/checkpoint-runtime
-	@criu=$$(bin/localcluster build --agent-criu) && rm -rf $(AGENT) && mkdir -p $(AGENT)/opt/checkpoint-image/bin && \
+	@criu=$$(bin/localcluster build --agent-criu) && rm -rf $(AGENT) && mkdir -p $(AGENT)/opt/checkpoint-image/{bin,lib} && \
+	gcc -shared -fPIC -O2 -Wall -Wextra -Werror -o $(AGENT)/opt/checkpoint-image/lib/shared-ipc.so node/criu/shared-ipc.c && \
 	ln $(BINARIES)/agent $(AGENT)/agent && ln $(BINARIES)/checkpoint-runtime $(AGENT)/opt/checkpoint-image/bin/ && \
 	cp -R $$criu $(AGENT)/opt/checkpoint-image/criu
 	@bin/localcluster image build localhost/checkpoint-manager:dev --binary $(BINARIES)/manager --user 65532:65532 \

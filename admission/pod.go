@@ -41,6 +41,7 @@ func Admit(pod *corev1.Pod) error {
 			settings.Sidecars = append(settings.Sidecars, c.Name)
 		}
 	}
+	settings.Eager = eagerContainers(pod, selected)
 	var err error
 	if settings.VolumeSizeBytes, err = volumeSize(pod.Labels); err != nil {
 		return err

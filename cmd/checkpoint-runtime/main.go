@@ -7,10 +7,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/transparent-checkpoint/operator/node/engine"
 	"github.com/transparent-checkpoint/operator/node/runtime"
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == engine.RelayName { // between an OCI runtime and CRIU, in a restore
+		os.Exit(engine.Relay(os.Args[1:]))
+	}
 	self, err := os.Executable()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

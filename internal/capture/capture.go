@@ -133,6 +133,8 @@ type Settings struct {
 	Containers []string `json:"containers,omitempty"`
 	// Sidecars are those of them that kubelet stops after the others: init containers that are restarted.
 	Sidecars []string `json:"sidecars,omitempty"`
+	// Eager are those of them that are not held after a restore until the others are restored, as kubelet waits for what they do first.
+	Eager []string `json:"eager,omitempty"`
 	// VolumeSizeBytes bounds a capture on the node; 0 is no bound.
 	VolumeSizeBytes int64 `json:"volumeSizeBytes,omitempty"`
 	// GracePeriodSeconds is the pod's grace period.

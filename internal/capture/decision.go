@@ -40,6 +40,14 @@ func (d *Decision) Restores(name string) bool {
 	return d.Action == Restore && slices.Contains(d.Containers, name)
 }
 
+// The files beside a decision by which containers that were captured together go on together.
+const (
+	// HeldFile is there while restored containers of the pod are held until the others are restored.
+	HeldFile = "held"
+	// AloneFile says, in a sentence, that containers went on without the others.
+	AloneFile = "alone"
+)
+
 // Outcome is what became of one container.
 type Outcome string
 

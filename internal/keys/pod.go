@@ -66,6 +66,8 @@ const (
 	ColdSecurityContextMismatch = "SecurityContextMismatch"
 	// ColdAgentUnavailable: False; no agent answered on the node for as long as the runtime may wait.
 	ColdAgentUnavailable = "AgentUnavailable"
+	// ColdIncomplete: False for now; some containers of the pod go on, and the others are not restored yet.
+	ColdIncomplete = "RestoreIncomplete"
 )
 
 // Checkpointable is the condition of a labelled pod that says whether it will be captured when it is terminated. Its reason is one of the

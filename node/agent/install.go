@@ -28,7 +28,7 @@ type Installer struct {
 	NodeName string
 	Client   client.Client
 	Recorder events.EventRecorder
-	// From is the folder in the agent's image that holds what is installed: bin/checkpoint-runtime and criu/.
+	// From is the folder in the agent's image that holds what is installed: bin/checkpoint-runtime, lib/shared-ipc.so and criu/.
 	From string
 	// CRIUDirectory is a folder of the node that holds its own criu; empty means that of the image.
 	CRIUDirectory string
@@ -78,11 +78,14 @@ func (i *Installer) Run(ctx context.Context) error {
 // install brings everything to its place, and does nothing where it is there.
 func (i *Installer) install(ctx context.Context) error {
 	home := i.Node.Home()
-	if err := os.MkdirAll(filepath.Join(home, "bin"), 0o755); err != nil {
-		return err
-	}
-	if err := copyWhenOther(filepath.Join(i.From, "bin/checkpoint-runtime"), filepath.Join(home, "bin/checkpoint-runtime")); err != nil {
-		return fmt.Errorf("install the runtime: %w", err)
+	for _, file := range []string{"lib/shared-ipc.so", "bin/checkpoint-runtime"} {
+		target := filepath.Join(home, file)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		if err := copyWhenOther(filepath.Join(i.From, file), target); err != nil {
+			return fmt.Errorf("install the runtime: %w", err)
+		}
 	}
 	criu := i.CRIUDirectory
 	if criu == "" {

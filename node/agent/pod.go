@@ -115,6 +115,7 @@ func (a *Agent) tidy(ctx context.Context) error {
 		}
 		for _, podUID := range decided {
 			if alive[podUID] {
+				a.endHold(ctx, podUID)
 				continue
 			}
 			if err := a.settleGone(ctx, podUID); err != nil {
@@ -134,6 +135,20 @@ func (a *Agent) tidy(ctx context.Context) error {
 			}
 		}
 	})
+}
+
+// holdPatience is after how long the runtime itself should have let the held containers of a pod go on.
+const holdPatience = 70 * time.Second
+
+// endHold has the runtime let the containers of a pod go on that whoever held them has forgotten.
+func (a *Agent) endHold(ctx context.Context, podUID string) {
+	info, err := os.Stat(filepath.Join(a.Node.Restores(podUID), capture.HeldFile))
+	if err != nil || a.Now().Sub(info.ModTime()) < holdPatience {
+		return
+	}
+	if err := a.Settle(ctx, podUID); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "let the restored containers of a pod go on", "pod", podUID)
+	}
 }
 
 // tidyInterval is how often the agent looks for what belongs to nobody any more.

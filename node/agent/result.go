@@ -87,6 +87,11 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	conditions := []corev1.PodCondition{{
 		Type: keys.Checkpointable, Status: corev1.ConditionTrue, Reason: keys.CheckpointableProtected, Message: "its state is captured when it is terminated",
 	}}
+	if said, err := os.ReadFile(filepath.Join(a.Node.Restores(string(pod.UID)), capture.AloneFile)); err == nil && !o.done {
+		conditions = append(conditions, corev1.PodCondition{
+			Type: keys.Restored, Status: corev1.ConditionFalse, Reason: keys.ColdIncomplete, Message: strings.TrimSpace(string(said)),
+		})
+	}
 	if !o.done {
 		if err := a.tell(ctx, pod, conditions...); err != nil {
 			return ctrl.Result{}, err
@@ -95,7 +100,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	}
 	old := podCondition(pod, keys.Restored)
 	err := a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
-	if err == nil && old == nil {
+	if err == nil && (old == nil || old.Reason == keys.ColdIncomplete) {
 		restores.WithLabelValues(o.reason).Inc()
 	}
 	if err == nil && d.Action == capture.Restore {

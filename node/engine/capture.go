@@ -105,6 +105,13 @@ func (e *Engine) captureLocked(ctx context.Context, podUID string) error {
 
 func (e *Engine) answer(ctx context.Context, podUID string) error {
 	work := &attempt{engine: e, podUID: podUID, owed: signalsOf(e.Node, podUID), started: time.Now()}
+	if _, err := os.Stat(e.Node.Restores(podUID)); err == nil {
+		restoring, err := lockRestore(e.Node, podUID, lockPatience)
+		if err != nil {
+			return err
+		}
+		defer restoring.release()
+	}
 	var err error
 	if work.members, err = e.running(podUID); err != nil {
 		return err
@@ -224,6 +231,9 @@ func (a *attempt) freeze(ctx context.Context) error {
 
 // thaw lets all members go on that are held.
 func (a *attempt) thaw(ctx context.Context) error {
+	if err := a.engine.endHold(ctx, a.podUID); err != nil {
+		a.engine.Log("%v", err)
+	}
 	return a.all(func(m member) error {
 		if frozen, err := m.group.frozen(); err == nil && !frozen {
 			return nil
@@ -325,6 +335,9 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 		if err := a.dumpContainer(ctx, m); err != nil {
 			return capture.ReasonDumpFailed, err
 		}
+	}
+	if err := a.carry(); err != nil {
+		return capture.ReasonFilesFailed, err
 	}
 	a.record.Timings.Dump = time.Since(before)
 	before = time.Now()

@@ -206,7 +206,9 @@ func putBack(limits []limit) error {
 
 // EnterOwnCgroup moves this process out of the group of whoever started it, so that what it does and writes is charged to nobody's limit:
 // neither to containerd, nor to the pod, which at the brim of its memory limit could not be written out.
-func EnterOwnCgroup() error {
+func EnterOwnCgroup() error { return enterOwnCgroup(os.Getpid()) }
+
+func enterOwnCgroup(pid int) error {
 	const name = "checkpoint-runtime"
 	own := []string{filepath.Join(cgroupMount, name)}
 	if !isUnified() {
@@ -223,7 +225,7 @@ func EnterOwnCgroup() error {
 			all = errors.Join(all, err)
 			continue
 		}
-		all = errors.Join(all, os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644))
+		all = errors.Join(all, os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644))
 	}
 	return all
 }
@@ -239,4 +241,16 @@ func (g cgroup) awaitFrozen(patience time.Duration) error {
 			return fmt.Errorf("the freezer does not hold all processes after %s", patience)
 		}
 	}
+}
+
+// freeze holds all processes of a group, and returns when it does.
+func (g cgroup) freeze(patience time.Duration) error {
+	file, word := filepath.Join(g.unified, "cgroup.freeze"), "1"
+	if g.unified == "" {
+		file, word = filepath.Join(g.v1["freezer"], "freezer.state"), "FROZEN"
+	}
+	if err := os.WriteFile(file, []byte(word), 0o644); err != nil {
+		return err
+	}
+	return g.awaitFrozen(patience)
 }

@@ -54,11 +54,7 @@ func adaptSockets(images, network string) error {
 	if slices.Equal(adapted, data) {
 		return nil
 	}
-	temporary := path + ".new" // the image may be a link to one that others need as it is
-	if err := os.WriteFile(temporary, adapted, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
+	return replaceFile(path, adapted)
 }
 
 // adaptFiles rewrites the entries of sockets in an image of open files, and leaves all others as they are, byte by byte.

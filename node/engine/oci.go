@@ -25,10 +25,15 @@ type OCI struct {
 	CRIUDirectory string
 	// Global are the words that stand before the verb, as --root DIR and --systemd-cgroup; not those of its log.
 	Global []string
+	// environment takes the place of Environment's, where there is one.
+	environment []string
 }
 
 // Environment is that of this process, with the right criu first in PATH.
 func (o OCI) Environment() []string {
+	if o.environment != nil {
+		return o.environment
+	}
 	return append(os.Environ(), "PATH="+o.CRIUDirectory+":"+os.Getenv("PATH"))
 }
 

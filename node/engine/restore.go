@@ -27,6 +27,8 @@ type RestoreOptions struct {
 	Container *Container
 	// Directory is the folder of the capture.
 	Directory string
+	// Others are the containers of the same pod that are restored as well, whether they are there yet or not.
+	Others []string
 	// More are words for the OCI runtime, as --console-socket PATH.
 	More []string
 }
@@ -38,28 +40,48 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, restorePatience)
 	defer cancel()
 	c := opts.Container
+	lock, err := lockRestore(e.Node, c.Pod.UID, restorePatience)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
 	r := &restoration{engine: e, RestoreOptions: opts, bundle: Bundle{c.Bundle}, result: capture.Result{
 		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(),
 	}}
 	if err := r.save(); err != nil {
 		return err
 	}
-	err := r.run(ctx)
+	err = r.run(ctx)
 	r.result.Total = time.Since(r.result.Started)
 	if err == nil {
 		r.result.Outcome = capture.Restored
 		if err := r.save(); err != nil { // it runs all the same; the agent takes an attempt that says nothing more for one that was cut off
 			e.Log("container %q is restored, and that cannot be written: %v", c.Name, err)
 		}
-		return nil
+		return r.goOn(ctx)
 	}
 	e.Log("container %q is not restored: %v", c.Name, err)
 	err = errors.Join(err, r.undo())
+	if holdErr := e.endHold(ctx, c.Pod.UID); holdErr != nil {
+		e.Log("%v", holdErr) // whoever waits for companions tries again
+	}
 	r.result.Outcome, r.result.Message = capture.RestoreFailed, err.Error()
 	if mismatch := (*MismatchError)(nil); errors.As(err, &mismatch) {
 		r.result.Reason = "SecurityContextMismatch"
 	}
 	return errors.Join(err, r.save())
+}
+
+// goOn lets the containers of the pod go on when this was the last of them.
+func (r *restoration) goOn(ctx context.Context) error {
+	found, err := r.companions()
+	if err == nil && len(found.coming) == 0 {
+		err = r.engine.endHold(ctx, r.Container.Pod.UID)
+	}
+	if err != nil { // whoever waits for companions tries again
+		r.engine.Log("%v", err)
+	}
+	return nil
 }
 
 type restoration struct {
@@ -122,15 +144,15 @@ func (r *restoration) images() string {
 
 // check looks at all that can be looked at before anything is changed.
 func (r *restoration) check() (*capture.Capture, error) {
+	if failed, err := r.failedBefore(); err != nil || failed != "" {
+		return nil, errors.Join(err, fmt.Errorf("container %q of the same pod was not restored", failed))
+	}
 	record, err := capture.Read(r.Directory)
 	if err != nil {
 		return nil, err
 	}
 	if record.State != capture.Complete {
 		return nil, fmt.Errorf("the capture is %s; it may be %s", record.State, capture.Complete)
-	}
-	if failed, err := r.failedBefore(); err != nil || failed != "" {
-		return nil, errors.Join(err, fmt.Errorf("container %q of the same pod was not restored", failed))
 	}
 	if err := r.checkImage(record); err != nil {
 		return nil, err
@@ -264,12 +286,15 @@ func (r *restoration) process(ctx context.Context) error {
 		}
 		r.undos = append(r.undos, func() error { return r.bundle.setQuota(quota) })
 	}
+	oci, err := r.withCompanions(r.Container.OCI(), work)
+	if err != nil {
+		return err
+	}
 	r.result.Consumed = true // durably, before the first instruction can run
 	if err := r.save(); err != nil {
 		return err
 	}
-	oci := r.Container.OCI()
-	err := oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
+	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
 	if err != nil {
 		r.result.Consumed = ranInstructions(filepath.Join(work, "restore.log"))
 		return err
@@ -331,9 +356,9 @@ func (e *Engine) UndoCutOff(c *Container) error {
 		return err
 	}
 	e.Log("container %q: a restore was cut off, and is undone", c.Name)
-	var all error
+	all := e.endHold(context.Background(), c.Pod.UID)
 	if c.Shm != "" {
-		all = undo(c.Shm)
+		all = errors.Join(all, undo(c.Shm))
 	}
 	for _, dir := range c.Volumes {
 		all = errors.Join(all, undo(dir))

@@ -20,8 +20,14 @@ const maxAttempts = 3
 const attemptsFile = "attempts"
 
 // Settle finishes what a capture left that was killed: a dumped one is completed, another one is begun again, or given up when that
-// cannot be, and the signals that it owed are delivered. It does nothing while somebody captures the pod.
+// cannot be, and the signals that it owed are delivered. It does nothing while somebody captures the pod. Restored containers that have been held for
+// too long go on.
 func (e *Engine) Settle(ctx context.Context, podUID string) error {
+	if e.overdue(podUID) {
+		if err := e.endOverdue(ctx, podUID); err != nil {
+			e.Log("%v", err)
+		}
+	}
 	_, err := os.Stat(e.Node.Captures(podUID))
 	_, owedErr := os.Stat(signalsOf(e.Node, podUID).dir)
 	if errors.Is(err, fs.ErrNotExist) && errors.Is(owedErr, fs.ErrNotExist) {

@@ -136,7 +136,12 @@ func lockPod(node capture.Node, podUID string, patience time.Duration) (*podLock
 	if err := os.MkdirAll(node.Captures(podUID), 0o700); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(LockFile(node, podUID), os.O_CREATE|os.O_RDWR, 0o600)
+	return lockFile(LockFile(node, podUID), patience)
+}
+
+// lockFile waits for the lock of a file as long as that, and at least tries once.
+func lockFile(path string, patience time.Duration) (*podLock, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +151,7 @@ func lockPod(node capture.Node, podUID string, patience time.Duration) (*podLock
 			return &podLock{file: file}, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
-			return nil, errors.Join(fmt.Errorf("lock pod %s: %w", podUID, err), file.Close())
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -206,7 +207,13 @@ func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string
 	if err := engine.Remember(f.node, c); err != nil { // a stop signal may come before this call has returned
 		return false, err
 	}
-	err = e.Restore(context.Background(), engine.RestoreOptions{Container: c, Directory: decision.Directory, More: more})
+	others := slices.DeleteFunc(slices.Clone(decision.Containers), func(name string) bool { return name == c.Name })
+	err = e.Restore(context.Background(), engine.RestoreOptions{Container: c, Directory: decision.Directory, Others: others, More: more})
+	if err == nil && len(others) > 0 {
+		if err := f.detach("release", c.Pod.UID); err != nil { // the agent sees to it
+			e.Log("wait for the other containers: %v", err)
+		}
+	}
 	if err == nil {
 		return true, nil
 	}

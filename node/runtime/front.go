@@ -55,7 +55,7 @@ func (f *front) run(home string) error {
 		return f.exec()
 	case "delete":
 		return f.delete()
-	case "capture", "settle": // our own verbs, which take the UID of a pod
+	case "capture", "settle", "release": // our own verbs, which take the UID of a pod
 		return f.detached(f.words.verb)
 	}
 	return f.pass()
@@ -138,10 +138,7 @@ func (f *front) detached(verb string) error {
 	if err := engine.EnterOwnCgroup(); err != nil {
 		e.Log("own cgroup: %v", err)
 	}
-	work := e.Capture
-	if verb == "settle" {
-		work = e.Settle
-	}
+	work := map[string]func(context.Context, string) error{"capture": e.Capture, "settle": e.Settle, "release": e.AwaitCompanions}[verb]
 	err := work(context.Background(), operands[0])
 	if err != nil {
 		e.Log("%s: %v", verb, err)

@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// The message of rtnetlink(7) for a queueing discipline: struct tcmsg of linux/rtnetlink.h, which x/sys lacks.
+const (
+	tcMessageSize = 20
+	tcRoot        = 0xffffffff // TC_H_ROOT
+	tcaKind       = 1
+)
+
+// silenceLoopback has the loopback device of a network namespace lose all that is sent by it, or no more. A connection between two containers
+// of a pod outlives that, as TCP sends again; it would not outlive that one of them sends while the other's end is not there yet.
+func silenceLoopback(network string, silent bool) error {
+	return inNamespace(network, unix.CLONE_NEWNET, func() error {
+		loopback, err := net.InterfaceByName("lo")
+		if err != nil {
+			return err
+		}
+		socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(socket)
+		kind, flags := uint16(unix.RTM_NEWQDISC), uint16(unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+		if !silent {
+			kind, flags = unix.RTM_DELQDISC, unix.NLM_F_REQUEST|unix.NLM_F_ACK
+		}
+		if err := unix.Sendto(socket, queueRequest(kind, flags, loopback.Index), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			return err
+		}
+		err = receive(socket, func(uint16, []byte) (bool, error) { return true, nil })
+		if !silent && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)) { // there is none to take away
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("queueing discipline of the pod's loopback device: %w", err)
+		}
+		return nil
+	})
+}
+
+// queueRequest asks for the queueing discipline "blackhole" at the root of a device, which every kernel with traffic control has built in.
+func queueRequest(kind, flags uint16, device int) []byte {
+	name := []byte("blackhole\x00")
+	length := unix.SizeofNlMsghdr + tcMessageSize + unix.SizeofRtAttr + len(name)
+	message := make([]byte, (length+3)&^3)
+	binary.NativeEndian.PutUint32(message, uint32(length))
+	binary.NativeEndian.PutUint16(message[4:], kind)
+	binary.NativeEndian.PutUint16(message[6:], flags)
+	body := message[unix.SizeofNlMsghdr:]
+	binary.NativeEndian.PutUint32(body[4:], uint32(device))
+	binary.NativeEndian.PutUint32(body[12:], tcRoot)
+	attribute := body[tcMessageSize:]
+	binary.NativeEndian.PutUint16(attribute, uint16(unix.SizeofRtAttr+len(name)))
+	binary.NativeEndian.PutUint16(attribute[2:], tcaKind)
+	copy(attribute[unix.SizeofRtAttr:], name)
+	return message
+}
