@@ -83,13 +83,7 @@ func (e *Engine) Capture(ctx context.Context, podUID string) error {
 func (e *Engine) deliver(ctx context.Context, podUID string) error {
 	containers, err := containersOf(e.Node, podUID)
 	for _, c := range containers {
-		if pid, alive := c.pid(); alive {
-			if group, groupErr := cgroupOf(pid); groupErr == nil {
-				if frozen, _ := group.frozen(); frozen {
-					err = errors.Join(err, c.OCI().Resume(ctx, c.ID))
-				}
-			}
-		}
+		err = errors.Join(err, e.resume(ctx, c))
 		err = errors.Join(err, e.pay(ctx, c))
 	}
 	return err

@@ -127,11 +127,10 @@ func (e *Engine) heldFile(podUID string) string {
 
 // beginHold notes that containers of a pod are held, and silences its loopback.
 func (e *Engine) beginHold(c *Container) error {
-	file := e.heldFile(c.Pod.UID)
-	if _, err := os.Stat(file); err == nil {
+	if e.holds(c.Pod.UID) {
 		return nil
 	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	if err := os.WriteFile(e.heldFile(c.Pod.UID), nil, 0o600); err != nil {
 		return err
 	}
 	if c.Network == "" {
@@ -145,7 +144,7 @@ func (e *Engine) beginHold(c *Container) error {
 
 // endHold lets the held containers of a pod go on.
 func (e *Engine) endHold(ctx context.Context, podUID string) error {
-	if _, err := os.Stat(e.heldFile(podUID)); errors.Is(err, fs.ErrNotExist) {
+	if !e.holds(podUID) {
 		return nil
 	}
 	containers, all := containersOf(e.Node, podUID)
@@ -168,29 +167,41 @@ func (e *Engine) endHold(ctx context.Context, podUID string) error {
 
 // resume thaws a container, if it is frozen.
 func (e *Engine) resume(ctx context.Context, c *Container) error {
-	pid, alive := c.pid()
-	if !alive {
-		return nil
-	}
-	group, err := cgroupOf(pid)
-	if err != nil {
-		return nil // it has ended
-	}
-	if frozen, err := group.frozen(); err != nil || !frozen {
+	if !c.frozen() {
 		return nil
 	}
 	return c.OCI().Resume(context.WithoutCancel(ctx), c.ID)
 }
 
+// frozen tells whether the freezer holds a container. One that has ended is not held.
+func (c *Container) frozen() bool {
+	pid, alive := c.pid()
+	if !alive {
+		return false
+	}
+	group, err := cgroupOf(pid)
+	if err != nil {
+		return false
+	}
+	frozen, err := group.frozen()
+	return err == nil && frozen
+}
+
 // AwaitCompanions returns when no container of the pod is held any more. When the others do not come in time, it lets them go on.
 func (e *Engine) AwaitCompanions(ctx context.Context, podUID string) error {
-	for !e.overdue(podUID) {
-		if _, err := os.Stat(e.heldFile(podUID)); err != nil || ctx.Err() != nil {
-			return nil
+	for ctx.Err() == nil && e.holds(podUID) {
+		if e.overdue(podUID) {
+			return e.endOverdue(ctx, podUID)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	return e.endOverdue(ctx, podUID)
+	return ctx.Err()
+}
+
+// holds tells whether containers of the pod are held.
+func (e *Engine) holds(podUID string) bool {
+	_, err := os.Stat(e.heldFile(podUID))
+	return err == nil
 }
 
 // overdue tells whether containers of the pod have been held for longer than they may.

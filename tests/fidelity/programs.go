@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,7 +12,7 @@ import (
 
 // programs are all rows of the matrix.
 func programs() []Program {
-	return []Program{testapp()}
+	return slices.Concat([]Program{testapp()}, severalContainers())
 }
 
 // onePod is the spec of a pod with one container.

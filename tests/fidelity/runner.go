@@ -111,8 +111,8 @@ func (r *runner) begin(ctx context.Context, ns string, p Program) (*Pod, error) 
 	return pod, err
 }
 
-// start makes a pod of the program on a node and waits until its containers run.
-func (r *runner) start(ctx context.Context, ns string, p Program, node string) (*Pod, error) {
+// make makes a pod of the program on a node.
+func (r *runner) make(ctx context.Context, ns string, p Program, node string) (*Pod, error) {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: ns, Name: "program", Annotations: p.Annotations, Labels: map[string]string{keys.CheckpointMode: keys.True},
@@ -120,10 +120,17 @@ func (r *runner) start(ctx context.Context, ns string, p Program, node string) (
 		Spec: p.Spec(p.Image.Name),
 	}
 	pod.Spec.NodeSelector = map[string]string{corev1.LabelHostname: node}
-	if err := r.objects.Create(ctx, pod); err != nil {
+	return &Pod{Pod: pod, cluster: r.operator.Cluster}, r.objects.Create(ctx, pod)
+}
+
+// start makes a pod of the program on a node and waits until its containers run.
+func (r *runner) start(ctx context.Context, ns string, p Program, node string) (*Pod, error) {
+	made, err := r.make(ctx, ns, p, node)
+	if err != nil {
 		return nil, err
 	}
-	err := until(ctx, startPatience, func() error {
+	pod := made.Pod
+	err = until(ctx, startPatience, func() error {
 		if err := r.objects.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
 			return err
 		}
@@ -137,7 +144,21 @@ func (r *runner) start(ctx context.Context, ns string, p Program, node string) (
 		}
 		return nil
 	})
-	return &Pod{Pod: pod, cluster: r.operator.Cluster}, err
+	return made, err
+}
+
+// end deletes a pod and waits until it is gone.
+func (r *runner) end(ctx context.Context, pod *Pod) error {
+	if err := r.objects.Delete(ctx, pod.Pod); err != nil {
+		return err
+	}
+	return until(ctx, endPatience, func() error {
+		err := r.objects.Get(ctx, client.ObjectKeyFromObject(pod.Pod), &corev1.Pod{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return errors.Join(err, errors.New("the old pod is still there"))
+	})
 }
 
 // take deletes a pod, makes it again, and has the program checked. The error is what is to be said of it.
@@ -145,17 +166,7 @@ func (r *runner) take(ctx context.Context, p Program, old *Pod, s step, row *Row
 	if err := p.Check(ctx, old); err != nil {
 		return nil, fmt.Errorf("broken before the deletion: %w", err)
 	}
-	if err := r.objects.Delete(ctx, old.Pod); err != nil {
-		return nil, err
-	}
-	err := until(ctx, endPatience, func() error {
-		err := r.objects.Get(ctx, client.ObjectKeyFromObject(old.Pod), &corev1.Pod{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return errors.Join(err, errors.New("the old pod is still there"))
-	})
-	if err != nil {
+	if err := r.end(ctx, old); err != nil {
 		return nil, err
 	}
 	if err := r.captured(ctx, old, row); err != nil {

@@ -118,7 +118,7 @@ func installCRIU(disk string) error {
 	}
 	call := "exec " + spec.CRIUDirectory + "/criu \"$@\"\n"
 	if shimmed {
-		call = "LD_PRELOAD=" + spec.CRIUDirectory + "/prlimit-shim.so " + call
+		call = "LD_PRELOAD=" + spec.CRIUDirectory + "/prlimit-shim.so${LD_PRELOAD:+:$LD_PRELOAD} " + call
 	}
 	return spec.WriteFile(filepath.Join(disk, "usr/local/sbin/criu"), []byte("#!/bin/sh\n"+call), 0o755)
 }
