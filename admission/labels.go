@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -23,6 +24,11 @@ func CheckLabels(labels map[string]string) error {
 func checkAnnotations(annotations map[string]string) error {
 	if value, found := annotations[keys.IOUring]; found && value != keys.IOUringAllow {
 		return fmt.Errorf("annotation %s is %q; it may be %q", keys.IOUring, value, keys.IOUringAllow)
+	}
+	for option := range strings.SplitSeq(annotations[keys.AdvancedOptions], ",") {
+		if option = strings.TrimSpace(option); option != "" && option != keys.TCPEstablished {
+			return fmt.Errorf("annotation %s names %q; it may name %s", keys.AdvancedOptions, option, keys.TCPEstablished)
+		}
 	}
 	return nil
 }

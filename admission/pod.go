@@ -2,6 +2,7 @@ package admission
 
 import (
 	"encoding/json"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -41,6 +42,7 @@ func Admit(pod *corev1.Pod) error {
 			settings.Sidecars = append(settings.Sidecars, c.Name)
 		}
 	}
+	settings.TCPEstablished = strings.Contains(pod.Annotations[keys.AdvancedOptions], keys.TCPEstablished)
 	settings.Eager = eagerContainers(pod, selected)
 	var err error
 	if settings.VolumeSizeBytes, err = volumeSize(pod.Labels); err != nil {

@@ -135,6 +135,8 @@ type Settings struct {
 	Sidecars []string `json:"sidecars,omitempty"`
 	// Eager are those of them that are not held after a restore until the others are restored, as kubelet waits for what they do first.
 	Eager []string `json:"eager,omitempty"`
+	// TCPEstablished is true for a pod that keeps its address: connections to the outside are captured, too.
+	TCPEstablished bool `json:"tcpEstablished,omitempty"`
 	// VolumeSizeBytes bounds a capture on the node; 0 is no bound.
 	VolumeSizeBytes int64 `json:"volumeSizeBytes,omitempty"`
 	// GracePeriodSeconds is the pod's grace period.

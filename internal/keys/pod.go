@@ -24,6 +24,13 @@ const Effective = "memverge.ai/effective"
 // the stop signal, and what is captured has them behind it.
 const KeepPreStop = "memverge.ai/keep-prestop"
 
+// AdvancedOptions is an annotation that names options of CRIU, separated by commas. Of those only TCPEstablished may be asked for: the
+// connections to the outside of a pod that keeps its address are not reset, and go on in the new pod if that has the address.
+const (
+	AdvancedOptions = "memverge.ai/checkpoint-advanced-options"
+	TCPEstablished  = "tcp-established"
+)
+
 // IOUring is an annotation with the value IOUringAllow on a pod whose containers may use io_uring. CRIU cannot dump it, so it is withheld from
 // labelled containers (io_uring_setup answers ENOSYS, and programs take their fallback). A pod that opts out and uses it cannot be captured.
 const (

@@ -314,7 +314,7 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	if err := a.clearStrangers(ctx); err != nil {
 		return capture.ReasonFreezeFailed, err
 	}
-	if network := a.members[0].Network; network != "" {
+	if network := a.members[0].Network; network != "" && !a.record.Settings.TCPEstablished {
 		cut, err := cutConnections(network)
 		if err != nil {
 			return capture.ReasonDumpFailed, fmt.Errorf("cut connections to the outside: %w", err)
@@ -386,6 +386,14 @@ const killedFile = "killed"
 // endProcesses kills what the freezer holds, and thaws it then.
 func (e *Engine) endProcesses(ctx context.Context, dir string, members []member) {
 	ctx = context.WithoutCancel(ctx)
+	for _, m := range members {
+		if m.Settings.TCPEstablished && m.Network != "" { // the peers must not learn of the end
+			if err := silenceOutside(m.Network); err != nil {
+				e.Log("%v", err)
+			}
+			break
+		}
+	}
 	for _, m := range members {
 		if err := m.group.kill(); err != nil {
 			e.Log("container %q: %v", m.Name, err)

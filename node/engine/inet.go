@@ -16,7 +16,9 @@ import (
 )
 
 const (
-	tcpClose = 7 // the state of a socket that was cut (linux/tcp_states.h)
+	// The states of a socket that was cut, and of one that listens (linux/tcp_states.h).
+	tcpClose  = 7
+	tcpListen = 10
 	// magicSize is that of an image's head: two numbers.
 	magicSize = 8
 	// maxFilesSize bounds the image of a container's open files, in bytes.
@@ -100,6 +102,9 @@ func adaptFiles(image []byte, own map[netip.Addr]bool) ([]byte, error) {
 
 // adaptSocket changes one socket, and tells whether it did.
 func adaptSocket(s *sk_inet.InetSkEntry, former, own map[netip.Addr]bool) bool {
+	if isStranded(s, former, own) {
+		s.State = new(uint32(tcpClose))
+	}
 	if s.GetProto() == unix.IPPROTO_TCP && s.GetState() == tcpClose {
 		if s.GetDstPort() == 0 && s.GetSrcPort() == 0 {
 			return false
@@ -111,6 +116,14 @@ func adaptSocket(s *sk_inet.InetSkEntry, former, own map[netip.Addr]bool) bool {
 	}
 	source, destination := move(s.SrcAddr, former, own), move(s.DstAddr, former, own)
 	return source || destination
+}
+
+// isStranded tells whether a socket is a TCP connection to the outside, from an address that the new pod has not: its peer would never answer.
+func isStranded(s *sk_inet.InetSkEntry, former, own map[netip.Addr]bool) bool {
+	source, ok := address(s.GetSrcAddr())
+	peer, hasPeer := address(s.GetDstAddr())
+	isConnection := s.GetProto() == unix.IPPROTO_TCP && s.GetState() != tcpClose && s.GetState() != tcpListen
+	return isConnection && ok && hasPeer && !own[source] && !former[peer] && !peer.IsLoopback()
 }
 
 // move replaces an address of the former pod by that of the new one.

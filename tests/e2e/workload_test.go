@@ -79,7 +79,7 @@ func (w *workload) create(t *testing.T) {
 			Replicas: &one, Selector: selector, Template: w.template,
 		}}, metav1.CreateOptions{})
 	default:
-		object.Labels = w.template.Labels
+		object.Labels, object.Annotations = w.template.Labels, w.template.Annotations
 		_, err = w.c.Client.CoreV1().Pods(w.ns).Create(t.Context(), &corev1.Pod{ObjectMeta: object, Spec: w.template.Spec}, metav1.CreateOptions{})
 	}
 	if err != nil {

@@ -24,27 +24,45 @@ func silenceLoopback(network string, silent bool) error {
 		if err != nil {
 			return err
 		}
-		socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(socket)
-		kind, flags := uint16(unix.RTM_NEWQDISC), uint16(unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
-		if !silent {
-			kind, flags = unix.RTM_DELQDISC, unix.NLM_F_REQUEST|unix.NLM_F_ACK
-		}
-		if err := unix.Sendto(socket, queueRequest(kind, flags, loopback.Index), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-			return err
-		}
-		err = receive(socket, func(uint16, []byte) (bool, error) { return true, nil })
-		if !silent && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)) { // there is none to take away
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("queueing discipline of the pod's loopback device: %w", err)
-		}
-		return nil
+		return silence(loopback, silent)
 	})
+}
+
+// silenceOutside has all other devices lose what is sent by them, for good.
+func silenceOutside(network string) error {
+	return inNamespace(network, unix.CLONE_NEWNET, func() error {
+		devices, err := net.Interfaces()
+		for _, device := range devices {
+			if device.Flags&net.FlagLoopback == 0 {
+				err = errors.Join(err, silence(&device, true))
+			}
+		}
+		return err
+	})
+}
+
+// silence changes a device of the thread's network namespace.
+func silence(device *net.Interface, silent bool) error {
+	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	kind, flags := uint16(unix.RTM_NEWQDISC), uint16(unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	if !silent {
+		kind, flags = unix.RTM_DELQDISC, unix.NLM_F_REQUEST|unix.NLM_F_ACK
+	}
+	if err := unix.Sendto(socket, queueRequest(kind, flags, device.Index), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return err
+	}
+	err = receive(socket, func(uint16, []byte) (bool, error) { return true, nil })
+	if !silent && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)) { // there is none to take away
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("queueing discipline of the pod's device %s: %w", device.Name, err)
+	}
+	return nil
 }
 
 // queueRequest asks for the queueing discipline "blackhole" at the root of a device, which every kernel with traffic control has built in.
