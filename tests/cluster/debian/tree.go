@@ -55,7 +55,7 @@ printf '#!/bin/sh\nexit 101\n' > "$ROOT/usr/sbin/policy-rc.d"; chmod +x "$ROOT/u
 inside() { env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive APT_CONFIG=/tmp/apt.conf chroot "$ROOT" "$@"; }
 [ -n "$FRESH" ] || inside apt-get update -q
 inside apt-get install -q -y --no-install-recommends $PACKAGES
-rm -f "$ROOT/usr/sbin/policy-rc.d"
+rm -f "$ROOT/usr/sbin/policy-rc.d" "$ROOT"/var/cache/apt/*.bin # caches of apt's lists: 84 MiB
 `
 
 // listsLife is how long package lists are used before they are fetched again.
