@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
@@ -46,8 +47,8 @@ func goProgram(name string) Image {
 	}
 }
 
-// cProgram is the image of a static C program: all files of a folder below tests/images.
-func cProgram(name string) Image {
+// cProgram is the image of a static C program: all files of a folder below tests/images, compiled with more flags.
+func cProgram(name string, flags ...string) Image {
 	binary := "build/images/" + name
 	return Image{
 		Name: "localhost/" + name + ":fidelity", Build: []string{"--binary=" + binary},
@@ -57,7 +58,7 @@ func cProgram(name string) Image {
 				return err
 			}
 			words := append([]string{"-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", binary}, files...)
-			return runIn(exec.CommandContext(ctx, "gcc", append(words, "-lm")...), root)
+			return runIn(exec.CommandContext(ctx, "gcc", slices.Concat(words, flags, []string{"-lm"})...), root)
 		},
 	}
 }
