@@ -70,7 +70,7 @@ func TestSocketsMoveToTheNewPod(t *testing.T) {
 			[]socket{{tcpClose, "::ffff:10.244.1.4", "::ffff:10.10.0.1", 80, 4000}}, []socket{{tcpClose, "::", "::", 0, 0}},
 		},
 	} {
-		got, err := adaptFiles(imageOf(t, test.has...), own)
+		got, err := adaptSockets(imageOf(t, test.has...), own)
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -83,6 +83,6 @@ func TestSocketsMoveToTheNewPod(t *testing.T) {
 func FuzzAdaptFiles(f *testing.F) {
 	f.Add([]byte("8bytes!!\x04\x00\x00\x00abcd"))
 	f.Fuzz(func(_ *testing.T, image []byte) {
-		_, _ = adaptFiles(image, map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true}) // whatever it says
+		_, _ = adaptSockets(image, map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true}) // whatever it says
 	})
 }

@@ -275,7 +275,7 @@ func (r *restoration) process(ctx context.Context) error {
 		return err
 	}
 	if r.Container.Network != "" {
-		if err := adaptSockets(r.images(), r.Container.Network); err != nil {
+		if err := adaptOpenFiles(r.images(), r.Container.Network, r.spec.Mounts); err != nil {
 			return err
 		}
 	}
