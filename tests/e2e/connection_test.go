@@ -42,7 +42,8 @@ func connect(t *testing.T, c *lab.Cluster, pod *corev1.Pod) *outside {
 	t.Helper()
 	o := &outside{c: c, pod: pod, answer: make(chan string, 1)}
 	go func() {
-		said, err := lab.Localcluster(context.WithoutCancel(t.Context()), c.Name, "node", "exec", "worker-2", "--", "bash", "-c", fmt.Sprintf(twoRequests, pod.Status.PodIP))
+		script := fmt.Sprintf(twoRequests, pod.Status.PodIP)
+		said, err := lab.Localcluster(context.WithoutCancel(t.Context()), c.Name, "node", "exec", "worker-2", "--", "bash", "-c", script)
 		o.answer <- fmt.Sprint(said, err)
 	}()
 	lab.Eventually(t, 20*time.Second, "the first request is answered", func() error {

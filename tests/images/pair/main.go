@@ -1,6 +1,6 @@
 // Command pair is the program of two containers of one pod, left and right. They play a number back and forth over one TCP connection through
 // loopback, each adding one, and keep it in System V shared memory under a semaphore. The left one serves GET /check on port 8080, the right one
-// on port 8081: 200 with the number while all is well, 500 with what broke. `pair wait` only waits, and `pair pause` for 10 s.
+// on port 8081: 200 with the number while all is well, 500 with what broke. `pair pause 10s` only waits.
 package main
 
 import (
@@ -35,10 +35,13 @@ type player struct {
 }
 
 func main() {
-	if len(os.Args) == 2 && (os.Args[1] == "wait" || os.Args[1] == "pause") { // no player: only there
-		for pause := 10 * time.Second; os.Args[1] == "wait" || pause > 0; pause -= time.Second {
-			time.Sleep(time.Second)
+	if len(os.Args) == 3 && os.Args[1] == "pause" { // no player: only there
+		pause, err := time.ParseDuration(os.Args[2])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
 		}
+		time.Sleep(pause)
 		return
 	}
 	if len(os.Args) != 2 || os.Args[1] != "left" && os.Args[1] != "right" {
