@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -157,6 +158,7 @@ type attempt struct {
 	started time.Time
 	limits  []limit
 	dir     string // the partial folder, once it is there
+	mu      sync.Mutex
 	record  capture.Capture
 }
 
@@ -325,10 +327,11 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 		a.engine.Log("limits stay: %v", err)
 	}
 	before := time.Now()
+	if err := a.all(func(m member) error { return a.dumpContainer(ctx, m) }); err != nil {
+		return capture.ReasonDumpFailed, err
+	}
 	for _, m := range a.members {
-		if err := a.dumpContainer(ctx, m); err != nil {
-			return capture.ReasonDumpFailed, err
-		}
+		a.record.Containers = append(a.record.Containers, capture.Container{Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest})
 	}
 	if err := a.carry(); err != nil {
 		return capture.ReasonFilesFailed, err
@@ -347,20 +350,21 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	return a.cut(ctx)
 }
 
-// dumpContainer has CRIU write a container. CRIU thaws it while it holds its tasks itself, and the freezer must hold them again after.
+// dumpContainer has CRIU write a container, beside others of the pod. CRIU thaws it while it holds its tasks itself, and the freezer must hold them again after.
 func (a *attempt) dumpContainer(ctx context.Context, m member) error {
 	images, work := filepath.Join(a.dir, "containers", m.Name, "criu"), filepath.Join(a.dir, "log", m.Name)
 	if err := errors.Join(os.MkdirAll(images, 0o700), os.MkdirAll(work, 0o700)); err != nil {
 		return err
 	}
 	if err := m.OCI().checkpoint(ctx, m.ID, images, work); err != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.record.Failure = &capture.Failure{LogTail: tailOf(filepath.Join(work, "dump.log"), 4096)}
 		return fmt.Errorf("container %q: %w", m.Name, err)
 	}
 	if err := m.group.awaitFrozen(endPatience); err != nil {
 		return fmt.Errorf("container %q went on after its dump: %w", m.Name, err)
 	}
-	a.record.Containers = append(a.record.Containers, capture.Container{Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest})
 	return nil
 }
 
