@@ -85,6 +85,8 @@ const Checkpointable = "memverge.ai/Checkpointable"
 const (
 	// CheckpointableProtected: True.
 	CheckpointableProtected = "Protected"
+	// CheckpointableIOUringAllowed: True, as long as the pod uses no io_uring; the annotation IOUring lets it.
+	CheckpointableIOUringAllowed = "IOUringAllowed"
 	// UnprotectedNotAdmitted: False; the pod was made while admission did not answer.
 	UnprotectedNotAdmitted = "NotAdmitted"
 	// UnprotectedOtherRuntimeClass: False; the pod names another RuntimeClass itself.

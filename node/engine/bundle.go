@@ -62,8 +62,9 @@ func (b Bundle) edit(change func(spec map[string]any)) error {
 const criuOptions = "network-lock skip\nghost-limit 536870912\n"
 
 // Prepare has CRIU called with our options when the container is dumped or restored: runc takes them from a file that an annotation names,
-// and remembers the annotation at create. What else the annotation says is overwritten.
-func (b Bundle) Prepare(node capture.Node) error {
+// and remembers the annotation at create. What else the annotation says is overwritten. And it withholds io_uring from the container, unless its
+// settings allow that.
+func (b Bundle) Prepare(node capture.Node, settings capture.Settings) error {
 	path := filepath.Join(node.Root, "run/checkpoint/criu.conf")
 	if data, err := os.ReadFile(path); err != nil || string(data) != criuOptions {
 		temporary := fmt.Sprintf("%s.%d", path, os.Getpid())
@@ -78,6 +79,9 @@ func (b Bundle) Prepare(node capture.Node) error {
 			spec["annotations"] = annotations
 		}
 		annotations["org.criu.config"] = path
+		if !settings.AllowIOUring {
+			withholdIOUring(spec)
+		}
 	})
 }
 

@@ -171,7 +171,7 @@ func (f *front) createContainer(c *engine.Container, bundle engine.Bundle, value
 	if err := e.PodGoesOn(c); err != nil {
 		return err
 	}
-	if err := bundle.Prepare(f.node); err != nil {
+	if err := bundle.Prepare(f.node, c.Settings); err != nil {
 		return err
 	}
 	if err := e.UndoCutOff(c); err != nil {

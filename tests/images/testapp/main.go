@@ -112,6 +112,7 @@ func serve(address string) error {
 	})
 	http.HandleFunc("/file/", file)
 	http.HandleFunc("/list/", list)
+	http.HandleFunc("GET /io_uring", ioUring)
 	server := &http.Server{Addr: address, ReadHeaderTimeout: 5 * time.Second}
 	return server.ListenAndServe()
 }
