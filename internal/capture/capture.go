@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/transparent-checkpoint/operator/internal/compat"
 )
 
 // SchemaVersion is written into every file and must be known to whoever reads it.
@@ -59,6 +61,8 @@ type Capture struct {
 	Started       time.Time `json:"started"`
 	// BootID is that of the node's kernel: what was not on the disk is lost with it.
 	BootID string `json:"bootID"`
+	// Facts are those of the machine that the program may depend on.
+	Facts compat.Facts `json:"facts,omitzero"`
 	// Containers are those that were captured, in the order in which they were dumped.
 	Containers []Container `json:"containers"`
 	// Volumes are the pod's emptyDirs, by name; each is volumes/NAME.tar.

@@ -73,6 +73,8 @@ const (
 	ColdSecurityContextMismatch = "SecurityContextMismatch"
 	// ColdAgentUnavailable: False; no agent answered on the node for as long as the runtime may wait.
 	ColdAgentUnavailable = "AgentUnavailable"
+	// ColdIncompatible: False; the processor of the node, or its architecture, lacks what the captured program needs.
+	ColdIncompatible = "Incompatible"
 	// ColdIncomplete: False for now; some containers of the pod go on, and the others are not restored yet.
 	ColdIncomplete = "RestoreIncomplete"
 )

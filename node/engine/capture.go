@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/compat"
 )
 
 // How long a capture waits, and is waited for.
@@ -290,8 +291,12 @@ func (a *attempt) begin(evidence capture.Evidence) error {
 	if err != nil {
 		return err
 	}
+	facts, err := compat.Read(a.engine.Node.Root)
+	if err != nil {
+		return err
+	}
 	a.record = capture.Capture{
-		BootID: boot, State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
+		BootID: boot, Facts: facts, State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
 		Trigger: capture.Trigger{Signal: a.signal().String(), Evidence: evidence},
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
@@ -350,7 +355,8 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	return a.cut(ctx)
 }
 
-// dumpContainer has CRIU write a container, beside others of the pod. CRIU thaws it while it holds its tasks itself, and the freezer must hold them again after.
+// dumpContainer has CRIU write a container, beside others of the pod. CRIU thaws it while it holds its tasks itself, and the freezer must hold them again
+// after.
 func (a *attempt) dumpContainer(ctx context.Context, m member) error {
 	images, work := filepath.Join(a.dir, "containers", m.Name, "criu"), filepath.Join(a.dir, "log", m.Name)
 	if err := errors.Join(os.MkdirAll(images, 0o700), os.MkdirAll(work, 0o700)); err != nil {

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/compat"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
 // restorePatience bounds one restore: a cold start has to follow in the same call, for which kubelet gives two minutes (design R4).
@@ -67,7 +69,10 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	}
 	r.result.Outcome, r.result.Message = capture.RestoreFailed, err.Error()
 	if mismatch := (*MismatchError)(nil); errors.As(err, &mismatch) {
-		r.result.Reason = "SecurityContextMismatch"
+		r.result.Reason = keys.ColdSecurityContextMismatch
+	}
+	if mismatch := (*compat.Mismatch)(nil); errors.As(err, &mismatch) {
+		r.result.Reason = keys.ColdIncompatible
 	}
 	return errors.Join(err, r.save())
 }
@@ -153,6 +158,13 @@ func (r *restoration) check() (*capture.Capture, error) {
 	}
 	if record.State != capture.Complete {
 		return nil, fmt.Errorf("the capture is %s; it may be %s", record.State, capture.Complete)
+	}
+	facts, err := compat.Read(r.engine.Node.Root)
+	if err == nil {
+		err = facts.Check(record.Facts)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := r.checkImage(record); err != nil {
 		return nil, err

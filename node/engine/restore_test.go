@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/compat"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+func TestAProgramOfAnotherKindOfMachineIsNotRestored(t *testing.T) {
+	e := quiet(t)
+	write(t, filepath.Join(e.Node.Root, "proc/cpuinfo"), "flags : sse2\n")
+	facts, err := compat.Read(e.Node.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts.Instructions = "avx512f sse2"
+	image, bundle := t.TempDir(), t.TempDir()
+	record := capture.Capture{State: capture.Complete, Facts: facts}
+	if err := record.Write(image); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(bundle, "config.json"), "{}")
+	if err := os.MkdirAll(e.Node.Restores(uidOfPod), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := &Container{Name: "c", Bundle: bundle, Pod: capture.Pod{UID: uidOfPod}}
+	if err := e.Restore(t.Context(), RestoreOptions{Container: c, Directory: image}); err == nil {
+		t.Fatal("it is restored")
+	}
+	result, err := e.Node.Result(uidOfPod, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "instructions of the processor: this node has no avx512f; the captured program needs them, as it may have chosen them at its start"
+	if result.Outcome != capture.RestoreFailed || result.Reason != keys.ColdIncompatible || result.Message != want || result.Consumed {
+		t.Errorf("the result is %+v", result)
+	}
+}
