@@ -357,8 +357,8 @@ func emptyIPC(namespace string) error {
 	})
 }
 
-// UndoCutOff brings the shared files of a pod back to what they were before a restore that was killed in the middle, so that the container can
-// start as if nothing had been tried.
+// UndoCutOff brings what the containers of a pod share back to what it was before a restore that was killed in the middle, so that the container
+// can start as if nothing had been tried, and records that the restore failed: then the others are not restored either.
 func (e *Engine) UndoCutOff(c *Container) error {
 	result, err := e.Node.Result(c.Pod.UID, c.Name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -375,5 +375,24 @@ func (e *Engine) UndoCutOff(c *Container) error {
 	for _, dir := range c.Volumes {
 		all = errors.Join(all, undo(dir))
 	}
-	return all
+	first, err := e.isFirst(c)
+	if all = errors.Join(all, err); first && c.IPC != "" {
+		all = errors.Join(all, emptyIPC(c.IPC))
+	}
+	if all != nil {
+		return all
+	}
+	result.Outcome, result.Message = capture.RestoreFailed, "the restore was cut off"
+	return capture.WriteJSON(e.Node.ResultFile(c.Pod.UID, c.Name), result)
+}
+
+// isFirst tells whether no other container of the pod runs, to which shared objects could belong.
+func (e *Engine) isFirst(c *Container) (bool, error) {
+	containers, err := containersOf(e.Node, c.Pod.UID)
+	for _, other := range containers {
+		if _, alive := other.pid(); alive && !other.IsSandbox() && other.Name != c.Name {
+			return false, nil
+		}
+	}
+	return true, err
 }

@@ -40,3 +40,28 @@ func TestAProgramOfAnotherKindOfMachineIsNotRestored(t *testing.T) {
 		t.Errorf("the result is %+v", result)
 	}
 }
+
+func TestARestoreThatWasCutOffHasFailed(t *testing.T) {
+	e := quiet(t)
+	if err := os.MkdirAll(e.Node.Restores(uidOfPod), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := &Container{Name: "c", Pod: capture.Pod{UID: uidOfPod}}
+	file := e.Node.ResultFile(uidOfPod, "c")
+	if err := capture.WriteJSON(file, capture.Result{SchemaVersion: capture.SchemaVersion, Outcome: capture.Attempted, Consumed: true}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := e.UndoCutOff(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	result, err := e.Node.Result(uidOfPod, "c")
+	if err != nil || result.Outcome != capture.RestoreFailed || !result.Consumed || result.Message != "the restore was cut off" {
+		t.Errorf("the result is %+v, %v", result, err)
+	}
+	r := &restoration{engine: e, RestoreOptions: RestoreOptions{Container: &Container{Name: "other", Pod: c.Pod}}}
+	if failed, err := r.failedBefore(); err != nil || failed != "c" {
+		t.Errorf("before the other %q failed, %v", failed, err)
+	}
+}
