@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/transparent-checkpoint/operator/tests/images/scripts"
 )
@@ -53,6 +56,7 @@ func debianPrograms() []Program {
 			mariadbUser, mariadbGroup)),
 		of(more, scripted("rabbitmq", "a broker, its messages and its clients", "python3", "/programs/rabbitmq_clients.py")),
 		scripted("bash-from-configmap", "a shell that has its script open in a ConfigMap", "bash", "/programs/bash.sh"),
+		withChange(scripted("bash-from-changed-configmap", "the same when the ConfigMap was changed meanwhile", "bash", "/programs/bash.sh")),
 	}
 }
 
@@ -148,6 +152,30 @@ func withMemory(p Program) Program {
 		made := spec(image)
 		addVolume(&made, "/dev/shm", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}})
 		return made
+	}
+	return p
+}
+
+// withChange changes the ConfigMap of the scripts while the program has one of them open, and waits until the pod sees the change.
+func withChange(p Program) Program {
+	began := false
+	p.Seed = func(ctx context.Context, pod *Pod) error {
+		change := func(kind, name, patch string) error {
+			return pod.cluster.Client.CoreV1().RESTClient().Patch(types.MergePatchType).Namespace(pod.Namespace).Resource(kind).Name(name).
+				Body([]byte(patch)).Do(ctx).Error()
+		}
+		if !began {
+			if err := errors.Join(p.Check(ctx, pod), change("configmaps", "programs", `{"data":{"bash.sh":"# another script","more.sh":""}}`)); err != nil {
+				return err
+			}
+			began = true
+		}
+		// kubelet looks at a pod's volumes when the pod changes, and else after a minute.
+		if err := change("pods", pod.Name, fmt.Sprintf(`{"metadata":{"annotations":{"now":%q}}}`, time.Now())); err != nil {
+			return err
+		}
+		_, err := pod.Shell(ctx, "app", "test -e /programs/more.sh")
+		return err
 	}
 	return p
 }
