@@ -287,7 +287,7 @@ func (r *restoration) process(ctx context.Context) error {
 		return err
 	}
 	if r.Container.Network != "" {
-		if err := adaptOpenFiles(r.images(), r.Container.Network, r.spec.Mounts); err != nil {
+		if err := errors.Join(adaptOpenFiles(r.images(), r.Container.Network, r.spec.Mounts), adaptStreams(r.images())); err != nil {
 			return err
 		}
 	}
