@@ -53,7 +53,7 @@ type Outcome string
 
 // The outcomes of a restore.
 const (
-	// Attempted is written, durably, before the first restored instruction may run: from then on the state counts as consumed.
+	// Attempted is written before the first step that has effects.
 	Attempted Outcome = "attempted"
 	Restored  Outcome = "restored"
 	// RestoreFailed: the container was started cold in the same call.
@@ -67,8 +67,8 @@ type Result struct {
 	Container     string  `json:"container"`
 	ContainerID   string  `json:"containerID"`
 	Outcome       Outcome `json:"outcome"`
-	// Consumed is true as soon as an instruction of the captured program may have run: its Checkpoint may never be restored again. A failed
-	// result without it says that nothing ran, and the claim can be released (design M5).
+	// Consumed is true as soon as an instruction of the captured program may have run: its Checkpoint may never be restored again. A result without
+	// it says that nothing ran, and the claim can be released (design M5). While the outcome is Attempted, BegunFile tells it.
 	Consumed bool `json:"consumed"`
 	// Reason is a word for a failure, as SecurityContextMismatch; empty means RestoreFailed.
 	Reason string `json:"reason,omitempty"`
@@ -117,8 +117,18 @@ func (n Node) ResultFile(podUID, container string) string {
 	return filepath.Join(n.Restores(podUID), "result-"+container+".json")
 }
 
+// BegunFile is there, durably, from before the first instruction of a restored container may run. It is made by whoever stands between the OCI
+// runtime and CRIU, which alone knows the moment.
+func (n Node) BegunFile(podUID, container string) string {
+	return filepath.Join(n.Restores(podUID), "begun-"+container)
+}
+
 // Result reads the result of a container; fs.ErrNotExist says that nothing was tried.
 func (n Node) Result(podUID, container string) (*Result, error) {
 	r := &Result{}
-	return r, readJSON(n.ResultFile(podUID, container), r)
+	err := readJSON(n.ResultFile(podUID, container), r)
+	if _, statErr := os.Stat(n.BegunFile(podUID, container)); statErr == nil {
+		r.Consumed = true
+	}
+	return r, err
 }

@@ -254,3 +254,11 @@ func (g cgroup) freeze(patience time.Duration) error {
 	}
 	return g.awaitFrozen(patience)
 }
+
+// thaw lets all processes of a group go on.
+func (g cgroup) thaw() error {
+	if g.unified == "" {
+		return os.WriteFile(filepath.Join(g.v1["freezer"], "freezer.state"), []byte("THAWED"), 0o644)
+	}
+	return os.WriteFile(filepath.Join(g.unified, "cgroup.freeze"), []byte("0"), 0o644)
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,9 +20,10 @@ import (
 // RelayName is the name under which an OCI runtime calls this program in the place of CRIU.
 const RelayName = "criu"
 
-// The environment of a relay: the program that it stands before, whether it freezes what was restored (true or false), the library that it loads
-// into CRIU (empty for none), and where it writes what went wrong.
+// The environment of a relay: the program that it stands before, the file that it makes before the restored processes may run, whether it freezes
+// them (true or false), the library that it loads into CRIU (empty for none), and where it writes what went wrong.
 const (
+	relayBegun   = "CHECKPOINT_RELAY_BEGUN"
 	relayCRIU    = "CHECKPOINT_RELAY_CRIU"
 	relayHold    = "CHECKPOINT_RELAY_HOLD"
 	relayPreload = "CHECKPOINT_RELAY_PRELOAD"
@@ -33,14 +35,19 @@ const (
 	swrkSocket = 3
 	// maxMessage is more than a request with the mounts of a container has, in bytes.
 	maxMessage = 1 << 20
-	// preResume is what CRIU reports when all tasks are restored and stand still, just before it lets go of them.
-	preResume = "pre-resume"
+	// What CRIU reports when all tasks have their memory and wait for it, and when all stand still just before it lets go of them.
+	postRestore = "post-restore"
+	preResume   = "pre-resume"
 )
 
-// Relay is CRIU as an OCI runtime sees it: it hands all messages on, and freezes the restored processes before CRIU lets go of them, so that
-// they have not run an instruction when the restore is done. It returns the exit code of CRIU.
+// Relay is CRIU as an OCI runtime sees it: it hands all messages on. Before the restored processes may run it notes that, and freezes them if it
+// is to, so that they have not run an instruction when the restore is done. It returns the exit code of CRIU, and ends with the runtime.
 func Relay(args []string) (code int) {
 	r := &relay{}
+	runtime.LockOSThread() // CRIU ends with the thread that started it
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		r.log("%v", err)
+	}
 	code, err := r.run(args)
 	if err != nil {
 		r.log("%v", err)
@@ -49,8 +56,8 @@ func Relay(args []string) (code int) {
 }
 
 type relay struct {
-	runtime, criu *net.UnixConn
-	process       *exec.Cmd
+	caller, criu *net.UnixConn
+	process      *exec.Cmd
 }
 
 func (r *relay) log(format string, args ...any) {
@@ -71,11 +78,11 @@ func (r *relay) run(args []string) (int, error) {
 		criu := os.Getenv(relayCRIU)
 		return 1, syscall.Exec(criu, append([]string{criu}, args...), os.Environ())
 	}
-	if r.runtime, err = socketOf(inherited[0]); err != nil {
+	if r.caller, err = socketOf(inherited[0]); err != nil {
 		return 1, err
 	}
 	// The runtime moves this process into the container's control group before it sends the first message. CRIU has to begin there.
-	first, files, err := receiveFrom(r.runtime)
+	first, files, err := receiveFrom(r.caller)
 	if err != nil {
 		return 1, err
 	}
@@ -90,7 +97,7 @@ func (r *relay) run(args []string) (int, error) {
 	}
 	go func() {
 		for {
-			message, files, err := receiveFrom(r.runtime)
+			message, files, err := receiveFrom(r.caller)
 			if err != nil || sendTo(r.criu, message, files) != nil {
 				_ = r.criu.CloseWrite()
 				return
@@ -102,16 +109,22 @@ func (r *relay) run(args []string) (int, error) {
 		if err != nil {
 			break
 		}
-		if os.Getenv(relayHold) == strconv.FormatBool(true) && isPreResume(message) {
+		switch script := scriptOf(message); {
+		case script == postRestore:
+			if err := note(os.Getenv(relayBegun)); err != nil { // without an answer CRIU ends all that it has restored
+				_ = r.criu.Close()
+				return 1, errors.Join(err, r.process.Wait())
+			}
+		case script == preResume && os.Getenv(relayHold) == strconv.FormatBool(true):
 			if err := r.hold(); err != nil {
 				r.log("the processes run already: %v", err)
 			}
 		}
-		if err := sendTo(r.runtime, message, files); err != nil {
+		if err := sendTo(r.caller, message, files); err != nil {
 			break
 		}
 	}
-	_ = r.runtime.CloseWrite()
+	_ = r.caller.CloseWrite()
 	err = r.process.Wait()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return max(exit.ExitCode(), 1), nil
@@ -178,10 +191,21 @@ func ownFiles(message []byte, process int) ([]byte, error) {
 	return request.MarshalVT()
 }
 
-// isPreResume tells whether a message of CRIU is the report before the tasks go on.
-func isPreResume(message []byte) bool {
+// scriptOf returns the name of what CRIU reports; nothing for a message of another kind.
+func scriptOf(message []byte) string {
 	response := &rpc.CriuResp{}
-	return response.UnmarshalVT(message) == nil && response.GetType() == rpc.CriuReqType_NOTIFY && response.GetNotify().GetScript() == preResume
+	if response.UnmarshalVT(message) != nil || response.GetType() != rpc.CriuReqType_NOTIFY {
+		return ""
+	}
+	return response.GetNotify().GetScript()
+}
+
+// note makes a file, durably.
+func note(path string) error {
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return err
+	}
+	return errors.Join(syncFile(path), syncFile(filepath.Dir(path)))
 }
 
 // inheritedFiles returns the descriptors from 3 on that this process was started with, as far as there is no gap.
@@ -263,7 +287,9 @@ func sendTo(conn *net.UnixConn, message []byte, files []int) error {
 type relaying struct {
 	// folder is where the link lies by which the runtime finds the relay.
 	folder string
-	hold   bool
+	// begun is made before the restored processes may run.
+	begun string
+	hold  bool
 	// library is loaded into CRIU; empty for none.
 	library string
 	log     string
@@ -287,7 +313,7 @@ func (o OCI) through(r relaying) (OCI, error) {
 		}
 	}
 	o.environment = append(os.Environ(), "PATH="+r.folder+":"+os.Getenv("PATH"),
-		relayCRIU+"="+criu, relayHold+"="+strconv.FormatBool(r.hold), relayPreload+"="+r.library, relayLog+"="+r.log)
+		relayCRIU+"="+criu, relayBegun+"="+r.begun, relayHold+"="+strconv.FormatBool(r.hold), relayPreload+"="+r.library, relayLog+"="+r.log)
 	return o, nil
 }
 

@@ -230,7 +230,7 @@ func (r *restoration) rootPath() string {
 
 // podFiles brings what the containers of a pod share, before the first of them: /dev/shm and the emptyDirs.
 func (r *restoration) podFiles(record *capture.Capture) error {
-	done := filepath.Join(r.engine.Node.Restores(r.Container.Pod.UID), "pod-files")
+	done := podFilesNote(r.engine.Node, r.Container.Pod.UID)
 	if of, err := os.ReadFile(done); err == nil && string(of) == r.Container.Sandbox {
 		return nil
 	}
@@ -253,6 +253,11 @@ func (r *restoration) podFiles(record *capture.Capture) error {
 	}
 	r.undos = append(r.undos, func() error { return os.RemoveAll(done) })
 	return os.WriteFile(done, []byte(r.Container.Sandbox), 0o600)
+}
+
+// podFilesNote is there when what the containers of a pod share has been brought. It holds the ID of the sandbox for which it was.
+func podFilesNote(node capture.Node, podUID string) string {
+	return filepath.Join(node.Restores(podUID), "pod-files")
 }
 
 func (r *restoration) swap(dir, archive string) error {
@@ -298,17 +303,15 @@ func (r *restoration) process(ctx context.Context) error {
 		}
 		r.undos = append(r.undos, func() error { return r.bundle.setQuota(quota) })
 	}
-	oci, err := r.withCompanions(r.Container.OCI(), work)
+	oci, err := r.throughRelay(r.Container.OCI(), work)
 	if err != nil {
-		return err
-	}
-	r.result.Consumed = true // durably, before the first instruction can run
-	if err := r.save(); err != nil {
 		return err
 	}
 	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
-	if err != nil {
-		r.result.Consumed = ranInstructions(filepath.Join(work, "restore.log"))
+	if r.result.Consumed = err == nil || ranInstructions(filepath.Join(work, "restore.log")); err != nil {
+		if !r.result.Consumed { // CRIU has ended all that was about to run
+			err = errors.Join(err, removeFile(r.engine.Node.BegunFile(r.Container.Pod.UID, r.Container.Name)))
+		}
 		return err
 	}
 	if limited {
@@ -355,44 +358,4 @@ func emptyIPC(namespace string) error {
 		}
 		return all
 	})
-}
-
-// UndoCutOff brings what the containers of a pod share back to what it was before a restore that was killed in the middle, so that the container
-// can start as if nothing had been tried, and records that the restore failed: then the others are not restored either.
-func (e *Engine) UndoCutOff(c *Container) error {
-	result, err := e.Node.Result(c.Pod.UID, c.Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil || result.Outcome != capture.Attempted {
-		return err
-	}
-	e.Log("container %q: a restore was cut off, and is undone", c.Name)
-	all := e.endHold(context.Background(), c.Pod.UID)
-	if c.Shm != "" {
-		all = errors.Join(all, undo(c.Shm))
-	}
-	for _, dir := range c.Volumes {
-		all = errors.Join(all, undo(dir))
-	}
-	first, err := e.isFirst(c)
-	if all = errors.Join(all, err); first && c.IPC != "" {
-		all = errors.Join(all, emptyIPC(c.IPC))
-	}
-	if all != nil {
-		return all
-	}
-	result.Outcome, result.Message = capture.RestoreFailed, "the restore was cut off"
-	return capture.WriteJSON(e.Node.ResultFile(c.Pod.UID, c.Name), result)
-}
-
-// isFirst tells whether no other container of the pod runs, to which shared objects could belong.
-func (e *Engine) isFirst(c *Container) (bool, error) {
-	containers, err := containersOf(e.Node, c.Pod.UID)
-	for _, other := range containers {
-		if _, alive := other.pid(); alive && !other.IsSandbox() && other.Name != c.Name {
-			return false, nil
-		}
-	}
-	return true, err
 }

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -41,27 +43,43 @@ func TestAProgramOfAnotherKindOfMachineIsNotRestored(t *testing.T) {
 	}
 }
 
-func TestARestoreThatWasCutOffHasFailed(t *testing.T) {
+func TestARestoreThatWasCutOffIsTriedAgainUnlessItsProgramHasBegun(t *testing.T) {
 	e := quiet(t)
-	if err := os.MkdirAll(e.Node.Restores(uidOfPod), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	c := &Container{Name: "c", Pod: capture.Pod{UID: uidOfPod}}
+	other := &restoration{engine: e, RestoreOptions: RestoreOptions{Container: &Container{Name: "other", Pod: c.Pod}}}
 	file := e.Node.ResultFile(uidOfPod, "c")
-	if err := capture.WriteJSON(file, capture.Result{SchemaVersion: capture.SchemaVersion, Outcome: capture.Attempted, Consumed: true}); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
+	cutOff := func() {
+		t.Helper()
+		if err := os.MkdirAll(e.Node.Restores(uidOfPod), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := capture.WriteJSON(file, capture.Result{SchemaVersion: capture.SchemaVersion, Outcome: capture.Attempted}); err != nil {
+			t.Fatal(err)
+		}
 		if err := e.UndoCutOff(c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	result, err := e.Node.Result(uidOfPod, "c")
-	if err != nil || result.Outcome != capture.RestoreFailed || !result.Consumed || result.Message != "the restore was cut off" {
-		t.Errorf("the result is %+v, %v", result, err)
+	for range maxRestores - 1 {
+		cutOff()
+		if _, err := e.Node.Result(uidOfPod, "c"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("there is a result, %v", err)
+		}
 	}
-	r := &restoration{engine: e, RestoreOptions: RestoreOptions{Container: &Container{Name: "other", Pod: c.Pod}}}
-	if failed, err := r.failedBefore(); err != nil || failed != "c" {
-		t.Errorf("before the other %q failed, %v", failed, err)
+	for _, begun := range []bool{false, true} {
+		if begun {
+			if err := os.RemoveAll(e.Node.Restores(uidOfPod)); err != nil {
+				t.Fatal(err)
+			}
+			write(t, e.Node.BegunFile(uidOfPod, "c"), "")
+		}
+		cutOff()
+		result, err := e.Node.Result(uidOfPod, "c")
+		if err != nil || result.Outcome != capture.RestoreFailed || result.Consumed != begun || result.Message != "the restore was cut off" {
+			t.Errorf("begun %t: the result is %+v, %v", begun, result, err)
+		}
+		if failed, err := other.failedBefore(); err != nil || failed != "c" {
+			t.Errorf("before the other %q failed, %v", failed, err)
+		}
 	}
 }

@@ -41,27 +41,28 @@ func (r *restoration) companions() (companions, error) {
 	return found, nil
 }
 
-// withCompanions prepares the restore of a container of several: it is held until the last of them is there, what they send each other is
-// lost until then and sent again, and what they share is made once. It returns the runtime that does so.
-func (r *restoration) withCompanions(oci OCI, work string) (OCI, error) {
+// throughRelay prepares the call of the runtime that restores. A container of several is held until the last of them is there, what they send
+// each other is lost until then and sent again, and what they share is made once.
+func (r *restoration) throughRelay(oci OCI, work string) (OCI, error) {
+	node := r.engine.Node
+	way := relaying{
+		folder: filepath.Join(node.Root, "run/checkpoint/bin"), log: filepath.Join(work, "relay.log"),
+		begun: node.BegunFile(r.Container.Pod.UID, r.Container.Name),
+	}
 	if len(r.Others) == 0 {
-		return oci, nil
+		return oci.through(way)
 	}
 	found, err := r.companions()
 	if err != nil {
 		return oci, err
 	}
-	way := relaying{
-		folder: filepath.Join(r.engine.Node.Root, "run/checkpoint/bin"), log: filepath.Join(work, "relay.log"),
-		hold: !slices.Contains(r.Container.Settings.Eager, r.Container.Name),
-	}
 	if len(found.restored) > 0 {
-		if err := r.shareIPC(); err != nil {
+		if err := r.shareIPC(found.restored); err != nil {
 			return oci, err
 		}
-		way.library = filepath.Join(r.engine.Node.Home(), "lib/shared-ipc.so")
+		way.library = filepath.Join(node.Home(), "lib/shared-ipc.so")
 	}
-	if way.hold {
+	if way.hold = !slices.Contains(r.Container.Settings.Eager, r.Container.Name); way.hold {
 		if err := r.engine.beginHold(r.Container); err != nil {
 			return oci, err
 		}
@@ -71,7 +72,11 @@ func (r *restoration) withCompanions(oci OCI, work string) (OCI, error) {
 
 // shareIPC changes the images of a container whose companions have brought the System V objects already: message queues and semaphores are not
 // made again, and shared memory is (see node/criu), with the content that it has. Objects that have been used since cannot be shared.
-func (r *restoration) shareIPC() error {
+func (r *restoration) shareIPC(restored []string) error {
+	moved, err := r.engine.movedOn(r.Container.Pod.UID, restored)
+	if err != nil {
+		return err
+	}
 	files, err := filepath.Glob(filepath.Join(r.images(), "ipcns-*.img"))
 	if err != nil {
 		return err
@@ -85,8 +90,8 @@ func (r *restoration) shareIPC() error {
 			}
 			continue
 		}
-		if said, err := os.ReadFile(filepath.Join(r.engine.Node.Restores(r.Container.Pod.UID), capture.AloneFile)); err == nil {
-			return fmt.Errorf("its System V objects have moved on: %s", strings.TrimSpace(string(said)))
+		if moved != "" {
+			return fmt.Errorf("its System V objects have moved on: %s", moved)
 		}
 		if strings.HasPrefix(filepath.Base(file), "ipcns-shm-") {
 			continue
@@ -96,6 +101,24 @@ func (r *restoration) shareIPC() error {
 		}
 	}
 	return nil
+}
+
+// movedOn says why restored containers of a pod may have run since their restore; nothing when all of them are held.
+func (e *Engine) movedOn(podUID string, restored []string) (string, error) {
+	said, err := os.ReadFile(filepath.Join(e.Node.Restores(podUID), capture.AloneFile))
+	if err == nil {
+		return strings.TrimSpace(string(said)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	containers, err := containersOf(e.Node, podUID)
+	for _, c := range containers {
+		if slices.Contains(restored, c.Name) && !c.frozen() {
+			return fmt.Sprintf("container %q runs already", c.Name), nil
+		}
+	}
+	return "", err
 }
 
 // emptyImage leaves the head of an image of CRIU, and none of its entries.

@@ -64,7 +64,7 @@ func TestSharedObjectsAreMadeOnce(t *testing.T) {
 	for name, content := range map[string]string{"var": head + "v", "shm": head + "s", "sem": head + "e", "msg": head + "m"} {
 		write(t, filepath.Join(r.images(), "ipcns-"+name+"-9.img"), content)
 	}
-	if err := r.shareIPC(); err != nil {
+	if err := r.shareIPC([]string{"other"}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"var": head + "v", "shm": head + "s", "sem": head, "msg": head} {
@@ -73,7 +73,7 @@ func TestSharedObjectsAreMadeOnce(t *testing.T) {
 		}
 	}
 	write(t, filepath.Join(e.Node.Restores(uidOfPod), capture.AloneFile), "they went on\n")
-	if err := r.shareIPC(); err == nil || !strings.Contains(err.Error(), "they went on") {
+	if err := r.shareIPC([]string{"other"}); err == nil || !strings.Contains(err.Error(), "they went on") {
 		t.Errorf("of objects that were used since it says %v", err)
 	}
 }
@@ -165,15 +165,15 @@ func TestARelayNamesFoldersByItsOwnDescriptors(t *testing.T) {
 	}
 }
 
-func TestARelaySeesWhenTheProcessesAreAboutToGoOn(t *testing.T) {
-	for script, want := range map[string]bool{"pre-resume": true, "post-restore": false, "": false} {
-		response := &rpc.CriuResp{Type: rpc.CriuReqType_NOTIFY.Enum(), Success: new(true), Notify: &rpc.CriuNotify{Script: &script}}
+func TestARelayReadsWhatCRIUReports(t *testing.T) {
+	for kind, want := range map[rpc.CriuReqType]string{rpc.CriuReqType_NOTIFY: preResume, rpc.CriuReqType_RESTORE: ""} {
+		response := &rpc.CriuResp{Type: kind.Enum(), Success: new(true), Notify: &rpc.CriuNotify{Script: new(preResume)}}
 		message, err := response.MarshalVT()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := isPreResume(message); got != want {
-			t.Errorf("of %q it says %t", script, got)
+		if got := scriptOf(message); got != want {
+			t.Errorf("of a message of type %s it says %q", kind, got)
 		}
 	}
 }

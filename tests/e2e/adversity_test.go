@@ -364,3 +364,44 @@ for turn in 3000 300; do
     sleep 0.01
   done
 done`
+
+func TestARestoreThatIsKilledIsBegunAgain(t *testing.T) {
+	c := labelled(t)
+	w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
+		onWorker1(template)
+		template.Spec.Containers[0].Args = []string{"serve", "-mib=600"}
+	})
+	before := waitForCount(t, c, pod, 10)
+	killed := make(chan string, 1)
+	go func() {
+		output, err := lab.Localcluster(t.Context(), c.Name, "node", "exec", "worker-1", "--", "sh", "-ec", killRestore)
+		killed <- fmt.Sprint(output, err)
+	}()
+	w.deletePod(t, pod)
+	next := w.running(t, pod)
+	if output := <-killed; !strings.Contains(output, "killed before it had begun") {
+		t.Fatalf("the restore was not killed: %s", output)
+	}
+	w.goesOn(t, next, before, nil)
+	next, err := c.Client.CoreV1().Pods(w.ns).Get(t.Context(), next.Name, metav1.GetOptions{})
+	if err != nil || next.Status.ContainerStatuses[0].RestartCount != 1 {
+		t.Errorf("kubelet made the container anew %d times, not once, %v", next.Status.ContainerStatuses[0].RestartCount, err)
+	}
+}
+
+// killRestore waits on a node until CRIU restores memory, and kills the process that is behind it.
+const killRestore = `
+for i in $(seq 1 6000); do
+  for result in /var/lib/checkpoint/restores/*/result-app.json; do
+    grep -q attempted $result 2>/dev/null || continue
+    dir=${result%/*}
+    grep -q . $dir/log-app/restore.log 2>/dev/null || continue
+    for p in /proc/[0-9]*; do
+      case "$(tr '\0' ' ' < $p/cmdline 2>/dev/null)" in
+      */checkpoint-runtime\ *\ create\ *) kill -9 ${p#/proc/}; found=1 ;;
+      esac
+    done
+    [ -n "$found" ] && { [ -e $dir/begun-app ] && echo "too late" || echo "killed before it had begun"; exit 0; }
+  done
+  sleep 0.01
+done`
