@@ -1,4 +1,7 @@
-"""Threads with queues, a SQLite database in the middle of transactions, generators, temporary files, a compressor in the middle of its stream."""
+"""Threads with queues, a SQLite database in the middle of transactions, generators, temporary files, a compressor in the middle of its stream.
+
+Beside them another process, with which a lock, a counter and a block of /dev/shm are shared.
+"""
 
 import hashlib
 import itertools
@@ -11,6 +14,7 @@ import sqlite3
 import tempfile
 import threading
 import zlib
+from multiprocessing import shared_memory
 
 from answer import expect, serve
 
@@ -24,13 +28,16 @@ def connect():
     return connection
 
 
-def other(pipe):
+def other(pipe, lock, counter, name):
     """Is another process in the middle of a transaction that reads."""
-    connection = connect()
+    connection, block = connect(), shared_memory.SharedMemory(name)
     connection.execute("BEGIN")
     seen = connection.execute("SELECT count(*) FROM rows").fetchone()[0]
     while True:
         pipe.recv()
+        with lock:
+            counter.value += 1
+            block.buf[counter.value] = 7
         pipe.send((seen, connection.execute("SELECT count(*) FROM rows").fetchone()[0]))
         connection.execute("COMMIT")
         connection.execute("BEGIN")
@@ -51,7 +58,9 @@ class State:
         self.writer, self.reader, self.third = connect(), connect(), connect()
         self.writer.execute("CREATE TABLE rows (n INTEGER PRIMARY KEY, text TEXT)")
         self.pipe, far = multiprocessing.Pipe()
-        self.child = multiprocessing.Process(target=other, args=(far,), daemon=True)
+        self.lock, self.counter = multiprocessing.Lock(), multiprocessing.Value("i", 0)
+        self.block = shared_memory.SharedMemory(create=True, size=1 << 20)
+        self.child = multiprocessing.Process(target=other, args=(far, self.lock, self.counter, self.block.name), daemon=True)
         self.child.start()
         self.requests, self.answers = queue.Queue(), queue.PriorityQueue()
         self.threads = [threading.Thread(target=self.work, name=f"worker-{i}", daemon=True) for i in range(20)]
@@ -111,9 +120,12 @@ class State:
         expect("rows of the reader after the commit", self.reader.execute("SELECT count(*) FROM rows").fetchone()[0], n)
         self.reader.execute("COMMIT")
         expect("rows", [r[0] for r in self.third.execute("SELECT text FROM rows ORDER BY n")], [f"row {i}" for i in range(n + 1)])
-        self.pipe.send(None)
+        with self.lock:  # for which the other process waits
+            self.pipe.send(None)
+            expect("count before the other process has the lock", self.counter.value, n)
         expect("rows of the other process", self.pipe.recv(), (n, n))
         expect("rows of its next transaction", self.pipe.recv(), n + 1)
+        expect("count and block of the other process", (self.counter.value, bytes(self.block.buf[1:n + 3])), (n + 1, b"\7" * (n + 1) + b"\0"))
         expect("integrity", self.third.execute("PRAGMA integrity_check").fetchone()[0], "ok")
         for i in range(100):
             self.requests.put(i)
