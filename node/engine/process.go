@@ -75,20 +75,32 @@ func descends(pid, ancestor int) bool {
 	return true
 }
 
-// descendants returns all processes that come from one, without itself.
+// descendants returns all processes that come from one, without itself. One whose parents cannot be followed up to it any more, as one of them has
+// ended meanwhile, is none: it may be anybody's.
 func descendants(ancestor int) []process {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil
 	}
-	var found []process
+	all := map[int]process{}
 	for _, dir := range dirs {
 		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil || pid == ancestor || !descends(pid, ancestor) {
+		if err != nil {
 			continue
 		}
 		if p, err := readProcess(pid); err == nil {
-			found = append(found, p)
+			all[pid] = p
+		}
+	}
+	var found []process
+	for _, p := range all {
+		parent := p.parent
+		for range len(all) { // deeper than any tree, in case of a loop by reused numbers
+			if parent == ancestor {
+				found = append(found, p)
+				break
+			}
+			parent = all[parent].parent // 0 for one that is not there
 		}
 	}
 	return found
