@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -64,7 +65,15 @@ func (o OCI) run(command *exec.Cmd, log, verb string) error {
 	if command.Stderr == nil {
 		command.Stderr = &stderr
 	}
-	return o.complain(command.Run(), log, verb, stderr.String())
+	return o.complain(runHere(command), log, verb, stderr.String())
+}
+
+// runHere runs a command from a thread that does nothing else meanwhile. A command that ends with its parent ends with the thread that started it
+// (prctl(2), PR_SET_PDEATHSIG), and threads that enter a namespace end: see inNamespace.
+func runHere(command *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return command.Run()
 }
 
 // complain adds to the error of a call what the runtime wrote.
@@ -111,7 +120,7 @@ func (o OCI) restore(ctx context.Context, id, images, work, bundle string, more 
 		killDescendants(command.Process.Pid)
 		return nil
 	}
-	err := command.Run()
+	err := runHere(command)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 	}
