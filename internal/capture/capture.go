@@ -14,6 +14,9 @@ import (
 // SchemaVersion is written into every file and must be known to whoever reads it.
 const SchemaVersion = 1
 
+// GhostLimit is the size of the largest deleted file that is captured with a process that has it open, in bytes.
+const GhostLimit = 512 << 20
+
 // State is how far a capture came.
 type State string
 

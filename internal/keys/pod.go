@@ -116,3 +116,44 @@ const (
 	// UnprotectedNoReadyNode: False; no node that the pod could run on has the label NodeReady.
 	UnprotectedNoReadyNode = "NoReadyNode"
 )
+
+// The reasons of the condition Checkpointable that the agent finds in the processes of a pod that runs: False, as CRIU refuses to dump it. They
+// go when what was found has gone.
+const (
+	// UnprotectedIOUring: a process uses io_uring, which its pod was allowed.
+	UnprotectedIOUring = "IOUring"
+	// UnprotectedDescriptor: a process holds a descriptor of a kind that cannot be dumped, such as a userfaultfd or a counter of perf.
+	UnprotectedDescriptor = "UnsupportedDescriptor"
+	// UnprotectedDeviceInUse: a process has a device open or mapped.
+	UnprotectedDeviceInUse = "DeviceInUse"
+	// UnprotectedSocket: a process has a socket of a family or with settings that cannot be dumped.
+	UnprotectedSocket = "UnsupportedSocket"
+	// UnprotectedOutsideSocket: a process is connected to another container, or to the node, by a unix socket.
+	UnprotectedOutsideSocket = "OutsideSocket"
+	// UnprotectedUnread: a process leaves messages unread that cannot be dumped.
+	UnprotectedUnread = "UnreadMessages"
+	// UnprotectedTraced: a process is traced by a debugger.
+	UnprotectedTraced = "Traced"
+	// UnprotectedNestedNamespace: a process has a namespace of its own, as of a container inside the container.
+	UnprotectedNestedNamespace = "NestedNamespace"
+	// UnprotectedMount: a file system was mounted inside the container that cannot be mounted anew.
+	UnprotectedMount = "UnsupportedMount"
+	// UnprotectedMessageQueue: there is a POSIX message queue.
+	UnprotectedMessageQueue = "MessageQueue"
+	// UnprotectedDeadLeader: the main thread of a process has ended before the others.
+	UnprotectedDeadLeader = "DeadThreadLeader"
+	// UnprotectedLargeDeletedFile: a process has a deleted file open that is too large to be kept.
+	UnprotectedLargeDeletedFile = "LargeDeletedFile"
+	// UnprotectedWatch: a process watches a file by inotify that CRIU does not find again.
+	UnprotectedWatch = "FileWatch"
+	// UnprotectedDetachedFile: a process has a file open that no path in its container leads to.
+	UnprotectedDetachedFile = "DetachedFile"
+)
+
+// The reasons of the condition Checkpointable with which it is True and a person should look all the same.
+const (
+	// CheckpointableVolumeSize: the state takes more by now than CheckpointVolumeSize allows; a capture would fail.
+	CheckpointableVolumeSize = "VolumeSizeExceeded"
+	// CheckpointableNoSpace: the state takes more by now than the disk of the node has room for.
+	CheckpointableNoSpace = "NoSpace"
+)

@@ -11,7 +11,10 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
@@ -37,6 +40,7 @@ type Agent struct {
 	mu     sync.Mutex
 	stores map[string]storage.Store
 	work   map[string]*publication // by the folder of the capture
+	prober prober
 }
 
 // How often the agent looks, and how much it does at once.
@@ -45,17 +49,20 @@ const (
 	undecidedInterval = 250 * time.Millisecond
 	uploadsAtOnce     = 2
 	podsAtOnce        = 64 // a fetch takes one for as long as it lasts
+	verdictsAtOnce    = 1024
 )
 
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
 	a.stores, a.work = map[string]storage.Store{}, map[string]*publication{}
+	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)
 	err := ctrl.NewControllerManagedBy(mgr).Named("pods").For(&corev1.Pod{}).
+		WatchesRawSource(source.Channel(a.prober.changed, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: podsAtOnce}).Complete(a)
 	if err != nil {
 		return fmt.Errorf("watch pods: %w", err)
 	}
-	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy} {
+	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}

@@ -21,10 +21,16 @@ var (
 	uploadFailures = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "checkpoint_upload_failures_total", Help: "Attempts to upload that failed; each is repeated.",
 	})
+	probeFindings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "checkpoint_probe_findings", Help: "Containers of this node in which something was found that cannot be dumped, by reason.",
+	}, []string{"reason"})
+	probeSeconds = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "checkpoint_probe_seconds_total", Help: "Seconds that were spent looking for what cannot be dumped.",
+	})
 )
 
 func init() {
-	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures)
+	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, probeFindings, probeSeconds)
 }
 
 func (a *Agent) countCapture(outcome string) { captures.WithLabelValues(outcome).Inc() }

@@ -84,7 +84,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	if err := a.settleClaim(ctx, pod, o); err != nil {
 		return ctrl.Result{}, err
 	}
-	conditions := []corev1.PodCondition{protection(pod)}
+	conditions := []corev1.PodCondition{a.checkpointable(pod)}
 	if said, err := os.ReadFile(filepath.Join(a.Node.Restores(string(pod.UID)), capture.AloneFile)); err == nil && !o.done {
 		conditions = append(conditions, corev1.PodCondition{
 			Type: keys.Restored, Status: corev1.ConditionFalse, Reason: keys.ColdIncomplete, Message: strings.TrimSpace(string(said)),
@@ -107,10 +107,10 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	return ctrl.Result{}, err
 }
 
-// protection is what there is to say of a pod that runs under our runtime.
+// protection is what there is to say of a pod that runs under our runtime, and in which nothing was found.
 func protection(pod *corev1.Pod) corev1.PodCondition {
 	c := corev1.PodCondition{
-		Type: keys.Checkpointable, Status: corev1.ConditionTrue, Reason: keys.CheckpointableProtected, Message: "its state is captured when it is terminated",
+		Type: keys.Checkpointable, Status: corev1.ConditionTrue, Reason: keys.CheckpointableProtected, Message: protectedMessage,
 	}
 	if settings, err := capture.ParseSettings(pod.Annotations[keys.Effective]); err == nil && settings.AllowIOUring {
 		c.Reason = keys.CheckpointableIOUringAllowed

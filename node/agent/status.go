@@ -138,11 +138,15 @@ func (a *Agent) tell(ctx context.Context, pod *corev1.Pod, conditions ...corev1.
 		return client.IgnoreNotFound(err)
 	}
 	for _, c := range changed {
-		kind := corev1.EventTypeWarning
-		if c.Status == corev1.ConditionTrue || c.Reason == keys.ColdNoCheckpoint || c.Reason == keys.ColdRestoreDisabled {
+		kind, action := corev1.EventTypeWarning, "Restore"
+		switch c.Reason {
+		case keys.RestoredFromCheckpoint, keys.CheckpointableProtected, keys.CheckpointableIOUringAllowed, keys.ColdNoCheckpoint, keys.ColdRestoreDisabled:
 			kind = corev1.EventTypeNormal
 		}
-		a.Recorder.Eventf(pod, nil, kind, c.Reason, "Restore", "%s", c.Message)
+		if c.Type == keys.Checkpointable {
+			action = "Protect"
+		}
+		a.Recorder.Eventf(pod, nil, kind, c.Reason, action, "%s", c.Message)
 	}
 	return nil
 }
