@@ -73,12 +73,6 @@ func newHostile(t *testing.T, c *lab.Cluster, ns, verb string, change func(*core
 		t.Fatal(err)
 	}
 	h.pod = made
-	lab.Eventually(t, podPatience, "pod "+verb+" runs", func() error {
-		if now := h.now(t); now.Status.Phase != corev1.PodRunning {
-			return fmt.Errorf("it is %s: %+v", now.Status.Phase, now.Status.ContainerStatuses)
-		}
-		return nil
-	})
 	return h
 }
 
@@ -112,10 +106,13 @@ func (h *hostile) says(t *testing.T, patience time.Duration, reason string) stri
 	return message
 }
 
-// holds skips the test where the kernel does not give what the program is to hold.
+// holds waits until the program holds its object, and skips the test where the kernel does not give that.
 func (h *hostile) holds(t *testing.T) {
 	t.Helper()
 	lab.Eventually(t, podPatience, h.pod.Name+" holds it", func() error {
+		if now := h.now(t); now.Status.Phase == corev1.PodPending {
+			return fmt.Errorf("it is %s: %+v", now.Status.Phase, now.Status.ContainerStatuses)
+		}
 		log, err := h.c.Client.CoreV1().Pods(h.ns).GetLogs(h.pod.Name, &corev1.PodLogOptions{Container: "app"}).DoRaw(t.Context())
 		switch text := string(log); {
 		case err != nil:
@@ -154,8 +151,8 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 	if err := hostileOnce(); err != nil {
 		t.Fatal(err)
 	}
-	ns := namespace(t, c)
-	for verb, test := range map[string]struct {
+	ns, pods := namespace(t, c), map[string]*hostile{}
+	cases := map[string]struct {
 		change       func(*corev1.Pod)
 		reason, criu string
 	}{
@@ -173,13 +170,16 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 		"inotify-file":        {nil, keys.UnprotectedWatch, "Can't dump that handle"},
 		"unix-outside":        {containerdSocket, keys.UnprotectedOutsideSocket, "External socket"},
 		"deleted-large":       {nil, keys.UnprotectedLargeDeletedFile, "Can't dump ghost file"},
-	} {
+	}
+	for verb, test := range cases { // all at once, as each has to wait a little
+		pods[verb] = newHostile(t, c, ns, verb, test.change)
+	}
+	for verb, test := range cases {
 		t.Run(verb, func(t *testing.T) {
 			t.Parallel()
-			h := newHostile(t, c, ns, verb, test.change)
+			h := pods[verb]
 			h.holds(t)
-			message := h.says(t, 20*time.Second, test.reason)
-			t.Log(message)
+			t.Log(h.says(t, 20*time.Second, test.reason))
 			failed := h.captureFails(t)
 			for _, condition := range failed.Status.Conditions {
 				if condition.Type == v1alpha1.CheckpointCaptured {
@@ -187,7 +187,10 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 					has(t, condition.Message, test.criu)
 				}
 			}
-			c.OnNode(t, "worker-1", "test -e "+h.reports()+"/"+verb+".terminated")
+			lab.Eventually(t, 20*time.Second, verb+" got its signal", func() error {
+				_, err := lab.Localcluster(t.Context(), c.Name, "node", "exec", "worker-1", "--", "test", "-e", h.reports()+"/"+verb+".terminated")
+				return err
+			})
 		})
 	}
 }

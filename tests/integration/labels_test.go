@@ -63,6 +63,26 @@ func TestABadLabelIsRefusedInAChange(t *testing.T) {
 	checkAnswer(t, err, `label memverge.ai/restore-mode is "never"`)
 }
 
+// The same holds for annotations.
+func TestABadAnnotationIsRefusedWhereItIsWritten(t *testing.T) {
+	ns := namespace(t)
+	try := func(value string) error {
+		of := template(nil)
+		of.Annotations = map[string]string{keys.IOUring: value}
+		_, err := shared.Client.AppsV1().Deployments(ns).Create(t.Context(), &appsv1.Deployment{
+			ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: appsv1.DeploymentSpec{Selector: selector, Template: of}}, dryRun)
+		return err
+	}
+	lab.Eventually(t, 30*time.Second, "the policy is in force", func() error {
+		if try("yes") == nil {
+			return errors.New("a bad annotation was taken")
+		}
+		return nil
+	})
+	checkAnswer(t, try("yes"), `annotation memverge.ai/checkpoint-io-uring is "yes"; it may be "allow"`)
+	checkAnswer(t, try(keys.IOUringAllow), "")
+}
+
 var selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
 
 func template(labels map[string]string) corev1.PodTemplateSpec {
