@@ -142,7 +142,8 @@ func (l *look) file(p *process, name, link string) {
 	}
 	if size := int64(stat.Blocks) * 512; l.GhostLimit > 0 && stat.Nlink == 0 && size > l.GhostLimit {
 		l.add(p, Finding{Reason: keys.UnprotectedLargeDeletedFile,
-			What:   fmt.Sprintf("has the deleted file %s open, descriptor %s, which has more than %d MiB", strings.TrimSuffix(link, " (deleted)"), name, l.GhostLimit>>20),
+			What: fmt.Sprintf("has the deleted file %s open, descriptor %s, which has more than %d MiB",
+				strings.TrimSuffix(link, " (deleted)"), name, l.GhostLimit>>20),
 			Advice: "keep large temporary files by their name"})
 	}
 }

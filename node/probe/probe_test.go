@@ -66,10 +66,10 @@ func hold(what string) {
 		err = askAndNotRead()
 	}
 	if err != nil {
-		os.Stdout.WriteString("cannot: " + err.Error() + "\n")
+		_, _ = os.Stdout.WriteString("cannot: " + err.Error() + "\n")
 		os.Exit(0)
 	}
-	os.Stdout.WriteString("holds\n")
+	_, _ = os.Stdout.WriteString("holds\n")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
 }
