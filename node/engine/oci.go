@@ -88,8 +88,21 @@ func (o OCI) complain(err error, log, verb, stderr string) error {
 	return fmt.Errorf("%s %s: %w: %s", filepath.Base(o.Path), verb, err, said)
 }
 
-// Pause freezes all processes of a container.
-func (o OCI) Pause(ctx context.Context, id string) error { return o.call(ctx, "pause", id) }
+// Pause freezes all processes of a container. On a busy node it takes a process longer to stop than runc waits for that ("unable to freeze", control
+// groups v1; then it thaws them again): so it is tried some more times, in 1.5 s.
+func (o OCI) Pause(ctx context.Context, id string) error {
+	for wait := 50 * time.Millisecond; ; wait *= 2 {
+		err := o.call(ctx, "pause", id)
+		if err == nil || wait > 800*time.Millisecond || !strings.Contains(err.Error(), "unable to freeze") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
 
 // Resume lets them go on. That they are not frozen is an error.
 func (o OCI) Resume(ctx context.Context, id string) error { return o.call(ctx, "resume", id) }

@@ -168,7 +168,7 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 		"mount-ramfs":         {privileged, keys.UnprotectedMount, "unsupported"},
 		"message-queue":       {nil, keys.UnprotectedMessageQueue, "Can't lookup mount"},
 		"inotify-file":        {nil, keys.UnprotectedWatch, "Can't dump that handle"},
-		"unix-outside":        {containerdSocket, keys.UnprotectedOutsideSocket, "External socket"},
+		"unix-outside":        {withServer, keys.UnprotectedOutsideSocket, "External socket"},
 		"deleted-large":       {nil, keys.UnprotectedLargeDeletedFile, "Can't dump ghost file"},
 	}
 	for verb, test := range cases { // all at once, as each has to wait a little
@@ -195,12 +195,14 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 	}
 }
 
-func containerdSocket(pod *corev1.Pod) {
-	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "node", VolumeSource: corev1.VolumeSource{
-		HostPath: &corev1.HostPathVolumeSource{Path: "/run/containerd"}}})
+// withServer adds a container that serves the unix socket to which the first one connects.
+func withServer(pod *corev1.Pod) {
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "between", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 	app := &pod.Spec.Containers[0]
-	app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "node", MountPath: "/outside"})
-	app.Env = []corev1.EnvVar{{Name: "OUTSIDE", Value: "/outside/containerd.sock"}}
+	app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "between", MountPath: "/outside"})
+	server := app.DeepCopy()
+	server.Name, server.Args = "server", []string{"--report=/report", "unix-serve"}
+	pod.Spec.Containers = append(pod.Spec.Containers, *server)
 }
 
 // When the program lets go of it, the pod is protected again.
