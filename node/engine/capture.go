@@ -26,8 +26,6 @@ const (
 	// lockPatience is how long a signal's capture waits for the one before.
 	lockPatience = 2 * time.Minute
 	endPatience  = 10 * time.Second
-	// freezePatience is for how long a container may take to be frozen.
-	freezePatience = 15 * time.Second
 	// bucketPatience is for how long the disk is left to the agent, which may have the state in the bucket before the disk has it.
 	bucketPatience = 5 * time.Second
 )
@@ -218,22 +216,13 @@ func (a *attempt) signal() Signal {
 	return first
 }
 
-// freeze holds all members at once. runc gives up after some tenths of a second; on a busy node, or when a process waits for its disk, that is too
-// early, and the state would be lost.
+// freeze holds all members at once.
 func (a *attempt) freeze(ctx context.Context) error {
-	end := time.Now().Add(freezePatience)
 	return a.all(func(m member) error {
-		for {
-			if frozen, err := m.group.frozen(); err == nil && frozen {
-				return nil
-			}
-			err := m.OCI().Pause(ctx, m.ID)
-			if _, alive := m.Container.pid(); err == nil || !alive || ctx.Err() != nil || time.Now().After(end) {
-				return err
-			}
-			a.engine.Log("container %q is not frozen yet: %v", m.Name, err)
-			time.Sleep(20 * time.Millisecond)
+		if frozen, err := m.group.frozen(); err == nil && frozen {
+			return nil
 		}
+		return m.OCI().Pause(ctx, m.ID)
 	})
 }
 

@@ -88,18 +88,23 @@ func (o OCI) complain(err error, log, verb, stderr string) error {
 	return fmt.Errorf("%s %s: %w: %s", filepath.Base(o.Path), verb, err, said)
 }
 
-// Pause freezes all processes of a container. On a busy node it takes a process longer to stop than runc waits for that ("unable to freeze", control
-// groups v1; then it thaws them again): so it is tried some more times, in 1.5 s.
+// freezePatience is for how long a container may take to be frozen.
+const freezePatience = 15 * time.Second
+
+// Pause freezes all processes of a container. On a busy node, or when one waits for its disk, it takes a process longer to stop than runc waits for
+// that ("unable to freeze", control groups v1; then it thaws them again): so it is tried again for a while, as the state would be lost.
 func (o OCI) Pause(ctx context.Context, id string) error {
-	for wait := 50 * time.Millisecond; ; wait *= 2 {
+	end, wait := time.Now().Add(freezePatience), 20*time.Millisecond
+	for {
 		err := o.call(ctx, "pause", id)
-		if err == nil || wait > 800*time.Millisecond || !strings.Contains(err.Error(), "unable to freeze") {
+		if err == nil || time.Now().After(end) || !strings.Contains(err.Error(), "unable to freeze") {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(wait):
+			wait = min(2*wait, 500*time.Millisecond)
 		}
 	}
 }
