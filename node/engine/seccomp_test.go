@@ -27,7 +27,8 @@ func TestThreadsFollowTheFirstOneWhereItsFilterIsForAll(t *testing.T) {
 	filter := func(flags uint32) *seccomp.SeccompFilter {
 		return &seccomp.SeccompFilter{Filter: []byte{0}, Flags: &flags}
 	}
-	writeImage(t, filepath.Join(dir, "seccomp.img"), "SECCOMP", &seccomp.SeccompEntry{SeccompFilters: []*seccomp.SeccompFilter{filter(filterFlagTSync | 4), filter(4)}})
+	filters := []*seccomp.SeccompFilter{filter(filterFlagTSync | 4), filter(4)}
+	writeImage(t, filepath.Join(dir, "seccomp.img"), "SECCOMP", &seccomp.SeccompEntry{SeccompFilters: filters})
 	process := func(pid uint32, threads ...uint32) *pstree.PstreeEntry {
 		none := uint32(0)
 		return &pstree.PstreeEntry{Pid: &pid, Ppid: &none, Pgid: &none, Sid: &none, Threads: threads}

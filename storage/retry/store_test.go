@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -247,7 +248,10 @@ func TestALostAnswerToComplete(t *testing.T) {
 }
 
 func TestPatienceEnds(t *testing.T) {
-	t.Parallel()
+	synctest.Test(t, patienceEnds) // where time passes only in waits, however busy the machine is
+}
+
+func patienceEnds(t *testing.T) {
 	down := &flaky{Store: open(t), err: errHiccup, left: 1 << 30}
 	var notes []string
 	opts := quick(&notes)
