@@ -167,9 +167,9 @@ func (r *Reconciler) tell(f facts, v verdict) {
 	if v.state == v1alpha1.StateFailed {
 		kind = corev1.EventTypeWarning
 	}
-	r.Recorder.Eventf(f.checkpoint, nil, kind, v.state, "Checkpoint", "%s", v.message)
+	r.Recorder.Eventf(f.checkpoint, nil, kind, v.state, "Checkpoint", "%s", v1alpha1.EventNote(v.message))
 	if f.pod != nil {
-		r.Recorder.Eventf(f.pod, f.checkpoint, kind, v.state, "Checkpoint", "Checkpoint %s: %s", f.checkpoint.Name, v.message)
+		r.Recorder.Eventf(f.pod, f.checkpoint, kind, v.state, "Checkpoint", "%s", v1alpha1.EventNote("Checkpoint "+f.checkpoint.Name+": "+v.message))
 	}
 	switch v.state {
 	case v1alpha1.StateCompleted, v1alpha1.StateFailed, v1alpha1.StateDiscarded:

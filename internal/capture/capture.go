@@ -129,6 +129,8 @@ type Timings struct {
 type Failure struct {
 	Reason  Reason `json:"reason"`
 	Message string `json:"message"`
+	// Errors are the error lines of CRIU's log, the first and the last of them if there are many.
+	Errors []string `json:"errors,omitempty"`
 	// LogTail is the end of CRIU's log.
 	LogTail string `json:"logTail,omitempty"`
 }

@@ -73,7 +73,9 @@ type Result struct {
 	// Reason is a word for a failure, as SecurityContextMismatch; empty means RestoreFailed.
 	Reason string `json:"reason,omitempty"`
 	// Message is CRIU's first error line, or the step that failed.
-	Message string        `json:"message,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Errors are the error lines of CRIU's log, the first and the last of them if there are many.
+	Errors  []string      `json:"errors,omitempty"`
 	Started time.Time     `json:"started"`
 	Files   time.Duration `json:"files"`
 	Process time.Duration `json:"process"`

@@ -38,6 +38,9 @@ type bench struct {
 	now   time.Time
 }
 
+// refusal is an error line of CRIU that the table of advice has.
+const refusal = "Error (criu/proc_parse.c:502): Unknown shit 600 (anon_inode:[io_uring])"
+
 func newBench(t *testing.T, objects ...client.Object) *bench {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -80,7 +83,7 @@ func (b *bench) captured(pod *corev1.Pod, name string, state capture.State) (dir
 	}
 	switch state {
 	case capture.Failed:
-		record.Failure = &capture.Failure{Reason: capture.ReasonDumpFailed, Message: "Error (criu/x.c): no", LogTail: "the end of the log"}
+		record.Failure = &capture.Failure{Reason: capture.ReasonDumpFailed, Message: refusal, Errors: []string{refusal}, LogTail: "the end of the log"}
 	case capture.Complete:
 		record.Containers, record.SizeBytes = []capture.Container{{Name: "app", Image: "app:1"}}, 1<<20
 		b.write(filepath.Join(dir, "containers/app/criu/pages-1.img"), "memory")

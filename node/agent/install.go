@@ -18,6 +18,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
@@ -61,7 +62,7 @@ func (i *Installer) Run(ctx context.Context) error {
 		if err != nil && err.Error() != last {
 			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: i.NodeName, UID: types.UID(i.NodeName)}}
 			node.APIVersion, node.Kind = "v1", "Node"
-			i.Recorder.Eventf(node, nil, corev1.EventTypeWarning, "InstallFailed", "Install", "%s", cut(err.Error()))
+			i.Recorder.Eventf(node, nil, corev1.EventTypeWarning, "InstallFailed", "Install", "%s", v1alpha1.EventNote(err.Error()))
 		}
 		last = ""
 		if err != nil {

@@ -259,14 +259,14 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		p.seen = record.State
 		return nil
 	case capture.Failed:
-		r.captured.Reason, r.captured.Message = string(record.Failure.Reason), record.Failure.Message
+		r.captured.Reason, r.captured.Message = string(record.Failure.Reason), explainCapture(record.Failure)
 		r.uploaded.Reason, r.uploaded.Message = v1alpha1.ReasonCaptureFailed, "there is nothing to upload"
 		r.frozen, r.logTail = record.Timings.Frozen, v1alpha1.LogTail(record.Failure.LogTail)
 		if err := a.apply(ctx, checkpoint, r); err != nil {
 			return err
 		}
 		a.countCapture(string(record.Failure.Reason))
-		a.event(checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+record.Failure.Message)
+		a.event(checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+r.captured.Message)
 		return a.remove(dir)
 	}
 	return a.advanceComplete(ctx, dir, record, checkpoint, r, p, slots)
@@ -352,6 +352,7 @@ func condition(kind string) metav1.Condition {
 
 // event tells of a capture on its Checkpoint, and on its pod as long as there is one.
 func (a *Agent) event(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, kind, reason, text string) {
+	text = v1alpha1.EventNote(text)
 	a.Recorder.Eventf(checkpoint, nil, kind, reason, "Capture", "%s", text)
 	pod := &corev1.Pod{}
 	pod.Namespace, pod.Name, pod.UID = record.Pod.Namespace, record.Pod.Name, uid(record.Pod.UID)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/criu"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -55,7 +56,7 @@ func TestAFailedCaptureIsPublishedAndRemoved(t *testing.T) {
 	dir := b.captured(pod, "1", capture.Failed)
 	b.look(dir)
 	c := b.checkpoint("a-a-uid")
-	is(t, c, v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.ReasonDumpFailed, "Error (criu/x.c): no")
+	is(t, c, v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.ReasonDumpFailed, refusal+". "+criu.Advise(criu.Dump, refusal))
 	is(t, c, v1alpha1.CheckpointUploaded, metav1.ConditionFalse, v1alpha1.ReasonCaptureFailed, "there is nothing to upload")
 	if c.Status.LogTail != "the end of the log" || c.Status.CaptureTime != nil {
 		t.Errorf("its log is %q, its time %v", c.Status.LogTail, c.Status.CaptureTime)

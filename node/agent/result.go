@@ -50,11 +50,11 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 			restored++
 			slowest = max(slowest, r.Total)
 		case r.Outcome == capture.RestoreFailed && o.status == corev1.ConditionTrue:
-			o.status, o.reason, o.message = corev1.ConditionFalse, keys.ColdRestoreFailed, r.Message
+			o.status, o.reason = corev1.ConditionFalse, keys.ColdRestoreFailed
 			if r.Reason != "" {
 				o.reason = r.Reason
 			}
-			o.message = fmt.Sprintf("container %q starts cold, Checkpoint %s was not restored: %s", r.Container, d.Checkpoint, r.Message)
+			o.message = fmt.Sprintf("container %q starts cold, Checkpoint %s was not restored: %s", r.Container, d.Checkpoint, explainRestore(r))
 		case r.Outcome == capture.Attempted && now.Sub(r.Started) > attemptPatience && o.status == corev1.ConditionTrue:
 			o.status, o.reason = corev1.ConditionFalse, keys.ColdRestoreFailed
 			o.message = fmt.Sprintf("container %q: the restore of Checkpoint %s was cut off", r.Container, d.Checkpoint)

@@ -146,7 +146,7 @@ func (a *Agent) tell(ctx context.Context, pod *corev1.Pod, conditions ...corev1.
 		if c.Type == keys.Checkpointable {
 			action = "Protect"
 		}
-		a.Recorder.Eventf(pod, nil, kind, c.Reason, action, "%s", c.Message)
+		a.Recorder.Eventf(pod, nil, kind, c.Reason, action, "%s", v1alpha1.EventNote(c.Message))
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
+	"github.com/transparent-checkpoint/operator/internal/criu"
 )
 
 // How long a capture waits, and is waited for.
@@ -365,7 +366,7 @@ func (a *attempt) dumpContainer(ctx context.Context, m member) error {
 	if err := m.OCI().checkpoint(ctx, m.ID, images, work); err != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.record.Failure = &capture.Failure{LogTail: tailOf(filepath.Join(work, "dump.log"), 4096)}
+		a.record.Failure = &capture.Failure{Errors: criuLines(err), LogTail: tailOf(filepath.Join(work, criu.DumpLog), 4096)}
 		return fmt.Errorf("container %q: %w", m.Name, err)
 	}
 	if err := m.group.awaitFrozen(endPatience); err != nil {
@@ -500,7 +501,7 @@ func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) 
 	}
 	failure := capture.Failure{Reason: reason, Message: cause.Error()}
 	if a.record.Failure != nil {
-		failure.LogTail = a.record.Failure.LogTail
+		failure.Errors, failure.LogTail = a.record.Failure.Errors, a.record.Failure.LogTail
 	}
 	a.record.Timings.Frozen = time.Since(a.started)
 	a.engine.runHooks(ctx, a.members, a.owed)

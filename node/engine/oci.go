@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/criu"
 )
 
 // OCI calls the OCI runtime that does the work: runc or crun.
@@ -122,7 +123,7 @@ func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
 	log := filepath.Join(work, "runtime.log")
 	command := o.command(ctx, log, "checkpoint", "--leave-running", "--file-locks", "--tcp-established", "--link-remap",
 		"--manage-cgroups-mode", "ignore", "--image-path", images, "--work-path", work, id)
-	return withCRIU(o.run(command, log, "checkpoint"), filepath.Join(work, "dump.log"))
+	return withCRIU(o.run(command, log, "checkpoint"), filepath.Join(work, criu.DumpLog))
 }
 
 // restore starts a container from the folder images. The restored processes get this process's standard input and outputs. It fails with
@@ -142,7 +143,7 @@ func (o OCI) restore(ctx context.Context, id, images, work, bundle string, more 
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 	}
-	if err = withCRIU(o.complain(err, log, "restore", ""), filepath.Join(work, "restore.log")); err != nil {
+	if err = withCRIU(o.complain(err, log, "restore", ""), filepath.Join(work, criu.RestoreLog)); err != nil {
 		o.remove(context.WithoutCancel(ctx), id)
 	}
 	return err
@@ -158,43 +159,42 @@ func (o OCI) remove(ctx context.Context, id string) {
 	_ = o.call(ctx, "delete", "--force", id)
 }
 
-// CRIUError is a failure of CRIU: what its log says first.
+// CRIUError is a failure of CRIU: the error lines of its log.
 type CRIUError struct {
-	Line string
-	Err  error
+	Lines []string
+	Err   error
 }
 
-// Error is CRIU's line, which says more than the runtime's.
-func (e *CRIUError) Error() string { return e.Line }
+// Error is CRIU's first line, which says more than the runtime's.
+func (e *CRIUError) Error() string { return e.Lines[0] }
 
 // Unwrap returns the runtime's error.
 func (e *CRIUError) Unwrap() error { return e.Err }
+
+// maxErrorLines is how many of CRIU's error lines are passed on.
+const maxErrorLines = 12
 
 func withCRIU(err error, log string) error {
 	if err == nil {
 		return nil
 	}
-	if line := firstError(log); line != "" {
-		return &CRIUError{Line: line, Err: err}
+	file, openErr := os.Open(log)
+	if openErr != nil {
+		return err
+	}
+	defer file.Close()
+	if lines := criu.ErrorLines(file, maxErrorLines); len(lines) > 0 {
+		return &CRIUError{Lines: lines, Err: err}
 	}
 	return err
 }
 
-// firstError returns the first line of a CRIU log that is an error, without its time stamp: "Error (criu/files-ext.c:98): Can't dump …".
-func firstError(log string) string {
-	file, err := os.Open(log)
-	if err != nil {
-		return ""
+// criuLines returns the error lines of CRIU that are behind an error; none if it is not CRIU's.
+func criuLines(err error) []string {
+	if refusal := (*CRIUError)(nil); errors.As(err, &refusal) {
+		return refusal.Lines
 	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		_, text, found := strings.Cut(lines.Text(), "Error (")
-		if found && !strings.Contains(text, "Can't setup RLIMIT_NOFILE for self") { // which it does without
-			return "Error (" + strings.TrimSpace(text)
-		}
-	}
-	return ""
+	return nil
 }
 
 // lastComplaint returns the last error of a log that a runtime wrote as JSON lines.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,20 +9,21 @@ import (
 
 func TestTheFirstErrorOfALogCounts(t *testing.T) {
 	const harmless = "(00.1) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n"
+	failed := errors.New("exit status 1")
 	for what, test := range map[string]struct{ log, want string }{
 		"two errors":               {"(00.1) 42\n(00.2) Error (files.c:1): Can't dump it\n(00.3) Error (x.c:2): FAILED.\n", "Error (files.c:1): Can't dump it"},
 		"one that it does without": {harmless + "(00.2) Error (a:1): b\n", "Error (a:1): b"},
-		"none":                     {log: "(00.1) fine\n"},
+		"none":                     {log: "(00.1) fine\n", want: "exit status 1"},
 	} {
 		path := filepath.Join(t.TempDir(), "dump.log")
 		if err := os.WriteFile(path, []byte(test.log), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := firstError(path); got != test.want {
+		if got := withCRIU(failed, path); got.Error() != test.want || !errors.Is(got, failed) {
 			t.Errorf("%s: %q, want %q", what, got, test.want)
 		}
 	}
-	if got := firstError(filepath.Join(t.TempDir(), "missing")); got != "" {
+	if got := withCRIU(failed, filepath.Join(t.TempDir(), "missing")); !errors.Is(got, failed) || len(criuLines(got)) > 0 {
 		t.Errorf("no log: %q", got)
 	}
 }

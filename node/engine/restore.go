@@ -18,6 +18,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/criu"
 )
 
 // restorePatience bounds one restore: a cold start has to follow in the same call, for which kubelet gives two minutes (design R4).
@@ -67,7 +68,7 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	if holdErr := e.endHold(ctx, c.Pod.UID); holdErr != nil {
 		e.Log("%v", holdErr) // whoever waits for companions tries again
 	}
-	r.result.Outcome, r.result.Message = capture.RestoreFailed, err.Error()
+	r.result.Outcome, r.result.Message, r.result.Errors = capture.RestoreFailed, err.Error(), criuLines(err)
 	if mismatch := (*MismatchError)(nil); errors.As(err, &mismatch) {
 		r.result.Reason = keys.ColdSecurityContextMismatch
 	}
@@ -308,7 +309,7 @@ func (r *restoration) process(ctx context.Context) error {
 		return err
 	}
 	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
-	if r.result.Consumed = err == nil || ranInstructions(filepath.Join(work, "restore.log")); err != nil {
+	if r.result.Consumed = err == nil || ranInstructions(filepath.Join(work, criu.RestoreLog)); err != nil {
 		if !r.result.Consumed { // CRIU has ended all that was about to run
 			err = errors.Join(err, removeFile(r.engine.Node.BegunFile(r.Container.Pod.UID, r.Container.Name)))
 		}

@@ -38,6 +38,20 @@ func ReadableDuration(d time.Duration) *metav1.Duration {
 	return &metav1.Duration{Duration: d.Round(precision)}
 }
 
+// maxNote bounds the note of an event, in bytes; the API server refuses a longer one
+// (https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1).
+const maxNote = 1024
+
+// EventNote is a message as an event can carry it, cut where there is no room for all of it. The condition with the same message has the rest.
+func EventNote(message string) string {
+	message = strings.ToValidUTF8(message, "")
+	const dots = " …"
+	if len(message) <= maxNote {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxNote-len(dots)], "") + dots
+}
+
 // LogTail is status.logTail of a Checkpoint: the last lines of a log that fit, without what is not text.
 func LogTail(log string) string {
 	log = strings.TrimSpace(strings.ToValidUTF8(log, ""))

@@ -47,6 +47,22 @@ func TestReadableDuration(t *testing.T) {
 	}
 }
 
+func TestEventNote(t *testing.T) {
+	for name, tc := range map[string]struct{ message, want string }{
+		"a short message is kept":               {"not captured: no", "not captured: no"},
+		"so are its lines":                      {"one\ntwo", "one\ntwo"},
+		"a long one is cut":                     {strings.Repeat("x", 1025), strings.Repeat("x", 1020) + " …"},
+		"the longest that there may be is kept": {strings.Repeat("x", 1024), strings.Repeat("x", 1024)},
+		"no letter is cut through":              {strings.Repeat("é", 600), strings.Repeat("é", 510) + " …"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := EventNote(tc.message); got != tc.want {
+				t.Errorf("got %d bytes %q, want %d bytes", len(got), got, len(tc.want))
+			}
+		})
+	}
+}
+
 func TestLogTail(t *testing.T) {
 	line := strings.Repeat("x", 99) + "\n"
 	for name, tc := range map[string]struct{ log, want string }{
