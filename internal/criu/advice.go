@@ -40,11 +40,11 @@ func Advise(phase Phase, lines ...string) string {
 var matchers = func() []*regexp.Regexp {
 	var all []*regexp.Regexp
 	for _, entry := range Table {
-		var any []string
+		var pieces []string
 		for _, says := range entry.Says {
-			any = append(any, strings.ReplaceAll(regexp.QuoteMeta(says), "…", ".*"))
+			pieces = append(pieces, strings.ReplaceAll(regexp.QuoteMeta(says), "…", ".*"))
 		}
-		all = append(all, regexp.MustCompile(strings.Join(any, "|")))
+		all = append(all, regexp.MustCompile(strings.Join(pieces, "|")))
 	}
 	return all
 }()

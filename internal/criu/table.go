@@ -241,7 +241,7 @@ var restores = []Entry{{
 	Means: "A process number of the captured program is taken in the new container.",
 	Do:    "Remove shareProcessNamespace; if the pod has none, please report it.",
 }, {
-	Phase: Restore, Says: []string{"Failed to set desired IPC", "Failed to restore shm id", "Failed to restore sem id", "Failed to restore msg id", "Failed to create shm set"},
+	Phase: Restore, Says: []string{"Failed to set desired IPC", "Failed to restore shm id", "Failed to restore sem id", "Failed to restore msg id"},
 	Means: "A System V object that the program used is there already.",
 	Do:    "Another container of the pod must not create System V objects before this one is restored.",
 }, {
