@@ -166,6 +166,7 @@ func (r *runner) take(ctx context.Context, p Program, old *Pod, s step, row *Row
 	if err := p.Check(ctx, old); err != nil {
 		return nil, fmt.Errorf("broken before the deletion: %w", err)
 	}
+	alarm := r.alarm(ctx, old)
 	if err := r.end(ctx, old); err != nil {
 		return nil, err
 	}
@@ -183,7 +184,21 @@ func (r *runner) take(ctx context.Context, p Program, old *Pod, s step, row *Row
 	if err := until(ctx, checkPatience, func() error { return p.Check(ctx, next) }); err != nil {
 		return nil, fmt.Errorf("broken: %w", err)
 	}
-	return next, nil
+	return next, alarm // as it goes on, whoever said that it cannot was wrong
+}
+
+// alarm says whether the operator took the pod, while it ran, for one that cannot be captured.
+func (r *runner) alarm(ctx context.Context, pod *Pod) error {
+	now := &corev1.Pod{}
+	if err := r.objects.Get(ctx, client.ObjectKeyFromObject(pod.Pod), now); err != nil {
+		return err
+	}
+	for _, c := range now.Status.Conditions {
+		if c.Type == keys.Checkpointable && c.Status == corev1.ConditionFalse {
+			return fmt.Errorf("false alarm: %s: %s", c.Reason, c.Message)
+		}
+	}
+	return nil
 }
 
 // captured waits until the Checkpoint of a pod that is gone says what became of its capture.
