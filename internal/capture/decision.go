@@ -48,6 +48,13 @@ const (
 	AloneFile = "alone"
 )
 
+// LiftedFile lies in the folder of a pod's decision as long as limits of the pod are lifted for a restore. When nobody holds the lock beside it, a
+// restore was killed, and the runtime puts them back when it is asked to settle.
+const LiftedFile = "lifted.json"
+
+// RestoreLock is held by whoever restores a container of a pod.
+func (n Node) RestoreLock(podUID string) string { return filepath.Join(n.Restores(podUID), "lock") }
+
 // Outcome is what became of one container.
 type Outcome string
 

@@ -39,22 +39,26 @@ type Agent struct {
 
 	mu     sync.Mutex
 	stores map[string]storage.Store
-	work   map[string]*publication // by the folder of the capture
-	prober prober
+	// fetches has a place for each state that may be fetched at once.
+	fetches chan struct{}
+	work    map[string]*publication // by the folder of the capture
+	prober  prober
 }
 
 // How often the agent looks, and how much it does at once.
 const (
 	scanInterval      = 100 * time.Millisecond
 	undecidedInterval = 250 * time.Millisecond
-	uploadsAtOnce     = 2
-	podsAtOnce        = 64 // a fetch takes one for as long as it lasts
+	podsAtOnce        = 64
 	verdictsAtOnce    = 1024
+	// Each transfer takes up to image.DefaultParallel × 32 MiB of memory.
+	uploadsAtOnce = 2
+	fetchesAtOnce = 2
 )
 
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
-	a.stores, a.work = map[string]storage.Store{}, map[string]*publication{}
+	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
 	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)
 	err := ctrl.NewControllerManagedBy(mgr).Named("pods").For(&corev1.Pod{}).
 		WatchesRawSource(source.Channel(a.prober.changed, &handler.EnqueueRequestForObject{})).

@@ -64,7 +64,7 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 		Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
 			return b.store, nil
 		},
-		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, work: map[string]*publication{},
+		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, work: map[string]*publication{}, fetches: make(chan struct{}, fetchesAtOnce),
 		Settle: func(context.Context, string) error { t.Error("the runtime was asked to settle"); return nil },
 	}
 	return b

@@ -66,6 +66,18 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return nil, err
 	}
+	select {
+	case a.fetches <- struct{}{}:
+		defer func() { <-a.fetches }()
+	default:
+		return nil, errNoTurn
+	}
+	if size := checkpoint.Status.SizeBytes; size != nil {
+		if err := a.Node.Reserve(filepath.Dir(target), *size); err != nil {
+			return nil, err
+		}
+	}
+	defer func() { _ = capture.Unreserve(filepath.Dir(target)) }() // at the latest its folder takes it along
 	progress, stop := a.progress(func(text string) {
 		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+text)
 	})
@@ -74,6 +86,16 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 		return nil, err
 	}
 	return capture.Read(target)
+}
+
+// errNoTurn says that as many states are fetched as may be at once.
+var errNoTurn = errors.New("other states are fetched at this moment")
+
+// isTight tells whether the disk of the node is nearly full: then nothing is kept there that the bucket has.
+func (a *Agent) isTight() bool {
+	const enough = 10 // a part of it
+	var disk unix.Statfs_t
+	return unix.Statfs(a.Node.CapturesRoot(), &disk) == nil && disk.Bavail < disk.Blocks/enough
 }
 
 // isUploaded tells whether the bucket has the state, too.

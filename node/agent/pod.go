@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,6 +79,10 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 		}
 		return a.decided(pod, d)
 	}
+	if errors.Is(err, errNoTurn) {
+		hint := fmt.Sprintf("Checkpoint %s waits to be fetched: %v", c.claim.Name, err)
+		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
+	}
 	if isForGood(err) || f.now.Sub(boundSince(pod)) > waitPatience {
 		message := fmt.Sprintf("fetch Checkpoint %s: %v", c.claim.Name, err)
 		cold, decideErr := a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreFailed, Checkpoint: c.claim.Name, Message: message})
@@ -122,6 +127,7 @@ func (a *Agent) tidy(ctx context.Context) error {
 				ctrl.LoggerFrom(ctx).Error(err, "settle the claim of a pod that is gone", "pod", podUID)
 			}
 		}
+		a.forget(alive)
 		for _, root := range []string{a.Node.PodsRoot(), filepath.Join(a.Node.Root, "run/checkpoint/gates")} {
 			for _, name := range namesIn(root) {
 				if !alive[name] {
@@ -165,6 +171,38 @@ func (a *Agent) tidyCaptures(podUID string) {
 		return
 	}
 	_, _ = os.RemoveAll(dir), os.Remove(a.noteFile(podUID))
+}
+
+// logTime is how long the runtime's log of a pod that is gone is kept, for whoever looks for a cause.
+const logTime = time.Hour
+
+// forget removes what is left of pods that are gone: the notes of those that were never captured, old logs, and signals that nobody is left to
+// get; and what this process remembers of folders that are gone.
+func (a *Agent) forget(alive map[string]bool) {
+	run := filepath.Join(a.Node.Root, "run/checkpoint")
+	for _, old := range []struct {
+		root, suffix string
+		after        time.Duration
+	}{
+		{filepath.Dir(a.noteFile("")), ".json", time.Minute}, {filepath.Join(run, "log"), ".log", logTime}, {filepath.Join(run, "signals"), "", time.Minute},
+	} {
+		for _, name := range namesIn(old.root) {
+			podUID, path := strings.TrimSuffix(name, old.suffix), filepath.Join(old.root, name)
+			if _, err := os.Stat(a.Node.Captures(podUID)); alive[podUID] || !errors.Is(err, fs.ErrNotExist) { // it is still needed
+				continue
+			}
+			if info, err := os.Stat(path); err == nil && a.Now().Sub(info.ModTime()) > old.after {
+				_ = os.RemoveAll(path) // the next turn tries again
+			}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for dir, p := range a.work {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !p.uploading {
+			delete(a.work, dir)
+		}
+	}
 }
 
 func namesIn(dir string) []string {

@@ -76,6 +76,7 @@ func (a *Agent) publishAll(ctx context.Context) error {
 			a.look(ctx, dir, slots)
 		}
 		a.settleOwed(ctx)
+		a.settleLifted(ctx)
 	})
 }
 
@@ -176,6 +177,23 @@ func (a *Agent) settleOwed(ctx context.Context) {
 		}
 		if err := a.Settle(ctx, podUID); err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "settle", "pod", podUID)
+		}
+	}
+}
+
+// settleLifted has the runtime put back the limits of pods whose restore was killed.
+func (a *Agent) settleLifted(ctx context.Context) {
+	files, err := filepath.Glob(filepath.Join(a.Node.RestoresRoot(), "*", capture.LiftedFile))
+	if err != nil {
+		return
+	}
+	for _, file := range files {
+		podUID := filepath.Base(filepath.Dir(file))
+		if info, err := os.Stat(file); err != nil || a.Now().Sub(info.ModTime()) < 2*settleAfter || isLocked(a.Node.RestoreLock(podUID)) {
+			continue
+		}
+		if err := a.Settle(ctx, podUID); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "put limits back", "pod", podUID)
 		}
 	}
 }
@@ -281,7 +299,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	if !m.Uploaded.IsZero() {
 		claim := checkpoint.Status.Claim
-		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || a.Now().Sub(m.Uploaded) > cacheTime {
+		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || a.Now().Sub(m.Uploaded) > cacheTime || a.isTight() {
 			return a.remove(dir)
 		}
 		p.notBefore = a.Now().Add(cacheInterval)

@@ -108,6 +108,9 @@ func (e *Engine) answer(ctx context.Context, podUID string) error {
 			return err
 		}
 		defer restoring.release()
+		if err := e.putBackPod(podUID); err != nil { // a restore was killed
+			e.Log("%v", err)
+		}
 	}
 	var err error
 	if work.members, err = e.running(podUID); err != nil {
@@ -143,7 +146,7 @@ func (e *Engine) running(podUID string) ([]member, error) {
 			continue
 		}
 		group, err := cgroupOf(pid)
-		if err != nil {
+		if err != nil || group.isRoot() {
 			continue // it has ended
 		}
 		members = append(members, member{Container: c, pid: pid, group: group})
@@ -168,13 +171,20 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context) error {
 	ctx, cancel := a.untilKillIsDue(ctx)
 	defer cancel()
+	place, goes := a.awaitTurn(ctx)
+	defer place.release()
+	if !goes {
+		return a.onlyOne(ctx)
+	}
+	if a.owed.retain(a.members); len(a.members) == 0 {
+		return nil
+	}
 	if err := a.freeze(ctx); err != nil {
 		return a.fail(ctx, capture.ReasonFreezeFailed, err)
 	}
 	evidence, found := a.awaitEvidence(ctx)
 	if !found {
-		a.engine.Log("the signal means container %q alone: the others go on", a.signal().ContainerID)
-		return errors.Join(a.thaw(ctx), a.payAll(ctx))
+		return a.onlyOne(ctx)
 	}
 	if err := a.begin(evidence); err != nil {
 		return a.fail(ctx, capture.ReasonFilesFailed, err)
@@ -185,7 +195,14 @@ func (a *attempt) run(ctx context.Context) error {
 		}
 		return a.fail(ctx, reason, err)
 	}
+	place.release() // the disk takes its time, and the next one need not wait for it
 	return a.end(ctx)
+}
+
+// onlyOne delivers the signals of a pod that stays: they mean one container alone.
+func (a *attempt) onlyOne(ctx context.Context) error {
+	a.engine.Log("the signal means container %q alone: the others go on", a.signal().ContainerID)
+	return errors.Join(a.thaw(ctx), a.payAll(ctx))
 }
 
 var errKillDue = fmt.Errorf("the pod's end was ordered %s ago, and the capture is not done", killPatience)
@@ -193,9 +210,10 @@ var errKillDue = fmt.Errorf("the pod's end was ordered %s ago, and the capture i
 // untilKillIsDue returns a context that ends when a KILL has been held back for as long as it may.
 func (a *attempt) untilKillIsDue(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	members := slices.Clone(a.members)
 	go func() {
 		for ctx.Err() == nil {
-			for _, m := range a.members {
+			for _, m := range members {
 				if kill, came := a.owed.kill(m.ID); came && time.Since(kill.Came) > killPatience {
 					cancel(errKillDue)
 				}
@@ -257,27 +275,30 @@ func (a *attempt) all(work func(member) error) error {
 
 // awaitEvidence waits for a sign that the signals mean the whole pod.
 func (a *attempt) awaitEvidence(ctx context.Context) (capture.Evidence, bool) {
-	for end := time.Now().Add(evidencePatience); ; {
-		if len(a.members) == 1 {
-			return capture.OnlyContainer, true
-		}
-		if _, deleting := a.engine.Node.ReadHint(a.podUID, capture.DeletingHint); deleting {
-			return capture.Deleting, true
-		}
-		missing := 0
-		for _, m := range a.members {
-			if _, came := a.owed.stop(m.ID); !came && !slices.Contains(m.Settings.Sidecars, m.Name) { // kubelet stops sidecars after the others
-				missing++
-			}
-		}
-		if missing == 0 {
-			return capture.AllSignalled, true
+	for end := time.Now().Add(evidencePatience); ; time.Sleep(2 * time.Millisecond) {
+		if evidence, found := a.evidence(); found {
+			return evidence, true
 		}
 		if time.Now().After(end) || ctx.Err() != nil {
 			return "", false
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// evidence looks for a sign that the signals mean the whole pod.
+func (a *attempt) evidence() (capture.Evidence, bool) {
+	if len(a.members) == 1 {
+		return capture.OnlyContainer, true
+	}
+	if _, deleting := a.engine.Node.ReadHint(a.podUID, capture.DeletingHint); deleting {
+		return capture.Deleting, true
+	}
+	for _, m := range a.members {
+		if _, came := a.owed.stop(m.ID); !came && !slices.Contains(m.Settings.Sidecars, m.Name) { // kubelet stops sidecars after the others
+			return "", false
+		}
+	}
+	return capture.AllSignalled, true
 }
 
 // begin makes the partial folder, from which on the agent sees the capture.
@@ -441,7 +462,7 @@ func (a *attempt) end(ctx context.Context) error {
 
 // complete gives a dumped capture its final name, and then waits for the disk to have it: the agent need not wait for that.
 func (e *Engine) complete(dir string, record *capture.Capture) error {
-	_, _ = os.Remove(filepath.Join(dir, limitsFile)), os.Remove(filepath.Join(dir, killedFile))
+	_, _, _ = os.Remove(filepath.Join(dir, limitsFile)), os.Remove(filepath.Join(dir, killedFile)), capture.Unreserve(dir)
 	record.State, record.Timings.Total = capture.Complete, time.Since(record.Started)
 	if err := record.Write(dir); err != nil {
 		return err
@@ -493,7 +514,7 @@ func (e *Engine) sync(dir string) error {
 func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) error {
 	ctx = context.WithoutCancel(ctx)
 	a.engine.Log("failed (%s): %v", reason, cause)
-	err := errors.Join(a.thaw(ctx), putBack(a.limits))
+	err := errors.Join(putBack(a.limits), a.thaw(ctx)) // nothing may run without its limits
 	if a.dir == "" {
 		if beginErr := a.begin(""); beginErr != nil {
 			return errors.Join(err, a.payAll(ctx), beginErr)
@@ -525,7 +546,7 @@ func (e *Engine) fill(dir string, record *capture.Capture, failure capture.Failu
 	if err := record.Write(dir); err != nil {
 		return err
 	}
-	for _, what := range []string{"containers", "pod", "volumes", limitsFile} {
+	for _, what := range []string{"containers", "pod", "volumes", limitsFile, capture.ReservedFile} {
 		if err := os.RemoveAll(filepath.Join(dir, what)); err != nil {
 			return err
 		}

@@ -45,6 +45,11 @@ func cgroupOf(pid int) (cgroup, error) {
 	return found, nil
 }
 
+// isRoot tells whether it is that of all processes of the node, where one that is about to end finds itself: nothing may be done to it.
+func (g cgroup) isRoot() bool {
+	return filepath.Clean(g.unified) == cgroupMount || g.unified == "" && filepath.Clean(g.v1["freezer"]) == filepath.Join(cgroupMount, "freezer")
+}
+
 func isUnified() bool {
 	var stat unix.Statfs_t
 	return unix.Statfs(cgroupMount, &stat) == nil && stat.Type == unix.CGROUP2_SUPER_MAGIC
@@ -153,55 +158,6 @@ func (g cgroup) memory() int64 {
 		}
 	}
 	return sum
-}
-
-// limit is a file of a control group that slows its processes down, and the word that lifts it.
-type limit struct {
-	File  string `json:"file"`
-	Value string `json:"value"`
-}
-
-// limits returns what would hold up a dump or a restore, which run inside the group: its share of processor time and the mark from which
-// on its memory is reclaimed. What is not set is left out.
-func (g cgroup) limits() []limit {
-	free := map[string]string{"cpu.max": "max", "memory.high": "max"}
-	dirs := map[string]string{"cpu.max": g.unified, "memory.high": g.unified}
-	if g.unified == "" {
-		free, dirs = map[string]string{"cpu.cfs_quota_us": "-1"}, map[string]string{"cpu.cfs_quota_us": g.v1["cpu"]}
-	}
-	var set []limit
-	for file, none := range free {
-		path := filepath.Join(dirs[file], file)
-		data, err := os.ReadFile(path)
-		value := strings.TrimSpace(string(data))
-		if err == nil && !strings.HasPrefix(value, none) {
-			set = append(set, limit{File: path, Value: value})
-		}
-	}
-	return set
-}
-
-func lift(limits []limit) error {
-	var all error
-	for _, l := range limits {
-		none := "max"
-		if strings.HasSuffix(l.File, "cfs_quota_us") {
-			none = "-1"
-		}
-		all = errors.Join(all, os.WriteFile(l.File, []byte(none), 0o644))
-	}
-	return all
-}
-
-// putBack sets limits again; that their group is gone is no error.
-func putBack(limits []limit) error {
-	var all error
-	for _, l := range limits {
-		if err := os.WriteFile(l.File, []byte(l.Value), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
-			all = errors.Join(all, err)
-		}
-	}
-	return all
 }
 
 // EnterOwnCgroup moves this process out of the group of whoever started it, so that what it does and writes is charged to nobody's limit:

@@ -30,6 +30,7 @@ func (e *Engine) UndoCutOff(c *Container) error {
 		return err
 	}
 	defer lock.release() // while we hold it, nobody is at any of them
+	err = e.putBackPod(c.Pod.UID)
 	for _, file := range results {
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "result-"), ".json")
 		result, readErr := e.Node.Result(c.Pod.UID, name)

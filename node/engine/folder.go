@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,9 +73,7 @@ func copySize(dir string) (int64, error) {
 }
 
 // sizeOf returns what the files below dir take on the disk, in bytes.
-func sizeOf(dir string) (int64, error) {
-	return sumOf(dir, func(info fs.FileInfo) int64 { return info.Sys().(*syscall.Stat_t).Blocks * 512 })
-}
+func sizeOf(dir string) (int64, error) { return capture.DiskUsage(dir) }
 
 // sumOf adds up what counts of the files below dir. What is gone by then counts nothing.
 func sumOf(dir string, counts func(fs.FileInfo) int64) (int64, error) {
@@ -112,14 +109,47 @@ func (a *attempt) checkSpace() (capture.Reason, error) {
 	if bound := a.record.Settings.VolumeSizeBytes; bound > 0 && need > bound {
 		return capture.ReasonVolumeSizeExceeded, fmt.Errorf("the state takes about %d MiB; memverge.ai/checkpoint-volume-size allows %d MiB", need>>20, bound>>20)
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(a.dir, &disk); err != nil {
+	err := a.engine.Node.Reserve(a.dir, need)
+	if full := (*capture.NoSpaceError)(nil); errors.As(err, &full) {
+		if err = a.engine.dropUploaded(need - full.Free); err == nil {
+			err = a.engine.Node.Reserve(a.dir, need)
+		}
+		if errors.As(err, &full) {
+			return capture.ReasonNoSpace, err
+		}
+	}
+	if err != nil {
 		return capture.ReasonFilesFailed, err
 	}
-	if free := int64(disk.Bavail) * disk.Bsize; need > free {
-		return capture.ReasonNoSpace, fmt.Errorf("the state takes about %d MiB; the node's disk has %d MiB", need>>20, free>>20)
-	}
 	return "", nil
+}
+
+// dropUploaded makes room of so many bytes, if it can: captures that the bucket has are kept for a quick restore only.
+func (e *Engine) dropUploaded(need int64) error {
+	files, err := filepath.Glob(filepath.Join(e.Node.CapturesRoot(), "*", "[0-9]*", capture.UploadedFile))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if need <= 0 {
+			break
+		}
+		dir := filepath.Dir(file)
+		size, err := sizeOf(dir)
+		if err != nil {
+			return err
+		}
+		gone := filepath.Join(filepath.Dir(dir), "removed-"+filepath.Base(dir)) // as the agent does
+		if err := os.Rename(dir, gone); err != nil {
+			continue // the agent was faster
+		}
+		e.Log("dropped %s, which the bucket has, to make room", dir)
+		if err := os.RemoveAll(gone); err != nil {
+			return err
+		}
+		need -= size
+	}
+	return nil
 }
 
 // tree is a file tree that is captured, and the archive it goes into, relative to the capture's folder.

@@ -54,7 +54,9 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	if err := r.save(); err != nil {
 		return err
 	}
+	place := r.awaitTurn(ctx)
 	err = r.run(ctx)
+	place.release()
 	r.result.Total = time.Since(r.result.Started)
 	if err == nil {
 		r.result.Outcome = capture.Restored
@@ -264,7 +266,38 @@ func podFilesNote(node capture.Node, podUID string) string {
 func (r *restoration) swap(dir, archive string) error {
 	r.undos = append(r.undos, func() error { return undo(dir) })
 	r.keeps = append(r.keeps, func() error { return keep(dir) })
+	if isInMemory(dir) {
+		leave, err := r.charge()
+		if err != nil {
+			r.engine.Log("what is written to %s is not charged to the pod: %v", dir, err)
+		} else {
+			defer leave()
+		}
+	}
 	return swap(dir, archive)
+}
+
+// charge has what is written charged to the pod, until leave is called.
+func (r *restoration) charge() (leave func(), err error) {
+	group, err := groupOfPod(r.engine.Node, r.Container.Pod.UID)
+	if err != nil {
+		return nil, err
+	}
+	back, err := chargeTo(group)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		if err := back(); err != nil {
+			r.engine.Log("%v", err)
+		}
+	}, nil
+}
+
+// isInMemory tells whether what is written to a folder takes memory.
+func isInMemory(dir string) bool {
+	var stat unix.Statfs_t
+	return unix.Statfs(dir, &stat) == nil && stat.Type == unix.TMPFS_MAGIC
 }
 
 // checkUse returns an error when a volume of the capture is used by a container that runs already: it must not change under it.
@@ -296,6 +329,13 @@ func (r *restoration) process(ctx context.Context) error {
 		if err := errors.Join(adaptOpenFiles(r.images(), r.Container.Network, r.spec.Mounts), adaptStreams(r.images())); err != nil {
 			return err
 		}
+	}
+	backToPod, err := r.engine.liftPod(r.Container.Pod.UID)
+	if err != nil {
+		r.engine.Log("limits of the pod stay: %v", err)
+	}
+	if backToPod != nil {
+		defer backToPod()
 	}
 	quota, period, limited := quotaOf(r.spec)
 	if limited {

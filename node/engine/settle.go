@@ -21,12 +21,15 @@ const attemptsFile = "attempts"
 
 // Settle finishes what a capture left that was killed: a dumped one is completed, another one is begun again, or given up when that
 // cannot be, and the signals that it owed are delivered. It does nothing while somebody captures the pod. Restored containers that have been held for
-// too long go on.
+// too long go on, and limits that a restore had lifted are put back.
 func (e *Engine) Settle(ctx context.Context, podUID string) error {
 	if e.overdue(podUID) {
 		if err := e.endOverdue(ctx, podUID); err != nil {
 			e.Log("%v", err)
 		}
+	}
+	if err := e.settleLifted(podUID); err != nil {
+		e.Log("%v", err)
 	}
 	_, err := os.Stat(e.Node.Captures(podUID))
 	_, owedErr := os.Stat(signalsOf(e.Node, podUID).dir)

@@ -156,7 +156,12 @@ func lockFile(path string, patience time.Duration) (*podLock, error) {
 	}
 }
 
-func (l *podLock) release() { _ = l.file.Close() }
+// release lets go of a lock; of none, or again, it does nothing.
+func (l *podLock) release() {
+	if l != nil {
+		_ = l.file.Close()
+	}
+}
 
 // InFlight tells whether somebody captures the pod at this moment.
 func InFlight(node capture.Node, podUID string) bool {

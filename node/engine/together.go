@@ -251,7 +251,7 @@ func (e *Engine) endOverdue(ctx context.Context, podUID string) error {
 
 // lockRestore waits for whoever restores a container of the pod.
 func lockRestore(node capture.Node, podUID string, patience time.Duration) (*podLock, error) {
-	return lockFile(filepath.Join(node.Restores(podUID), "lock"), patience)
+	return lockFile(node.RestoreLock(podUID), patience)
 }
 
 // carry takes the containers of a half restored pod along that have not been restored: their state is as it was captured before, and would be lost

@@ -29,6 +29,8 @@ func main() {
 	address := flags.String("address", ":8080", "where to listen")
 	certificate := flags.String("certificates", "/certificates", "folder with tls.crt and tls.key")
 	mib := flags.Int("mib", 0, "of memory that nothing compresses, to hold while serving")
+	pages := flags.Int("touch-mib", 0, "of memory with a number in each page, to hold while serving")
+	deaf := flags.Bool("ignore-term", false, "outlive SIGTERM while serving")
 	undumpable := flags.Bool("undumpable", false, "hold something that CRIU cannot dump while serving")
 	upTo := flags.Int("up-to", 5, "the last number to count to")
 	if err := flags.Parse(os.Args[2:]); err != nil {
@@ -37,7 +39,10 @@ func main() {
 	var err error
 	switch os.Args[1] {
 	case "serve":
-		if err = hold(*mib, *undumpable); err == nil {
+		if *deaf {
+			ignoreTerm()
+		}
+		if err = errors.Join(hold(*mib, *undumpable), touch(*pages)); err == nil {
 			err = serve(*address)
 		}
 	case "webhook":
@@ -113,6 +118,8 @@ func serve(address string) error {
 	http.HandleFunc("/file/", file)
 	http.HandleFunc("/list/", list)
 	http.HandleFunc("GET /io_uring", ioUring)
+	http.HandleFunc("GET /checksum", checksum)
+	http.HandleFunc("GET /spin", spin)
 	server := &http.Server{Addr: address, ReadHeaderTimeout: 5 * time.Second}
 	return server.ListenAndServe()
 }
