@@ -165,6 +165,7 @@ type attempt struct {
 	dir     string // the partial folder, once it is there
 	mu      sync.Mutex
 	record  capture.Capture
+	unlinks []func() error // take back what dumps have left in the containers' file systems
 }
 
 // run freezes the pod, finds out what the signals mean, and captures or delivers.
@@ -189,7 +190,14 @@ func (a *attempt) run(ctx context.Context) error {
 	if err := a.begin(evidence); err != nil {
 		return a.fail(ctx, capture.ReasonFilesFailed, err)
 	}
-	if reason, err := a.dump(ctx); err != nil {
+	reason, err := a.dump(ctx)
+	for try := 1; inTransit(err) && try < transitTries && ctx.Err() == nil; try++ {
+		a.engine.Log("try %d: %v", try, err)
+		if reason, err = capture.ReasonFreezeFailed, a.goOnFor(ctx, transitPause); err == nil {
+			reason, err = a.dump(ctx)
+		}
+	}
+	if err != nil {
 		if errors.Is(context.Cause(ctx), errKillDue) {
 			reason, err = capture.ReasonDeadlineExceeded, context.Cause(ctx)
 		}
@@ -384,7 +392,7 @@ func (a *attempt) dumpContainer(ctx context.Context, m member) error {
 	if err := errors.Join(os.MkdirAll(images, 0o700), os.MkdirAll(work, 0o700)); err != nil {
 		return err
 	}
-	if err := m.OCI().checkpoint(ctx, m.ID, images, work); err != nil {
+	if err := a.callCRIU(ctx, m, images, work); err != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.record.Failure = &capture.Failure{Errors: criuLines(err), LogTail: tailOf(filepath.Join(work, criu.DumpLog), 4096)}
@@ -514,6 +522,7 @@ func (e *Engine) sync(dir string) error {
 func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) error {
 	ctx = context.WithoutCancel(ctx)
 	a.engine.Log("failed (%s): %v", reason, cause)
+	a.takeBack()
 	err := errors.Join(putBack(a.limits), a.thaw(ctx)) // nothing may run without its limits
 	if a.dir == "" {
 		if beginErr := a.begin(""); beginErr != nil {

@@ -52,6 +52,11 @@ func (e *Engine) undoOne(c *Container, name string, result *capture.Result) erro
 	if err := errors.Join(killProcessesOf(result.ContainerID), e.undoShared(c, name)); err != nil {
 		return err
 	}
+	if c.Network != "" && !e.holds(uid) {
+		if err := filterLoopback(c.Network, false); err != nil {
+			return err
+		}
+	}
 	if e.mayTryAgain(uid, name, result) { // others that are held wait on for it
 		count, _ := os.ReadFile(e.triesFile(uid, name))
 		if err := os.WriteFile(e.triesFile(uid, name), append(count, '.'), 0o600); err != nil {

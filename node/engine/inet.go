@@ -9,10 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The states of a socket that was cut, and of one that listens (linux/tcp_states.h).
+// States of TCP sockets (linux/tcp_states.h); one that was cut is in tcpClose.
 const (
-	tcpClose  = 7
-	tcpListen = 10
+	tcpEstablished = 1
+	tcpClose       = 7
+	tcpCloseWait   = 8
+	tcpListen      = 10
 )
 
 // adaptSockets changes the captured sockets for the new pod with those addresses: what was bound to the former pod's address is bound to the new

@@ -25,6 +25,8 @@ type OCI struct {
 	Path string
 	// CRIUDirectory is put first into its PATH.
 	CRIUDirectory string
+	// CRIUOptions is a file of further options for CRIU, or empty.
+	CRIUOptions string
 	// Global are the words that stand before the verb, as --root DIR and --systemd-cgroup; not those of its log.
 	Global []string
 	// environment takes the place of Environment's, where there is one.
@@ -36,7 +38,11 @@ func (o OCI) Environment() []string {
 	if o.environment != nil {
 		return o.environment
 	}
-	return append(os.Environ(), "PATH="+o.CRIUDirectory+":"+os.Getenv("PATH"))
+	environment := append(os.Environ(), "PATH="+o.CRIUDirectory+":"+os.Getenv("PATH"))
+	if o.CRIUOptions != "" {
+		environment = append(environment, "CRIU_CONFIG_FILE="+o.CRIUOptions)
+	}
+	return environment
 }
 
 // command returns a call of the runtime whose complaints go to a log file in dir, from which call reads them. When this process ends, it ends.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
-	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/criu"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
 // restorePatience bounds one restore: a cold start has to follow in the same call, for which kubelet gives two minutes (design R4).
@@ -98,6 +98,8 @@ type restoration struct {
 	bundle Bundle
 	spec   *specs.Spec
 	result capture.Result
+	// quieted says that TCP on the pod's loopback is lost for now.
+	quieted bool
 	// undos bring back what the steps so far have changed, the last one first.
 	undos []func() error
 	// keeps end what the undos would need.
@@ -325,10 +327,8 @@ func (r *restoration) process(ctx context.Context) error {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
-	if r.Container.Network != "" {
-		if err := errors.Join(adaptOpenFiles(r.images(), r.Container.Network, r.spec.Mounts), adaptStreams(r.images())); err != nil {
-			return err
-		}
+	if err := adaptImages(r.images(), r.Container.Network, r.spec.Mounts); err != nil {
+		return err
 	}
 	backToPod, err := r.engine.liftPod(r.Container.Pod.UID)
 	if err != nil {
@@ -348,7 +348,11 @@ func (r *restoration) process(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := r.quiet(); err != nil {
+		return err
+	}
 	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
+	r.unquiet()
 	if r.result.Consumed = err == nil || ranInstructions(filepath.Join(work, criu.RestoreLog)); err != nil {
 		if !r.result.Consumed { // CRIU has ended all that was about to run
 			err = errors.Join(err, removeFile(r.engine.Node.BegunFile(r.Container.Pod.UID, r.Container.Name)))
@@ -362,6 +366,30 @@ func (r *restoration) process(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// quiet keeps the two ends of a connection inside a container from talking until both are there; a pod that is held is quiet already. Where the
+// kernel has no packet filter, what was not sent counts as sent: that is sent again, too, but only when its time-out has passed.
+func (r *restoration) quiet() error {
+	connected, err := hasConnections(r.images())
+	if err != nil || !connected || r.engine.holds(r.Container.Pod.UID) || r.Container.Network == "" {
+		return err
+	}
+	if err := filterLoopback(r.Container.Network, true); err != nil {
+		r.engine.Log("loopback cannot be filtered: %v", err)
+		return adaptStreams(r.images())
+	}
+	r.quieted = true
+	return nil
+}
+
+func (r *restoration) unquiet() {
+	if !r.quieted {
+		return
+	}
+	if err := filterLoopback(r.Container.Network, false); err != nil {
+		r.engine.Log("loopback stays quiet: %v", err)
+	}
 }
 
 // ranInstructions tells by CRIU's log of a failed restore whether the processes may have run before it failed.

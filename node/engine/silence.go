@@ -16,6 +16,20 @@ const (
 	tcaKind       = 1
 )
 
+// quietLoopback has TCP on the loopback device of a pod lost for a while, or no more: by a packet filter, which lets CRIU's own packets pass, or
+// where the kernel has none, with all else that is sent by it.
+func (e *Engine) quietLoopback(network string, quiet bool) error {
+	if !quiet {
+		return errors.Join(filterLoopback(network, false), silenceLoopback(network, false))
+	}
+	err := filterLoopback(network, true)
+	if err == nil {
+		return nil
+	}
+	e.Log("loopback loses all that is sent by it, as it cannot be filtered: %v", err)
+	return silenceLoopback(network, true)
+}
+
 // silenceLoopback has the loopback device of a network namespace lose all that is sent by it, or no more. A connection between two containers
 // of a pod outlives that, as TCP sends again; it would not outlive that one of them sends while the other's end is not there yet.
 func silenceLoopback(network string, silent bool) error {

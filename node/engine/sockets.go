@@ -18,7 +18,7 @@ const (
 	sockDestroy      = 21
 	diagIDSize       = 48 // struct inet_diag_sockid
 	diagRequestSize  = 8 + diagIDSize
-	diagMessageSize  = 4 + diagIDSize + 20
+	diagMessageSize  = 4 + diagIDSize + 20 // the last 4 are the inode
 	// All states of a TCP socket that has a peer: all but CLOSE (7) and LISTEN (10), and TIME_WAIT (6), which no process holds.
 	diagStates = 0xfff &^ (1<<6 | 1<<7 | 1<<10)
 )
@@ -43,7 +43,8 @@ func inNamespace(path string, kind int, work func() error) error {
 }
 
 // cutConnections destroys every TCP connection of a network namespace whose peer is outside, so that the peer sees a reset at once, and not
-// the silence of an address that went. Connections inside the pod and listening sockets stay. It returns how many there were.
+// the silence of an address that went, and every one that nobody has accepted yet, which CRIU leaves out. Other connections inside the pod and
+// listening sockets stay. It returns how many there were.
 func cutConnections(network string) (cut int, err error) {
 	err = inNamespace(network, unix.CLONE_NEWNET, func() error {
 		own, err := ownAddresses()
@@ -61,7 +62,7 @@ func cutConnections(network string) (cut int, err error) {
 				return err
 			}
 			for _, c := range connections {
-				if c.peer.IsLoopback() || own[c.peer] {
+				if (c.peer.IsLoopback() || own[c.peer]) && !c.unaccepted {
 					continue
 				}
 				if err := destroy(socket, family, c.id); err != nil {
@@ -89,10 +90,11 @@ func ownAddresses() (map[netip.Addr]bool, error) {
 	return own, nil
 }
 
-// connection is a TCP socket that has a peer; id is how the kernel names it.
+// connection is a TCP socket that has a peer; id is how the kernel names it. An unaccepted one is established and no process has it.
 type connection struct {
-	id   [diagIDSize]byte
-	peer netip.Addr
+	id         [diagIDSize]byte
+	peer       netip.Addr
+	unaccepted bool
 }
 
 func listConnections(socket int, family byte) ([]connection, error) {
@@ -108,7 +110,8 @@ func listConnections(socket int, family byte) ([]connection, error) {
 		if kind != sockDiagByFamily || len(body) < diagMessageSize {
 			return false, fmt.Errorf("sock_diag answered with a message of type %d and %d bytes", kind, len(body))
 		}
-		c := connection{id: [diagIDSize]byte(body[4:])}
+		inode := binary.NativeEndian.Uint32(body[diagMessageSize-4:])
+		c := connection{id: [diagIDSize]byte(body[4:]), unaccepted: inode == 0 && (body[1] == tcpEstablished || body[1] == tcpCloseWait)}
 		// Behind two ports of 2 bytes stand two addresses of 16.
 		if family == unix.AF_INET {
 			c.peer = netip.AddrFrom4([4]byte(c.id[20:]))

@@ -159,7 +159,7 @@ func (e *Engine) beginHold(c *Container) error {
 	if c.Network == "" {
 		return nil
 	}
-	if err := silenceLoopback(c.Network, true); err != nil { // a connection inside the pod may break; all else comes back
+	if err := e.quietLoopback(c.Network, true); err != nil { // a connection inside the pod may break; all else comes back
 		e.Log("loopback stays open: %v", err)
 	}
 	return nil
@@ -178,7 +178,7 @@ func (e *Engine) endHold(ctx context.Context, podUID string) error {
 	}
 	for _, c := range containers {
 		if c.Network != "" {
-			all = errors.Join(all, silenceLoopback(c.Network, false))
+			all = errors.Join(all, e.quietLoopback(c.Network, false))
 			break
 		}
 	}

@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// magicSize is that of an image's head: two numbers.
+const magicSize = 8
+
+// adaptImages changes what CRIU has written of a container so that it can be restored in a new one with those mounts, in a pod of which network
+// is the namespace.
+func adaptImages(images, network string, mounts []specs.Mount) error {
+	if network != "" {
+		if err := adaptOpenFiles(images, network, mounts); err != nil {
+			return err
+		}
+	}
+	return errors.Join(restartCalls(images), adoptSessions(images))
+}
+
+// hasConnections tells whether a container had TCP connections when it was captured.
+func hasConnections(images string) (bool, error) {
+	streams, err := filepath.Glob(filepath.Join(images, "tcp-stream-*.img"))
+	return len(streams) > 0, err
+}
+
+// rewriteImage changes a file of CRIU's, which has at most so many bytes, and leaves it alone when nothing changes.
+func rewriteImage(path string, most int64, change func(image []byte) ([]byte, error)) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Size() > most {
+		return fmt.Errorf("%s has %d bytes; it may have %d", info.Name(), info.Size(), most)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	changed, err := change(data)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", info.Name(), err)
+	}
+	if bytes.Equal(changed, data) {
+		return nil
+	}
+	return replaceFile(path, changed)
+}
+
+// mapEntries returns an image with each of its entries as change returns it (https://criu.org/Images#Image_format).
+func mapEntries(image []byte, change func(entry []byte) ([]byte, error)) ([]byte, error) {
+	if len(image) < magicSize {
+		return nil, errors.New("it has no head")
+	}
+	out := append(make([]byte, 0, len(image)), image[:magicSize]...)
+	for rest := image[magicSize:]; len(rest) > 0; {
+		if len(rest) < 4 || int64(binary.LittleEndian.Uint32(rest)) > int64(len(rest)-4) {
+			return nil, errors.New("an entry is cut short")
+		}
+		entry := rest[4 : 4+binary.LittleEndian.Uint32(rest)]
+		rest = rest[4+len(entry):]
+		changed, err := change(entry)
+		if err != nil {
+			return nil, err
+		}
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(changed)))
+		out = append(out, changed...)
+	}
+	return out, nil
+}
