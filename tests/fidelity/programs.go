@@ -12,7 +12,7 @@ import (
 
 // programs are all rows of the matrix.
 func programs() []Program {
-	return slices.Concat([]Program{testapp()}, severalContainers(), debianPrograms(), compiledPrograms())
+	return slices.Concat([]Program{testapp()}, kernel(), severalContainers(), debianPrograms(), compiledPrograms())
 }
 
 // onePod is the spec of a pod with one container.
