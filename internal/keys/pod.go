@@ -144,8 +144,6 @@ const (
 	UnprotectedDeadLeader = "DeadThreadLeader"
 	// UnprotectedLargeDeletedFile: a process has a deleted file open that is too large to be kept.
 	UnprotectedLargeDeletedFile = "LargeDeletedFile"
-	// UnprotectedWatch: a process watches a file by inotify that CRIU does not find again.
-	UnprotectedWatch = "FileWatch"
 	// UnprotectedDetachedFile: a process has a file open that no path in its container leads to.
 	UnprotectedDetachedFile = "DetachedFile"
 )

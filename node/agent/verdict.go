@@ -105,7 +105,7 @@ func isFound(reason string) bool {
 	switch reason {
 	case keys.UnprotectedIOUring, keys.UnprotectedDescriptor, keys.UnprotectedDeviceInUse, keys.UnprotectedSocket, keys.UnprotectedOutsideSocket,
 		keys.UnprotectedUnread, keys.UnprotectedTraced, keys.UnprotectedNestedNamespace, keys.UnprotectedMount, keys.UnprotectedMessageQueue,
-		keys.UnprotectedDeadLeader, keys.UnprotectedLargeDeletedFile, keys.UnprotectedDetachedFile, keys.UnprotectedWatch:
+		keys.UnprotectedDeadLeader, keys.UnprotectedLargeDeletedFile, keys.UnprotectedDetachedFile:
 		return true
 	}
 	return false

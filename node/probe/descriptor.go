@@ -55,9 +55,7 @@ func (l *look) anonymous(p *process, name, kind string) {
 	case kind == "[pidfd]" && l.flags(p, name)&unix.PIDFD_THREAD != 0:
 		l.add(p, Finding{Reason: keys.UnprotectedDescriptor, What: "holds a pidfd of a thread (PIDFD_THREAD), descriptor " + name,
 			Advice: "use a pidfd of the process"})
-	case kind == "inotify":
-		l.watches(p, name)
-	case anonymous[kind]:
+	case kind == "inotify", anonymous[kind]:
 	case kind == "[io_uring]":
 		l.add(p, Finding{Reason: keys.UnprotectedIOUring, What: "uses io_uring, descriptor " + name,
 			Advice: "take the annotation " + keys.IOUring + " away, so that programs fall back to other calls"})

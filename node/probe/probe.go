@@ -67,7 +67,6 @@ type look struct {
 	own     namespaces
 	mounted map[string]*table // by mount namespace
 	others  *others
-	hinted  map[uint64]bool // inodes of files that CRIU finds by their path
 }
 
 // Look looks at all processes that a dump of the container takes: its first process and what descends from that. Of a process that is gone meanwhile

@@ -167,7 +167,6 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 		"child-pid-namespace": {privileged, keys.UnprotectedNestedNamespace, "nested pid namespace"},
 		"mount-ramfs":         {privileged, keys.UnprotectedMount, "unsupported"},
 		"message-queue":       {nil, keys.UnprotectedMessageQueue, "Can't lookup mount"},
-		"inotify-file":        {nil, keys.UnprotectedWatch, "Can't dump that handle"},
 		"unix-outside":        {withServer, keys.UnprotectedOutsideSocket, "External socket"},
 		"deleted-large":       {nil, keys.UnprotectedLargeDeletedFile, "Can't dump ghost file"},
 	}
