@@ -29,6 +29,9 @@ func adaptOpenFiles(images, network string, mounts []specs.Mount) error {
 		if err != nil {
 			return nil, err
 		}
+		if adapted, err = armTimers(adapted); err != nil {
+			return nil, err
+		}
 		return adaptWritten(adapted, writtenVolumes(mounts))
 	})
 }

@@ -119,7 +119,7 @@ func memoryFeatures() []kernelFeature {
 		{"file-mappings", "private and shared mappings of files, also of deleted ones", ""},
 		{"protections", "mprotect, madvise, mlock of parts", ""},
 		{"sysv-memory", "System V shared memory", ""},
-		{"sysv-removed", "System V shared memory that was removed and is attached", ""},
+		{"sysv-removed", "System V shared memory that was removed and is attached is no longer removed", "it is not removed any more"},
 		{"sysv-semaphores", "System V semaphores", ""},
 		{"sysv-undo", "System V semaphores with SEM_UNDO", ""},
 		{"sysv-queue", "System V message queues", ""},

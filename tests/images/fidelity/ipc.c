@@ -202,7 +202,7 @@ static void posix_queue_check(void)
 }
 
 const struct feature ipc_features[] = {
-	{"sysv-memory", segments_setup, segments_check, 0}, {"sysv-removed", removed_setup, removed_check, 0},
+	{"sysv-memory", segments_setup, segments_check, 0}, {"sysv-removed", removed_setup, removed_check, 1},
 	{"sysv-semaphores", semaphores_setup, semaphores_check, 0}, {"sysv-undo", undo_setup, undo_check, 0},
 	{"sysv-queue", queue_setup, queue_check, 0}, {"posix-memory", posix_setup, posix_check, 0},
 	{"posix-semaphore", posix_semaphore_setup, posix_semaphore_check, 0}, {"posix-queue", posix_queue_setup, posix_queue_check, 1}, {0},
