@@ -113,6 +113,8 @@ type Container struct {
 	Image string `json:"image"`
 	// SpecDigest is the SHA-256 of the container's OCI spec.
 	SpecDigest string `json:"specDigest"`
+	// Security is what its spec allowed it; a container without it is not restored.
+	Security *Security `json:"security,omitempty"`
 }
 
 // Timings are durations in nanoseconds.

@@ -162,10 +162,10 @@ type attempt struct {
 	owed    signals
 	started time.Time
 	limits  []limit
+	links   []link // made for a restore
 	dir     string // the partial folder, once it is there
 	mu      sync.Mutex
 	record  capture.Capture
-	unlinks []func() error // take back what dumps have left in the containers' file systems
 }
 
 // run freezes the pod, finds out what the signals mean, and captures or delivers.
@@ -366,14 +366,14 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 		return capture.ReasonDumpFailed, err
 	}
 	for _, m := range a.members {
-		a.record.Containers = append(a.record.Containers, capture.Container{Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest})
+		a.recordContainer(m)
 	}
 	if err := a.carry(); err != nil {
 		return capture.ReasonFilesFailed, err
 	}
 	a.record.Timings.Dump = time.Since(before)
 	before = time.Now()
-	if err := a.copyFiles(); err != nil {
+	if err := a.copyFiles(ctx); err != nil {
 		return capture.ReasonFilesFailed, err
 	}
 	a.record.Timings.Files = time.Since(before)
@@ -402,6 +402,17 @@ func (a *attempt) dumpContainer(ctx context.Context, m member) error {
 		return fmt.Errorf("container %q went on after its dump: %w", m.Name, err)
 	}
 	return nil
+}
+
+// recordContainer adds a dumped container to the record.
+func (a *attempt) recordContainer(m member) {
+	security, err := m.security()
+	if err != nil { // it cannot be restored without, which is found out by then; the processes end in any case
+		a.engine.Log("container %q: what it was allowed is not known: %v", m.Name, err)
+	}
+	a.record.Containers = append(a.record.Containers, capture.Container{
+		Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest, Security: security,
+	})
 }
 
 // cut records that everything is there and ends the processes: held as they are, none runs another instruction.
@@ -470,7 +481,10 @@ func (a *attempt) end(ctx context.Context) error {
 
 // complete gives a dumped capture its final name, and then waits for the disk to have it: the agent need not wait for that.
 func (e *Engine) complete(dir string, record *capture.Capture) error {
-	_, _, _ = os.Remove(filepath.Join(dir, limitsFile)), os.Remove(filepath.Join(dir, killedFile)), capture.Unreserve(dir)
+	for _, name := range []string{limitsFile, killedFile, linksFile} {
+		_ = os.Remove(filepath.Join(dir, name))
+	}
+	_ = capture.Unreserve(dir)
 	record.State, record.Timings.Total = capture.Complete, time.Since(record.Started)
 	if err := record.Write(dir); err != nil {
 		return err

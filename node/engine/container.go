@@ -39,6 +39,8 @@ type Container struct {
 	// Volumes are the emptyDirs of its pod: folders on the node by their names. Mounted are those that it mounts itself.
 	Volumes map[string]string `json:"volumes,omitempty"`
 	Mounted []string          `json:"mounted,omitempty"`
+	// Own are its mounts whose content is made anew for every pod, as ConfigMaps and the hosts file: their sources by their destinations.
+	Own map[string]string `json:"own,omitempty"`
 	// Network and IPC are the files of the pod's namespaces.
 	Network string `json:"network,omitempty"`
 	IPC     string `json:"ipc,omitempty"`
@@ -56,6 +58,28 @@ func (c *Container) IsSandbox() bool { return c.ID == c.Sandbox }
 
 // Selected tells whether it is captured and restored.
 func (c *Container) Selected() bool { return !c.IsSandbox() && c.Settings.Selects(c.Name) }
+
+// root returns the folder at which its root file system is mounted; empty where that cannot be told.
+func (c *Container) root() string {
+	spec, _, err := Bundle{c.Bundle}.Spec()
+	if err != nil {
+		return ""
+	}
+	root, err := rootOf(c.Bundle, spec)
+	if err != nil {
+		return ""
+	}
+	return root
+}
+
+// security returns what its spec allows it.
+func (c *Container) security() (*capture.Security, error) {
+	spec, _, err := Bundle{c.Bundle}.Spec()
+	if err != nil {
+		return nil, err
+	}
+	return securityOf(spec)
+}
 
 // Remember writes the record of a container.
 func Remember(node capture.Node, c *Container) error {

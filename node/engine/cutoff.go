@@ -90,7 +90,8 @@ func (e *Engine) undoShared(c *Container, name string) error {
 		all = errors.Join(all, undo(c.Shm))
 	}
 	for _, dir := range c.Volumes {
-		all = errors.Join(all, undo(dir))
+		parts, err := subPathsOf(dir)
+		all = errors.Join(all, err, undo(dir), mountSubPaths(dir, parts))
 	}
 	if c.IPC != "" {
 		all = errors.Join(all, emptyIPC(c.IPC))

@@ -22,11 +22,7 @@ func (a *attempt) callCRIU(ctx context.Context, m member, images, work string) e
 	if err = errors.Join(err, stopAgain(stopped)); err != nil {
 		return err
 	}
-	unlink, err := relink(images, m)
-	a.mu.Lock()
-	a.unlinks = append(a.unlinks, unlink)
-	a.mu.Unlock()
-	if err != nil {
+	if err := a.relink(m, images); err != nil {
 		return err
 	}
 	return errors.Join(markStopped(images, stopped), nameCalls(images, m.group))
@@ -34,10 +30,8 @@ func (a *attempt) callCRIU(ctx context.Context, m member, images, work string) e
 
 // takeBack removes what a dump that is void has left in the file systems of the containers.
 func (a *attempt) takeBack() {
-	for _, unlink := range a.unlinks {
-		if err := unlink(); err != nil {
-			a.engine.Log("%v", err)
-		}
+	if a.dir != "" {
+		a.engine.unlink(a.dir)
 	}
-	a.unlinks = nil
+	a.links = nil
 }

@@ -62,36 +62,8 @@ func syncTree(dir string) error {
 	})
 }
 
-// copySize returns what an archive of the files below dir takes, in bytes: holes are written out.
-func copySize(dir string) (int64, error) {
-	return sumOf(dir, func(info fs.FileInfo) int64 {
-		if !info.Mode().IsRegular() {
-			return 0
-		}
-		return info.Size()
-	})
-}
-
 // sizeOf returns what the files below dir take on the disk, in bytes.
 func sizeOf(dir string) (int64, error) { return capture.DiskUsage(dir) }
-
-// sumOf adds up what counts of the files below dir. What is gone by then counts nothing.
-func sumOf(dir string, counts func(fs.FileInfo) int64) (int64, error) {
-	sum := int64(0)
-	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err == nil {
-			var info fs.FileInfo
-			if info, err = entry.Info(); err == nil {
-				sum += counts(info)
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	return sum, err
-}
 
 // checkSpace compares what the capture will take with the pod's own bound and with the disk.
 func (a *attempt) checkSpace() (capture.Reason, error) {
@@ -100,7 +72,7 @@ func (a *attempt) checkSpace() (capture.Reason, error) {
 		need += m.group.memory()
 	}
 	for _, tree := range a.trees() {
-		size, err := copySize(tree.source)
+		size, err := treeSize(tree.source)
 		if err != nil {
 			return capture.ReasonFilesFailed, err
 		}
@@ -152,23 +124,24 @@ func (e *Engine) dropUploaded(need int64) error {
 	return nil
 }
 
-// tree is a file tree that is captured, and the archive it goes into, relative to the capture's folder.
-type tree struct{ source, archive string }
+// tree is a file tree that is captured, and the archive it goes into, relative to the capture's folder. Where it holds the changes of an overlay, whole
+// is the mounted overlay.
+type tree struct{ source, archive, whole string }
 
 // trees are the file trees of the members: root file systems one by one, /dev/shm and each emptyDir once.
 func (a *attempt) trees() []tree {
 	var all []tree
 	for _, m := range a.members {
 		if m.Upper != "" {
-			all = append(all, tree{m.Upper, filepath.Join("containers", m.Name, "rootfs.tar")})
+			all = append(all, tree{m.Upper, filepath.Join("containers", m.Name, "rootfs.tar"), m.root()})
 		}
 	}
 	if shm := a.members[0].Shm; shm != "" {
-		all = append(all, tree{shm, shmArchive})
+		all = append(all, tree{shm, shmArchive, ""})
 	}
 	for _, m := range a.members {
 		for name, source := range m.Volumes {
-			if t := (tree{source, volumeArchive(name)}); !slices.Contains(all, t) {
+			if t := (tree{source, volumeArchive(name), ""}); !slices.Contains(all, t) {
 				all = append(all, t)
 			}
 		}
@@ -181,13 +154,13 @@ const shmArchive = "pod/shm.tar"
 func volumeArchive(name string) string { return filepath.Join("volumes", name+".tar") }
 
 // copyFiles writes the archives of all trees.
-func (a *attempt) copyFiles() error {
+func (a *attempt) copyFiles(ctx context.Context) error {
 	for _, t := range a.trees() {
 		target := filepath.Join(a.dir, t.archive)
 		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 			return err
 		}
-		if err := saveTree(t.source, target); err != nil {
+		if err := saveTree(ctx, t.source, t.whole, target); err != nil {
 			return err
 		}
 		if name, isVolume := strings.CutPrefix(t.archive, "volumes/"); isVolume {

@@ -8,21 +8,21 @@ import (
 	"os"
 	"path/filepath"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
 )
 
 // magicSize is that of an image's head: two numbers.
 const magicSize = 8
 
-// adaptImages changes what CRIU has written of a container so that it can be restored in a new one with those mounts, in a pod of which network
-// is the namespace.
-func adaptImages(images, network string, mounts []specs.Mount) error {
+// adaptImages changes what CRIU has written of a container so that it can be restored in a new one, in a pod of which network is the namespace; own
+// is what the new container has of its own, as in Container.
+func adaptImages(images, network string, own map[string]string) error {
 	if network != "" {
-		if err := adaptOpenFiles(images, network, mounts); err != nil {
+		if err := adaptOpenFiles(images, network); err != nil {
 			return err
 		}
 	}
-	return errors.Join(restartCalls(images), adoptSessions(images))
+	return errors.Join(adaptOwn(images, own), adaptMounts(images), restartCalls(images), adoptSessions(images))
 }
 
 // hasConnections tells whether a container had TCP connections when it was captured.
@@ -54,7 +54,7 @@ func rewriteImage(path string, most int64, change func(image []byte) ([]byte, er
 	return replaceFile(path, changed)
 }
 
-// mapEntries returns an image with each of its entries as change returns it (https://criu.org/Images#Image_format).
+// mapEntries returns an image with each of its entries as change returns it, less those for which it returns errDropped (https://criu.org/Images#Image_format).
 func mapEntries(image []byte, change func(entry []byte) ([]byte, error)) ([]byte, error) {
 	if len(image) < magicSize {
 		return nil, errors.New("it has no head")
@@ -67,6 +67,9 @@ func mapEntries(image []byte, change func(entry []byte) ([]byte, error)) ([]byte
 		entry := rest[4 : 4+binary.LittleEndian.Uint32(rest)]
 		rest = rest[4+len(entry):]
 		changed, err := change(entry)
+		if errors.Is(err, errDropped) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -75,3 +78,34 @@ func mapEntries(image []byte, change func(entry []byte) ([]byte, error)) ([]byte
 	}
 	return out, nil
 }
+
+// edit is what becomes of an entry.
+type edit int
+
+const (
+	leaveEntry edit = iota // as it is, byte by byte
+	changeEntry
+	dropEntry
+)
+
+// editImage rewrites the entries of an image. The decision gets each, may change it, and says what becomes of it.
+func editImage[M proto.Message](path string, empty func() M, decide func(M) edit) error {
+	return rewriteImage(path, maxFilesSize, func(image []byte) ([]byte, error) {
+		return mapEntries(image, func(entry []byte) ([]byte, error) {
+			message := empty()
+			if err := proto.Unmarshal(entry, message); err != nil {
+				return nil, err
+			}
+			switch decide(message) {
+			case dropEntry:
+				return nil, errDropped
+			case changeEntry:
+				return proto.Marshal(message)
+			}
+			return entry, nil
+		})
+	})
+}
+
+// errDropped has mapEntries leave an entry out.
+var errDropped = errors.New("the entry is dropped")

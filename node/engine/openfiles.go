@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/fdinfo"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 )
@@ -13,9 +12,8 @@ import (
 // maxFilesSize bounds the image of a container's open files, in bytes.
 const maxFilesSize = 256 << 20
 
-// adaptOpenFiles changes the captured open files for the new container: sockets for the network namespace of that file, and files in volumes that
-// kubelet has written anew.
-func adaptOpenFiles(images, network string, mounts []specs.Mount) error {
+// adaptOpenFiles changes the captured open sockets for the network namespace of that file.
+func adaptOpenFiles(images, network string) error {
 	var own map[netip.Addr]bool
 	err := inNamespace(network, unix.CLONE_NEWNET, func() (err error) {
 		own, err = ownAddresses()
@@ -29,10 +27,7 @@ func adaptOpenFiles(images, network string, mounts []specs.Mount) error {
 		if err != nil {
 			return nil, err
 		}
-		if adapted, err = armTimers(adapted); err != nil {
-			return nil, err
-		}
-		return adaptWritten(adapted, writtenVolumes(mounts))
+		return armTimers(adapted)
 	})
 }
 

@@ -1,7 +1,7 @@
 package engine
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,33 +20,26 @@ type overlay struct {
 	flags        uintptr
 	options      string // as mount(2) takes them
 	lower, upper string
+	// pristine is what the upper folder was before a transplant.
+	pristine *folderState
 }
 
 // overlayAt reads how the overlay at a mount point is made. That there is another file system, or none, is an error that says so.
 func overlayAt(point string) (*overlay, error) {
-	file, err := os.Open("/proc/self/mountinfo")
+	all, err := mountLines()
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
 	var found *overlay
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		// 36 35 98:0 /root /point rw,noatime shared:1 - overlay source lowerdir=…,upperdir=…
-		before, after, _ := strings.Cut(lines.Text(), " - ")
-		fields, behind := strings.Fields(before), strings.Fields(after)
-		if len(fields) < 6 || len(behind) < 3 || unescape(fields[4]) != point {
+	for _, m := range all {
+		if m.point != point {
 			continue
 		}
-		if behind[0] != "overlay" {
-			return nil, fmt.Errorf("the root file system is of type %s; it may be overlay", behind[0])
+		if m.kind != "overlay" {
+			return nil, fmt.Errorf("the root file system is of type %s; it may be overlay", m.kind)
 		}
-		found = &overlay{point: point, flags: mountFlags(fields[5])}
-		found.read(unescape(behind[2]))
-	}
-	if err := lines.Err(); err != nil {
-		return nil, err
+		found = &overlay{point: point, flags: mountFlags(m.options)}
+		found.read(m.superOptions)
 	}
 	if found == nil || found.upper == "" {
 		return nil, errors.New("the root file system is no overlay that can be written to")
@@ -125,12 +118,25 @@ func (o *overlay) remounted(work func(upper string) error) error {
 }
 
 // transplant replaces the upper folder of a container that has not run by a captured one: as it was, with an overlay's removals.
-func (o *overlay) transplant(archive string) error {
-	return o.remounted(func(upper string) error { return loadTree(archive, upper, true) })
+func (o *overlay) transplant(ctx context.Context, archive string) error {
+	pristine, err := stateOf(o.upper)
+	if err != nil {
+		return err
+	}
+	o.pristine = &pristine
+	return o.remounted(func(upper string) error { return loadTree(ctx, archive, upper) })
 }
 
 // empty makes the upper folder that of a container that has not run again.
-func (o *overlay) empty() error { return o.remounted(emptyFolder) }
+func (o *overlay) empty() error {
+	return o.remounted(func(upper string) error {
+		err := emptyFolder(upper)
+		if o.pristine != nil {
+			err = errors.Join(err, o.pristine.apply(upper))
+		}
+		return err
+	})
+}
 
 // emptyFolder removes what is in a folder.
 func emptyFolder(dir string) error {
@@ -146,16 +152,50 @@ func emptyFolder(dir string) error {
 
 // UpperOf returns the folder of the changes of a bundle's root file system.
 func UpperOf(bundle string, spec *specs.Spec) (string, error) {
-	if spec.Root == nil {
-		return "", errors.New("the spec has no root file system")
-	}
-	root := spec.Root.Path
-	if !filepath.IsAbs(root) {
-		root = filepath.Join(bundle, root)
+	root, err := rootOf(bundle, spec)
+	if err != nil {
+		return "", err
 	}
 	found, err := overlayAt(root)
 	if err != nil {
 		return "", err
 	}
 	return found.upper, nil
+}
+
+// rootOf returns the folder at which the root file system of a bundle is mounted.
+func rootOf(bundle string, spec *specs.Spec) (string, error) {
+	if spec.Root == nil {
+		return "", errors.New("the spec has no root file system")
+	}
+	if filepath.IsAbs(spec.Root.Path) {
+		return spec.Root.Path, nil
+	}
+	return filepath.Join(bundle, spec.Root.Path), nil
+}
+
+// lendTmp makes a folder /tmp for as long as a restore takes, where the root file system is mounted read-only and has none: CRIU puts the former root
+// there, or into a folder that it makes, which it cannot in that case. The function that is returned removes it.
+func lendTmp(bundle string, spec *specs.Spec) (remove func() error, err error) {
+	none := func() error { return nil }
+	root, err := rootOf(bundle, spec)
+	if err != nil || !spec.Root.Readonly {
+		return none, err
+	}
+	state, err := stateOf(root)
+	if err != nil {
+		return none, err
+	}
+	tmp := filepath.Join(root, "tmp")
+	if err := os.Mkdir(tmp, 0o755); errors.Is(err, fs.ErrExist) {
+		return none, nil
+	} else if err != nil {
+		return none, err
+	}
+	return func() error {
+		if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // the undoing of a restore has removed it already
+			return err
+		}
+		return unix.UtimesNano(root, []unix.Timespec{state.stat.Atim, state.stat.Mtim})
+	}, nil
 }

@@ -120,10 +120,10 @@ func (r *restoration) run(ctx context.Context) error {
 		return err
 	}
 	before := time.Now()
-	if err := r.rootfs(); err != nil {
+	if err := r.rootfs(ctx); err != nil {
 		return err
 	}
-	if err := r.podFiles(record); err != nil {
+	if err := r.podFiles(ctx, record); err != nil {
 		return err
 	}
 	r.result.Files = time.Since(before)
@@ -177,7 +177,24 @@ func (r *restoration) check() (*capture.Capture, error) {
 	if err := r.checkUse(record); err != nil {
 		return nil, err
 	}
+	if err := r.checkRights(record); err != nil {
+		return nil, err
+	}
 	return record, checkSecurity(r.images(), r.spec)
+}
+
+// checkRights compares what the captured container was allowed with what the new one is.
+func (r *restoration) checkRights(record *capture.Capture) error {
+	now, err := securityOf(r.spec)
+	if err != nil {
+		return err
+	}
+	for _, c := range record.Containers {
+		if c.Name == r.Container.Name {
+			return checkSpecs(c.Security, now)
+		}
+	}
+	return fmt.Errorf("the capture has no container %q", r.Container.Name)
 }
 
 // checkImage refuses memory of a program that ran from another image: what it has mapped is not there.
@@ -207,12 +224,16 @@ func (r *restoration) failedBefore() (string, error) {
 }
 
 // rootfs brings the captured changes of the root file system.
-func (r *restoration) rootfs() error {
+func (r *restoration) rootfs(ctx context.Context) error {
 	archive := filepath.Join(r.Directory, "containers", r.Container.Name, "rootfs.tar")
 	if _, err := os.Stat(archive); errors.Is(err, fs.ErrNotExist) {
 		return nil // it had none of its own
 	}
-	root, err := overlayAt(r.rootPath())
+	path, err := rootOf(r.bundle.Dir, r.spec)
+	if err != nil {
+		return err
+	}
+	root, err := overlayAt(path)
 	if err != nil {
 		return err
 	}
@@ -220,27 +241,20 @@ func (r *restoration) rootfs() error {
 		return err
 	}
 	r.undos = append(r.undos, root.empty)
-	if err := root.transplant(archive); err != nil {
+	if err := root.transplant(ctx, archive); err != nil {
 		return fmt.Errorf("root file system: %w", err)
 	}
 	return nil
 }
 
-func (r *restoration) rootPath() string {
-	if filepath.IsAbs(r.spec.Root.Path) {
-		return r.spec.Root.Path
-	}
-	return filepath.Join(r.bundle.Dir, r.spec.Root.Path)
-}
-
 // podFiles brings what the containers of a pod share, before the first of them: /dev/shm and the emptyDirs.
-func (r *restoration) podFiles(record *capture.Capture) error {
+func (r *restoration) podFiles(ctx context.Context, record *capture.Capture) error {
 	done := podFilesNote(r.engine.Node, r.Container.Pod.UID)
 	if of, err := os.ReadFile(done); err == nil && string(of) == r.Container.Sandbox {
 		return nil
 	}
 	if record.Shm && r.Container.Shm != "" {
-		if err := r.swap(r.Container.Shm, filepath.Join(r.Directory, shmArchive)); err != nil {
+		if err := r.swap(ctx, r.Container.Shm, filepath.Join(r.Directory, shmArchive)); err != nil {
 			return fmt.Errorf("/dev/shm: %w", err)
 		}
 	}
@@ -249,7 +263,7 @@ func (r *restoration) podFiles(record *capture.Capture) error {
 		if !mounted {
 			return fmt.Errorf("the capture has the emptyDir %q, which the pod has not", name)
 		}
-		if err := r.swap(dir, filepath.Join(r.Directory, volumeArchive(name))); err != nil {
+		if err := r.swap(ctx, dir, filepath.Join(r.Directory, volumeArchive(name))); err != nil {
 			return fmt.Errorf("emptyDir %q: %w", name, err)
 		}
 	}
@@ -265,9 +279,21 @@ func podFilesNote(node capture.Node, podUID string) string {
 	return filepath.Join(node.Restores(podUID), "pod-files")
 }
 
-func (r *restoration) swap(dir, archive string) error {
-	r.undos = append(r.undos, func() error { return undo(dir) })
-	r.keeps = append(r.keeps, func() error { return keep(dir) })
+func (r *restoration) swap(ctx context.Context, dir, archive string) error {
+	info, err := os.Stat(archive)
+	if err != nil {
+		return err
+	}
+	parts, err := subPathsOf(dir)
+	if err != nil {
+		return err
+	}
+	shrink, err := makeRoom(dir, info.Size())
+	if err != nil {
+		return err
+	}
+	r.undos = append(r.undos, func() error { return errors.Join(undo(dir), mountSubPaths(dir, parts), shrink()) })
+	r.keeps = append(r.keeps, func() error { return errors.Join(keep(dir), shrink()) })
 	if isInMemory(dir) {
 		leave, err := r.charge()
 		if err != nil {
@@ -276,7 +302,10 @@ func (r *restoration) swap(dir, archive string) error {
 			defer leave()
 		}
 	}
-	return swap(dir, archive)
+	if err := swap(ctx, dir, archive); err != nil {
+		return err
+	}
+	return mountSubPaths(dir, parts)
 }
 
 // charge has what is written charged to the pod, until leave is called.
@@ -321,13 +350,25 @@ func (r *restoration) checkUse(record *capture.Capture) error {
 	return nil
 }
 
+// lend gives runc and CRIU what they need for a restore and the container has not. The function that is returned takes it away again.
+func (r *restoration) lend() (takeBack func() error, err error) {
+	groups, err := r.bundle.showOwnGroups(r.spec)
+	r.undos = append(r.undos, groups)
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := lendTmp(r.bundle.Dir, r.spec)
+	r.undos = append(r.undos, tmp)
+	return func() error { return errors.Join(groups(), tmp()) }, err
+}
+
 // process has CRIU start the captured processes. Limits that would hold it up are lifted for that time.
 func (r *restoration) process(ctx context.Context) error {
 	work := filepath.Join(r.engine.Node.Restores(r.Container.Pod.UID), "log-"+r.Container.Name)
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
-	if err := adaptImages(r.images(), r.Container.Network, r.spec.Mounts); err != nil {
+	if err := adaptImages(r.images(), r.Container.Network, r.Container.Own); err != nil {
 		return err
 	}
 	backToPod, err := r.engine.liftPod(r.Container.Pod.UID)
@@ -336,6 +377,10 @@ func (r *restoration) process(ctx context.Context) error {
 	}
 	if backToPod != nil {
 		defer backToPod()
+	}
+	asBefore, err := r.lend()
+	if err != nil {
+		return err
 	}
 	quota, period, limited := quotaOf(r.spec)
 	if limited {
@@ -351,7 +396,8 @@ func (r *restoration) process(ctx context.Context) error {
 	if err := r.quiet(); err != nil {
 		return err
 	}
-	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, append([]string{"--pid-file", r.Container.PIDFile}, r.More...))
+	words := slices.Concat([]string{"--pid-file", r.Container.PIDFile}, labelWords(r.spec), r.More)
+	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, words)
 	r.unquiet()
 	if r.result.Consumed = err == nil || ranInstructions(filepath.Join(work, criu.RestoreLog)); err != nil {
 		if !r.result.Consumed { // CRIU has ended all that was about to run
@@ -364,6 +410,9 @@ func (r *restoration) process(ctx context.Context) error {
 		if err := errors.Join(oci.call(ctx, words...), r.bundle.setQuota(quota)); err != nil { // it runs: nothing may be undone any more
 			r.engine.Log("container %q runs without its limit of processor time: %v", r.Container.Name, err)
 		}
+	}
+	if err := asBefore(); err != nil {
+		r.engine.Log("container %q: %v", r.Container.Name, err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/creds"
 	criucore "github.com/checkpoint-restore/go-criu/v8/crit/images/criu-core"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/rlimit"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -78,17 +79,54 @@ func checkTask(core *criucore.CoreEntry, follows bool, spec *specs.Spec) error {
 	if filtered && mode != criucore.SeccompMode_filter && !follows {
 		return mismatch("seccomp", mode.String(), "filter")
 	}
+	if err := checkLimits(core.GetTc().GetRlimits().GetRlimits(), spec.Process); err != nil {
+		return err
+	}
 	return checkCapabilities(has, spec.Process)
 }
 
-// checkUser refuses root where the new container's user is another one that cannot become root.
+// checkUser refuses users and groups that a process of the new container could not have come to. One that may gain rights by a program's mode
+// bits can come to any user; without that it needs a capability.
 func checkUser(has *creds.CredsEntry, process *specs.Process) error {
-	if process.User.UID == 0 {
+	if !process.NoNewPrivileges {
 		return nil
 	}
-	for _, uid := range []uint32{has.GetUid(), has.GetEuid(), has.GetSuid(), has.GetFsuid()} {
-		if uid == 0 && process.NoNewPrivileges {
-			return mismatch("user", "0", fmt.Sprint(process.User.UID))
+	can := func(capability string) bool {
+		return process.Capabilities != nil && slices.Contains(process.Capabilities.Bounding, capability)
+	}
+	user := process.User
+	if !can("CAP_SETUID") {
+		for _, uid := range []uint32{has.GetUid(), has.GetEuid(), has.GetSuid(), has.GetFsuid()} {
+			if uid != user.UID {
+				return mismatch("user", fmt.Sprint(uid), fmt.Sprint(user.UID))
+			}
+		}
+	}
+	if !can("CAP_SETGID") {
+		for _, gid := range slices.Concat([]uint32{has.GetGid(), has.GetEgid(), has.GetSgid(), has.GetFsgid()}, has.GetGroups()) {
+			if gid != user.GID && !slices.Contains(user.AdditionalGids, gid) {
+				return mismatch("group", fmt.Sprint(gid), fmt.Sprint(append([]uint32{user.GID}, user.AdditionalGids...)))
+			}
+		}
+	}
+	return nil
+}
+
+// rlimitNames are the names of the kernel's limits by their numbers (asm-generic/resource.h).
+var rlimitNames = []string{
+	"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC", "RLIMIT_NOFILE",
+	"RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
+}
+
+// checkLimits refuses limits above those of the new container, which only a capability lifts.
+func checkLimits(has []*rlimit.RlimitEntry, process *specs.Process) error {
+	if process.Capabilities != nil && slices.Contains(process.Capabilities.Bounding, "CAP_SYS_RESOURCE") {
+		return nil
+	}
+	for _, limit := range process.Rlimits {
+		number := slices.Index(rlimitNames, limit.Type)
+		if number >= 0 && number < len(has) && has[number].GetMax() > limit.Hard {
+			return mismatch(limit.Type, fmt.Sprint(has[number].GetMax()), fmt.Sprint(limit.Hard))
 		}
 	}
 	return nil
@@ -102,8 +140,15 @@ func checkCapabilities(has *creds.CredsEntry, process *specs.Process) error {
 	for what, words := range map[string][]uint32{
 		"bounding": has.GetCapBnd(), "permitted": has.GetCapPrm(), "effective": has.GetCapEff(), "inheritable": has.GetCapInh(), "ambient": has.GetCapAmb(),
 	} {
-		for bit, name := range capabilityNames {
-			if bit/32 < len(words) && words[bit/32]&(1<<(bit%32)) != 0 && !slices.Contains(allowed, name) {
+		for bit := range 32 * len(words) {
+			if words[bit/32]&(1<<(bit%32)) == 0 {
+				continue
+			}
+			name := fmt.Sprint("capability ", bit) // of a newer kernel
+			if bit < len(capabilityNames) {
+				name = capabilityNames[bit]
+			}
+			if !slices.Contains(allowed, name) {
 				return mismatch(what+" capability", name, fmt.Sprint(allowed))
 			}
 		}

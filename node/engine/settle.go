@@ -96,6 +96,9 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		}
 	}
 	record, err := capture.Read(dir)
+	if err == nil && record.State != capture.Dumped && record.State != capture.Complete {
+		a.engine.unlink(dir)
+	}
 	switch {
 	case err != nil: // it was cut off before anything was written
 		return os.RemoveAll(dir)
@@ -113,6 +116,7 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		a.engine.Log("beginning again")
 		return os.RemoveAll(dir)
 	}
+	a.engine.unlink(dir)
 	return errors.Join(a.thaw(ctx), a.payAll(ctx), a.engine.giveUp(dir, record, capture.Failure{
 		Reason: capture.ReasonInterrupted, Message: "the capture was killed before it was done; the processes got their stop signal",
 	}))

@@ -2,291 +2,268 @@ package engine
 
 import (
 	"archive/tar"
-	"bytes"
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
+	"slices"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// xattrPrefix is where tar keeps extended attributes among its records (as GNU tar and libarchive do).
-const xattrPrefix = "SCHILY.xattr."
+// archiveBuffer is how much of an archive is written at once, in bytes.
+const archiveBuffer = 1 << 20
 
-// writeTree writes everything below root as a tar: owners, modes, times, links, extended attributes, and an overlay's removals, which
-// are character devices 0:0. Sockets are left out, as they belong to processes; a real device cannot be restored, and is an error. It does not
-// leave the tree, even if a program that is not held exchanges what lies there for links.
-func writeTree(w io.Writer, root string) error {
-	from, err := os.OpenRoot(root)
+// harmless are the devices that every container may use (https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md), and the one that
+// stands for a removal in an overlay. Only these are captured and restored.
+var harmless = []uint64{
+	unix.Mkdev(0, 0), unix.Mkdev(1, 3), unix.Mkdev(1, 5), unix.Mkdev(1, 7), unix.Mkdev(1, 8), unix.Mkdev(1, 9), unix.Mkdev(5, 0),
+}
+
+// visit is told of a file: the open folder that it lies in, its name there, and its path below the root of the walk, which is "." for the root.
+type visit func(folder int, name, path string, stat *unix.Stat_t) error
+
+// walk tells visit of everything below root, a folder before what is in it, names in their order. It goes by open folders: no path is too long
+// for it, no name has to be text, and it does not leave the tree even when a program that is not held exchanges what lies there for links.
+func walk(ctx context.Context, root string, tell visit) error {
+	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: root, Err: err}
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	if err := tell(fd, ".", ".", &stat); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	return walkFolder(ctx, fd, "", tell)
+}
+
+// walkFolder closes the folder.
+func walkFolder(ctx context.Context, fd int, prefix string, tell visit) error {
+	folder := os.NewFile(uintptr(fd), prefix)
+	defer folder.Close()
+	names, err := folder.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
-	defer from.Close()
-	archive := tar.NewWriter(w)
-	links := map[uint64]string{}
-	err = fs.WalkDir(from.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
-		if err == nil {
-			err = writeEntry(archive, from, name, links)
+	slices.Sort(names)
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
 		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", root, err)
-	}
-	return archive.Close()
-}
-
-func writeEntry(archive *tar.Writer, from *os.Root, name string, links map[uint64]string) error {
-	info, err := from.Lstat(name)
-	if err != nil {
-		return err
-	}
-	stat := info.Sys().(*syscall.Stat_t)
-	if info.Mode()&fs.ModeSocket != 0 {
-		return nil
-	}
-	if info.Mode()&fs.ModeDevice != 0 && stat.Rdev != 0 {
-		return fmt.Errorf("%s is a device", name)
-	}
-	header, err := headerOf(from, name, info)
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() && !info.IsDir() {
-		return archive.WriteHeader(header)
-	}
-	if first, ok := links[stat.Ino]; ok && info.Mode().IsRegular() {
-		header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
-		return archive.WriteHeader(header)
-	}
-	if stat.Nlink > 1 && info.Mode().IsRegular() {
-		links[stat.Ino] = header.Name
-	}
-	file, err := from.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if now, err := file.Stat(); err != nil || !os.SameFile(now, info) {
-		return errors.Join(err, fmt.Errorf("%s changed while it was copied", name))
-	}
-	if header.PAXRecords, err = xattrsOf(int(file.Fd())); err != nil {
-		return fmt.Errorf("attributes of %s: %w", name, err)
-	}
-	if err := archive.WriteHeader(header); err != nil || info.IsDir() {
-		return err
-	}
-	_, err = io.CopyN(archive, file, header.Size)
-	return err
-}
-
-func headerOf(from *os.Root, name string, info fs.FileInfo) (*tar.Header, error) {
-	target := ""
-	if info.Mode()&fs.ModeSymlink != 0 {
-		var err error
-		if target, err = from.Readlink(name); err != nil {
-			return nil, err
-		}
-	}
-	header, err := tar.FileInfoHeader(info, target)
-	if err != nil {
-		return nil, err
-	}
-	header.Name, header.Uname, header.Gname, header.Format = name, "", "", tar.FormatPAX
-	if info.IsDir() {
-		header.Name += "/"
-	}
-	return header, nil
-}
-
-// xattrsOf reads the extended attributes of an open file, less those by which an overlay finds the lower file again on the node it was on.
-func xattrsOf(fd int) (map[string]string, error) {
-	size, err := unix.Flistxattr(fd, nil)
-	if errors.Is(err, unix.ENOTSUP) || err == nil && size == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	names := make([]byte, size)
-	if size, err = unix.Flistxattr(fd, names); err != nil {
-		return nil, err
-	}
-	records := map[string]string{}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
-		if strings.HasPrefix(name, "trusted.overlay.") && name != "trusted.overlay.opaque" && name != "trusted.overlay.redirect" {
+		var stat unix.Stat_t
+		err := unix.Fstatat(fd, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+		if errors.Is(err, unix.ENOENT) { // of a program that is not held
 			continue
 		}
-		value := make([]byte, 64<<10)
-		n, err := unix.Fgetxattr(fd, name, value)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		records[xattrPrefix+name] = string(value[:n])
-	}
-	return records, nil
-}
-
-// readTree writes the entries of a tar below a folder. Names and links cannot lead out of it, whatever the tar says; a device, other than
-// an overlay's removal where those are allowed, is refused.
-func readTree(r io.Reader, into *os.Root, removals bool) error {
-	archive := tar.NewReader(r)
-	var directories []*tar.Header
-	for {
-		header, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			break
+		if err == nil {
+			err = tell(fd, name, prefix+name, &stat)
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("%q: %w", prefix+name, err)
 		}
-		header.Name = strings.TrimSuffix(header.Name, "/")
-		if !filepath.IsLocal(header.Name) {
-			return fmt.Errorf("the archive names %q, which is outside", header.Name)
+		if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+			continue
 		}
-		if err := readEntry(archive, into, header, removals); err != nil {
-			return fmt.Errorf("restore %q: %w", header.Name, err)
+		below, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("%q: %w", prefix+name, err)
 		}
-		if header.Typeflag == tar.TypeDir {
-			directories = append(directories, header)
-		}
-	}
-	for i := len(directories) - 1; i >= 0; i-- { // what was written into them changed their times
-		if err := into.Chtimes(directories[i].Name, directories[i].ModTime, directories[i].ModTime); err != nil {
+		if err := walkFolder(ctx, below, prefix+name+"/", tell); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func readEntry(content io.Reader, into *os.Root, h *tar.Header, removals bool) error {
-	var err error
-	switch h.Typeflag {
-	case tar.TypeDir:
-		if err = into.Mkdir(h.Name, 0o700); errors.Is(err, fs.ErrExist) {
-			err = nil
-		}
-	case tar.TypeReg:
-		err = readFile(content, into, h)
-	case tar.TypeSymlink:
-		err = into.Symlink(h.Linkname, h.Name)
-	case tar.TypeLink:
-		return into.Link(h.Linkname, h.Name)
-	case tar.TypeFifo:
-		err = makeNode(into, h.Name, unix.S_IFIFO)
-	case tar.TypeChar:
-		if !removals || h.Devmajor != 0 || h.Devminor != 0 {
-			return errors.New("it is a device")
-		}
-		err = makeNode(into, h.Name, unix.S_IFCHR)
-	default:
-		return fmt.Errorf("it is of type %q", h.Typeflag)
-	}
-	if err != nil {
-		return err
-	}
-	return setAttributes(into, h)
+// treeWriter writes a tree as a tar: owners, modes, times, links, extended attributes, holes, and an overlay's removals, which are character
+// devices 0:0. Sockets are left out, as they belong to processes; a device that not every container may use is an error.
+type treeWriter struct {
+	archive *tar.Writer
+	links   map[uint64]string // the first names of files that have several, by their inodes
+	buffer  []byte
+	// whole is the folder of the whole tree of which this one holds changes; empty where there is no such tree.
+	whole string
 }
 
-func readFile(content io.Reader, into *os.Root, h *tar.Header) error {
-	file, err := into.OpenFile(h.Name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
+// writeTree writes everything below root. Where root holds the changes of an overlay, whole is the mounted overlay.
+func writeTree(ctx context.Context, w io.Writer, root, whole string) error {
+	buffered := bufio.NewWriterSize(w, archiveBuffer)
+	writer := treeWriter{archive: tar.NewWriter(buffered), links: map[uint64]string{}, buffer: make([]byte, archiveBuffer), whole: whole}
+	if err := walk(ctx, root, writer.entry); err != nil {
+		return fmt.Errorf("copy %s: %w", root, err)
 	}
-	err = copySparse(file, content, h.Size)
-	return errors.Join(err, file.Close())
+	return errors.Join(writer.archive.Close(), buffered.Flush())
 }
 
-// copySparse writes size bytes, and leaves holes where whole blocks are zero.
-func copySparse(file *os.File, content io.Reader, size int64) error {
-	var zero [64 << 10]byte
-	block := make([]byte, len(zero))
-	for offset := int64(0); offset < size; {
-		n, err := io.ReadFull(content, block[:min(int64(len(block)), size-offset)])
+func (w *treeWriter) entry(folder int, name, path string, stat *unix.Stat_t) error {
+	h := &tar.Header{
+		Name: path, Mode: int64(stat.Mode & 0o7777), Uid: int(stat.Uid), Gid: int(stat.Gid), Format: tar.FormatPAX,
+		ModTime: time.Unix(stat.Mtim.Unix()), AccessTime: time.Unix(stat.Atim.Unix()),
+	}
+	switch stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return w.file(folder, name, h, stat)
+	case unix.S_IFDIR:
+		h.Typeflag, h.Name = tar.TypeDir, path+"/"
+	case unix.S_IFLNK:
+		h.Typeflag = tar.TypeSymlink
+		target := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(folder, name, target)
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(block[:n], zero[:n]) {
-			if _, err := file.WriteAt(block[:n], offset); err != nil {
-				return err
-			}
+		h.Linkname = string(target[:n])
+	case unix.S_IFIFO:
+		h.Typeflag = tar.TypeFifo
+	case unix.S_IFCHR:
+		if !slices.Contains(harmless, stat.Rdev) {
+			return fmt.Errorf("it is a device, %d:%d", unix.Major(stat.Rdev), unix.Minor(stat.Rdev))
 		}
-		offset += int64(n)
-	}
-	return file.Truncate(size)
-}
-
-// makeNode makes a special file in its folder, which is opened without leaving the root.
-func makeNode(into *os.Root, name string, kind uint32) error {
-	folder, err := into.OpenFile(filepath.Dir(name), unix.O_DIRECTORY, 0) // a pipe in its place would keep a mere open waiting
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	return unix.Mknodat(int(folder.Fd()), filepath.Base(name), kind|0o600, 0)
-}
-
-// setAttributes sets owner, extended attributes, mode and times, in this order: a change of owner clears mode bits and capabilities.
-func setAttributes(into *os.Root, h *tar.Header) error {
-	if err := into.Lchown(h.Name, h.Uid, h.Gid); err != nil {
-		return err
-	}
-	if h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeChar {
+		h.Typeflag, h.Devmajor, h.Devminor = tar.TypeChar, int64(unix.Major(stat.Rdev)), int64(unix.Minor(stat.Rdev))
+	case unix.S_IFSOCK:
 		return nil
+	default:
+		return errors.New("it is a device")
 	}
-	file, err := into.OpenFile(h.Name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if first, ok := w.links[stat.Ino]; ok && !isFolder(stat) {
+		return w.link(h, first)
+	}
+	if stat.Nlink > 1 && !isFolder(stat) {
+		w.links[stat.Ino] = path
+	}
+	var err error
+	if h.PAXRecords, err = attributes(pathIn(folder, name)).records(); err != nil {
+		return err
+	}
+	return w.archive.WriteHeader(h)
+}
+
+func isFolder(stat *unix.Stat_t) bool { return stat.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// pathIn names what lies in an open folder to calls that take no folder.
+func pathIn(folder int, name string) string {
+	return "/proc/self/fd/" + strconv.Itoa(folder) + "/" + name
+}
+
+// link writes that a file is another name of an earlier one.
+func (w *treeWriter) link(h *tar.Header, first string) error {
+	h.Typeflag, h.Linkname, h.Size, h.Devmajor, h.Devminor = tar.TypeLink, first, 0, 0, 0
+	return w.archive.WriteHeader(h)
+}
+
+func (w *treeWriter) file(folder int, name string, h *tar.Header, stat *unix.Stat_t) error {
+	h.Typeflag = tar.TypeReg
+	if first, ok := w.links[stat.Ino]; ok {
+		return w.link(h, first)
+	}
+	if stat.Nlink > 1 {
+		w.links[stat.Ino] = h.Name
+	}
+	fd, err := unix.Openat(folder, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
+	file := os.NewFile(uintptr(fd), name)
 	defer file.Close()
-	for record, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(record, xattrPrefix); ok {
-			if err := unix.Fsetxattr(int(file.Fd()), name, []byte(value), 0); err != nil {
-				return fmt.Errorf("attribute %s: %w", name, err)
-			}
-		}
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil || now.Ino != stat.Ino || now.Dev != stat.Dev {
+		return errors.Join(err, errors.New("it changed while it was copied"))
 	}
-	if err := file.Chmod(fs.FileMode(h.Mode&0o777) | specialBits(h.Mode)); err != nil {
+	all, err := attributes(pathIn(folder, name)).read()
+	if err != nil {
 		return err
 	}
-	return into.Chtimes(h.Name, h.ModTime, h.ModTime)
+	if all.outsourced() { // an overlay that keeps changed attributes and unchanged content apart
+		if file, err = w.content(h.Name, now.Size); err != nil {
+			return err
+		}
+		defer file.Close()
+	}
+	h.PAXRecords = all.records()
+	return w.data(file, h, now.Size, now.Blocks*512)
 }
 
-func specialBits(mode int64) (bits fs.FileMode) {
-	for bit, is := range map[int64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if mode&bit != 0 {
-			bits |= is
+// content opens a file of the whole tree.
+func (w *treeWriter) content(path string, size int64) (*os.File, error) {
+	if w.whole == "" {
+		return nil, errors.New("its content is in a layer of the image that cannot be found")
+	}
+	whole, err := os.OpenRoot(w.whole)
+	if err != nil {
+		return nil, err
+	}
+	defer whole.Close()
+	file, err := whole.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || info.Size() != size || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, errors.New("its content in the image is another one"), file.Close())
+	}
+	return file, nil
+}
+
+// data writes a header, and the content of a file of that size: what is a hole costs nothing.
+func (w *treeWriter) data(file *os.File, h *tar.Header, size, allocated int64) error {
+	parts := []extent{{0, size}}
+	if allocated < size {
+		var err error
+		if parts, err = extentsOf(int(file.Fd()), size); err != nil {
+			return err
 		}
 	}
-	return bits
+	h.Size = lengthOf(parts)
+	if h.Size < size {
+		if h.PAXRecords == nil {
+			h.PAXRecords = map[string]string{}
+		}
+		h.PAXRecords[sparseRecord] = sparseMap(size, parts)
+	}
+	if err := w.archive.WriteHeader(h); err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if _, err := io.CopyBuffer(onlyWriter{w.archive}, io.NewSectionReader(file, part.offset, part.length), w.buffer); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// saveTree writes the tree below root into the file target, durably.
-func saveTree(root, target string) error {
+// onlyWriter hides what else a writer can, so that io.CopyBuffer uses the buffer.
+type onlyWriter struct{ io.Writer }
+
+// saveTree writes the tree below root into the file target. The disk may not have it yet when it returns.
+func saveTree(ctx context.Context, root, whole, target string) error {
 	file, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	err = writeTree(file, root)
-	return errors.Join(err, file.Sync(), file.Close())
+	err = writeTree(ctx, file, root, whole)
+	return errors.Join(err, file.Close())
 }
 
-// loadTree writes the tree in the file source below root.
-func loadTree(source, root string, removals bool) error {
-	file, err := os.Open(source)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	into, err := os.OpenRoot(root)
-	if err != nil {
-		return err
-	}
-	defer into.Close()
-	return readTree(file, into, removals)
+// treeSize returns about what the archive of a tree takes, in bytes. A file system that compresses takes less than that on its disk.
+func treeSize(root string) (int64, error) {
+	const head = 2048 // of an entry: its header, and one for what does not fit there
+	sum, counted := int64(0), map[uint64]bool{}
+	err := walk(context.Background(), root, func(_ int, _, _ string, stat *unix.Stat_t) error {
+		sum += head
+		if stat.Mode&unix.S_IFMT != unix.S_IFREG || counted[stat.Ino] {
+			return nil
+		}
+		if stat.Nlink > 1 {
+			counted[stat.Ino] = true
+		}
+		sum += min(stat.Size, stat.Blocks*512)
+		return nil
+	})
+	return sum, err
 }

@@ -1,13 +1,12 @@
 package engine
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 )
 
 // The folders beside the content of a swapped one, on the same file system. A pod could have made something of that name; it is removed, and a
@@ -25,7 +24,7 @@ var ownFolders = []string{stagedFolder, arrivingFolder, formerFolder}
 // swap replaces the content of a folder by that of an archive: it is written into a folder inside, what was there moves into another, and
 // only then the new one moves to its place. Until it is kept or undone the former content stays. Nothing of it leads out of the folder, whatever
 // lies there.
-func swap(dir, archive string) error {
+func swap(ctx context.Context, dir, archive string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -39,7 +38,7 @@ func swap(dir, archive string) error {
 	if err := errors.Join(root.Mkdir(stagedFolder, 0o700), root.Mkdir(formerFolder, 0o700)); err != nil {
 		return err
 	}
-	staged, err := root.OpenRoot(stagedFolder)
+	staged, err := root.Open(stagedFolder)
 	if err != nil {
 		return err
 	}
@@ -49,7 +48,11 @@ func swap(dir, archive string) error {
 		return err
 	}
 	defer source.Close()
-	if err := readTree(source, staged, false); err != nil {
+	if err := readTree(ctx, source, staged); err != nil {
+		return err
+	}
+	state, err := stateOf(pathIn(int(staged.Fd()), "."))
+	if err != nil {
 		return err
 	}
 	if err := moveContent(root, ".", formerFolder); err != nil {
@@ -64,7 +67,7 @@ func swap(dir, archive string) error {
 	if err := moveContent(root, arrivingFolder, "."); err != nil {
 		return err
 	}
-	return errors.Join(copyAttributes(root, arrivingFolder, "."), root.Remove(arrivingFolder))
+	return errors.Join(root.Remove(arrivingFolder), applyTo(root, ".", state))
 }
 
 // keep removes the former content of a swapped folder; one that was not swapped stays as it is.
@@ -74,7 +77,14 @@ func keep(dir string) error {
 		return err
 	}
 	defer root.Close()
-	return root.RemoveAll(formerFolder)
+	state, err := stateOf(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := root.Lstat(formerFolder); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(root.RemoveAll(formerFolder), applyTo(root, ".", state)) // its time is that of the captured one
 }
 
 // undo brings the former content of a swapped folder back, also of one whose swap was cut off at any step; one that was not swapped stays as it is.
@@ -143,13 +153,25 @@ func moveContent(root *os.Root, from, to string) error {
 	return nil
 }
 
-// copyAttributes gives a folder the owner and mode of another.
+// copyAttributes gives a folder what another is beside its content.
 func copyAttributes(root *os.Root, from, to string) error {
-	info, err := root.Lstat(from)
+	source, err := root.Open(from)
 	if err != nil {
-		return fmt.Errorf("stat %s: %w", from, err)
+		return err
 	}
-	stat := info.Sys().(*syscall.Stat_t)
-	mode := info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
-	return errors.Join(root.Chown(to, int(stat.Uid), int(stat.Gid)), root.Chmod(to, mode))
+	defer source.Close()
+	state, err := stateOf(pathIn(int(source.Fd()), "."))
+	if err != nil {
+		return err
+	}
+	return applyTo(root, to, state)
+}
+
+func applyTo(root *os.Root, folder string, state folderState) error {
+	target, err := root.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return state.apply(pathIn(int(target.Fd()), "."))
 }

@@ -22,11 +22,11 @@ func TestASwappedFolderIsKeptOrComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	archive := filepath.Join(t.TempDir(), "a.tar")
-	if err := saveTree(captured, archive); err != nil {
+	if err := saveTree(t.Context(), captured, "", archive); err != nil {
 		t.Fatal(err)
 	}
 	before := describe(t, dir)
-	if err := swap(dir, archive); err != nil {
+	if err := swap(t.Context(), dir, archive); err != nil {
 		t.Fatal(err)
 	}
 	if err := undo(dir); err != nil {
@@ -35,7 +35,7 @@ func TestASwappedFolderIsKeptOrComesBack(t *testing.T) {
 	if diff := cmp.Diff(before, describe(t, dir)); diff != "" {
 		t.Errorf("undone (-want +got)\n%s", diff)
 	}
-	if err := swap(dir, archive); err != nil {
+	if err := swap(t.Context(), dir, archive); err != nil {
 		t.Fatal(err)
 	}
 	if err := keep(dir); err != nil {
@@ -71,7 +71,7 @@ func TestALinkInAVolumeIsNotFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	archive := filepath.Join(t.TempDir(), "a.tar")
-	if err := saveTree(captured, archive); err != nil {
+	if err := saveTree(t.Context(), captured, "", archive); err != nil {
 		t.Fatal(err)
 	}
 	before := describe(t, outside)
@@ -86,7 +86,7 @@ func TestALinkInAVolumeIsNotFollowed(t *testing.T) {
 		if err := os.Symlink(outside, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
-		if err := swap(dir, archive); err != nil {
+		if err := swap(t.Context(), dir, archive); err != nil {
 			t.Error(err)
 		}
 		if err := undo(dir); err != nil {

@@ -106,7 +106,7 @@ func (f *front) record(id, bundle, pidFile string, spec *specs.Spec) *engine.Con
 	c := &engine.Container{
 		ID: id, Name: a[containerName], Bundle: bundle, PIDFile: pidFile, Image: a[imageName], Sandbox: a[sandboxID],
 		Pod:     capture.Pod{Namespace: a[sandboxNamespace], Name: a[sandboxName], UID: a[sandboxUID]},
-		Runtime: f.config.Runtime, CRIUDirectory: f.config.CRIUDirectory, Global: f.words.global, Volumes: map[string]string{},
+		Runtime: f.config.Runtime, CRIUDirectory: f.config.CRIUDirectory, Global: f.words.global, Volumes: map[string]string{}, Own: map[string]string{},
 	}
 	if !filepath.IsAbs(pidFile) {
 		c.PIDFile = filepath.Join(bundle, pidFile)
@@ -128,6 +128,9 @@ func (f *front) record(id, bundle, pidFile string, spec *specs.Spec) *engine.Con
 				c.Mounted = append(c.Mounted, name)
 			}
 		}
+		if f.isOwn(c.Pod.UID, mount) {
+			c.Own[filepath.Clean(mount.Destination)] = mount.Source
+		}
 	}
 	if spec.Linux != nil {
 		for _, namespace := range spec.Linux.Namespaces {
@@ -143,6 +146,30 @@ func (f *front) record(id, bundle, pidFile string, spec *specs.Spec) *engine.Con
 		c.Upper = upper
 	}
 	return c
+}
+
+// ofThePod are the kinds of volumes that kubelet fills for each pod, by the names of its plugins.
+var ofThePod = []string{"kubernetes.io~configmap", "kubernetes.io~secret", "kubernetes.io~projected", "kubernetes.io~downward-api"}
+
+// isOwn tells whether what a mount shows is made anew for every pod: by kubelet, as configuration, hosts file and termination log, or by the
+// container runtime, as host name and resolvers.
+func (f *front) isOwn(podUID string, mount specs.Mount) bool {
+	pod := filepath.Join(f.config.KubeletRoot, "pods", podUID)
+	inside, ofKubelet := strings.CutPrefix(mount.Source, pod+"/")
+	if !ofKubelet {
+		return mount.Type == "bind" && slices.Contains([]string{"/etc/hostname", "/etc/resolv.conf"}, mount.Destination)
+	}
+	words := strings.Split(inside, "/")
+	switch {
+	case words[0] == "volumes" && len(words) > 1:
+		return slices.Contains(ofThePod, words[1])
+	case words[0] == "volume-subpaths" && len(words) > 1:
+		return slices.ContainsFunc(ofThePod, func(kind string) bool {
+			_, err := os.Stat(filepath.Join(pod, "volumes", kind, words[1]))
+			return err == nil
+		})
+	}
+	return words[0] == "etc-hosts" || words[0] == "containers"
 }
 
 func (f *front) createSandbox(c *engine.Container) error {

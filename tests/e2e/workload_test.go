@@ -43,6 +43,14 @@ const workloadName = "work"
 // newWorkload makes a workload and returns it with its first pod, running.
 func newWorkload(t *testing.T, c *lab.Cluster, kind string, change func(*corev1.PodTemplateSpec)) (*workload, *corev1.Pod) {
 	t.Helper()
+	w := prepareWorkload(t, c, kind, change)
+	w.create(t)
+	return w, w.running(t, nil)
+}
+
+// prepareWorkload makes its namespace and says what it will be.
+func prepareWorkload(t *testing.T, c *lab.Cluster, kind string, change func(*corev1.PodTemplateSpec)) *workload {
+	t.Helper()
 	spec := serving()
 	spec.TerminationGracePeriodSeconds = nil
 	spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
@@ -56,8 +64,7 @@ func newWorkload(t *testing.T, c *lab.Cluster, kind string, change func(*corev1.
 	if change != nil {
 		change(&w.template)
 	}
-	w.create(t)
-	return w, w.running(t, nil)
+	return w
 }
 
 func (w *workload) create(t *testing.T) {
@@ -262,6 +269,7 @@ func diagnose(t *testing.T, c *lab.Cluster) {
 	ctx := context.Background()
 	for _, words := range [][]string{
 		{"kubectl", "--", "get", "pods,checkpoints,restorepolicies", "-A", "-o", "wide"},
+		{"kubectl", "--", "get", "events", "-A", "-o", "custom-columns=NAMESPACE:.metadata.namespace,REASON:.reason,MESSAGE:.message"},
 		{"kubectl", "--", "logs", "-n", install.Namespace, "-l", "app.kubernetes.io/name=" + install.Agent, "--tail=20", "--prefix"},
 		{"node", "exec", "worker-1", "--", "sh", "-c", "tail -n 20 /run/checkpoint/log/* 2>/dev/null || true"},
 		{"node", "exec", "worker-2", "--", "sh", "-c", "tail -n 20 /run/checkpoint/log/* 2>/dev/null || true"},

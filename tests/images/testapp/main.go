@@ -23,7 +23,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: testapp {serve|webhook|echo|count} [flags]")
+		log.Fatal("usage: testapp {serve|write|webhook|echo|count} [flags]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	address := flags.String("address", ":8080", "where to listen")
@@ -33,12 +33,21 @@ func main() {
 	deaf := flags.Bool("ignore-term", false, "outlive SIGTERM while serving")
 	undumpable := flags.Bool("undumpable", false, "hold something that CRIU cannot dump while serving")
 	upTo := flags.Int("up-to", 5, "the last number to count to")
+	path := flags.String("file", "", "a file to write; while serving, end with 1 unless it is there, and make it")
+	text := flags.String("text", "", "what to write into it")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		log.Fatal(err)
 	}
 	var err error
 	switch os.Args[1] {
+	case "write":
+		err = os.WriteFile(*path, []byte(*text), 0o644)
 	case "serve":
+		if *path != "" {
+			if _, err := os.Stat(*path); err != nil {
+				log.Fatal(errors.Join(err, os.WriteFile(*path, nil, 0o644)))
+			}
+		}
 		if *deaf {
 			ignoreTerm()
 		}
@@ -54,7 +63,7 @@ func main() {
 			fmt.Println(i)
 		}
 	default:
-		err = fmt.Errorf("verb is %q; it may be serve, webhook, echo or count", os.Args[1])
+		err = fmt.Errorf("verb is %q; it may be serve, write, webhook, echo or count", os.Args[1])
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -120,6 +129,11 @@ func serve(address string) error {
 	http.HandleFunc("GET /io_uring", ioUring)
 	http.HandleFunc("GET /checksum", checksum)
 	http.HandleFunc("GET /spin", spin)
+	for path, handler := range map[string]http.HandlerFunc{
+		"/look": look, "/build": build, "/hold": holdFile, "/held": heldFiles, "/write": writeHeld, "/rights": rights,
+	} {
+		http.HandleFunc("GET "+path, handler)
+	}
 	server := &http.Server{Addr: address, ReadHeaderTimeout: 5 * time.Second}
 	return server.ListenAndServe()
 }
