@@ -51,6 +51,9 @@ func (e *Engine) Owes(c *Container) bool {
 
 // PodGoesOn is told that a container of a pod is made anew. A capture of the same pod is then not wanted: the signal meant the container alone.
 func (e *Engine) PodGoesOn(c *Container) error {
+	if err := e.Node.DropHint(c.Pod.UID, uncapturedHint); err != nil {
+		return err
+	}
 	captures, err := filepath.Glob(filepath.Join(e.Node.Captures(c.Pod.UID), "[0-9]*"))
 	if err != nil {
 		return err
@@ -122,6 +125,10 @@ func (e *Engine) answer(ctx context.Context, podUID string) error {
 	work.owed.retain(work.members)
 	if work.signal().Name == "" {
 		return work.payAll(ctx) // a KILL that came while somebody else was at work
+	}
+	if why, failed := e.Node.ReadHint(podUID, uncapturedHint); failed {
+		e.Log("the pod is not captured any more, as that failed: %s", why)
+		return work.stop(ctx)
 	}
 	return work.run(ctx)
 }
@@ -210,7 +217,7 @@ func (a *attempt) run(ctx context.Context) error {
 // onlyOne delivers the signals of a pod that stays: they mean one container alone.
 func (a *attempt) onlyOne(ctx context.Context) error {
 	a.engine.Log("the signal means container %q alone: the others go on", a.signal().ContainerID)
-	return errors.Join(a.thaw(ctx), a.payAll(ctx))
+	return errors.Join(a.thaw(ctx), a.stop(ctx))
 }
 
 var errKillDue = fmt.Errorf("the pod's end was ordered %s ago, and the capture is not done", killPatience)
@@ -351,12 +358,12 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	if err := a.clearStrangers(ctx); err != nil {
 		return capture.ReasonFreezeFailed, err
 	}
-	if network := a.members[0].Network; network != "" && !a.record.Settings.TCPEstablished {
-		cut, err := cutConnections(network)
+	if network := a.members[0].Network; network != "" {
+		cut, err := cutConnections(network, severance{keepOutside: a.record.Settings.TCPEstablished, captured: a.sockets})
 		if err != nil {
-			return capture.ReasonDumpFailed, fmt.Errorf("cut connections to the outside: %w", err)
+			return capture.ReasonDumpFailed, fmt.Errorf("cut connections to what is not captured: %w", err)
 		}
-		a.engine.Log("cut %d connections to the outside", cut)
+		a.engine.Log("cut %d connections", cut)
 	}
 	if err := lift(a.limits); err != nil {
 		a.engine.Log("limits stay: %v", err)
@@ -383,6 +390,21 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 		}
 	}
 	return a.cut(ctx)
+}
+
+// sockets are the inodes of the sockets that the members hold.
+func (a *attempt) sockets() map[uint32]bool {
+	found := map[uint32]bool{}
+	for _, m := range a.members {
+		pids, err := m.group.processes()
+		if err != nil {
+			a.engine.Log("sockets of container %q: %v", m.Name, err)
+		}
+		for _, pid := range pids {
+			process{pid: pid}.sockets(found)
+		}
+	}
+	return found
 }
 
 // dumpContainer has CRIU write a container, beside others of the pod. CRIU thaws it while it holds its tasks itself, and the freezer must hold them again
@@ -532,7 +554,7 @@ func (e *Engine) sync(dir string) error {
 	return nil
 }
 
-// fail thaws the pod, delivers what is owed to it, and records why there is no capture.
+// fail thaws the pod, records why there is no capture, and lets the pod end as if none had been tried.
 func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) error {
 	ctx = context.WithoutCancel(ctx)
 	a.engine.Log("failed (%s): %v", reason, cause)
@@ -540,7 +562,7 @@ func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) 
 	err := errors.Join(putBack(a.limits), a.thaw(ctx)) // nothing may run without its limits
 	if a.dir == "" {
 		if beginErr := a.begin(""); beginErr != nil {
-			return errors.Join(err, a.payAll(ctx), beginErr)
+			return errors.Join(err, a.stop(ctx), beginErr)
 		}
 	}
 	failure := capture.Failure{Reason: reason, Message: cause.Error()}
@@ -548,8 +570,8 @@ func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) 
 		failure.Errors, failure.LogTail = a.record.Failure.Errors, a.record.Failure.LogTail
 	}
 	a.record.Timings.Frozen = time.Since(a.started)
-	a.engine.runHooks(ctx, a.members, a.owed)
-	return errors.Join(err, a.payAll(ctx), a.engine.giveUp(a.dir, &a.record, failure))
+	err = errors.Join(err, a.engine.Node.Hint(a.podUID, uncapturedHint, cause.Error()), a.engine.giveUp(a.dir, &a.record, failure))
+	return errors.Join(err, a.stop(ctx))
 }
 
 // giveUp records a failure in the place of the state, and gives the folder its final name.

@@ -15,27 +15,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
-// runHooks does, after a failed capture, what kubelet would have done before the stop signals: the preStop hooks of the containers that got
-// one. They have the pod's grace period, at whose end kubelet's KILL comes whatever they do.
-func (e *Engine) runHooks(ctx context.Context, members []member, owed signals) {
-	for _, m := range members {
-		if _, stopping := owed.stop(m.ID); !stopping {
-			continue
-		}
-		for _, hook := range m.Settings.PreStop {
-			if hook.Container != m.Name {
-				continue
-			}
-			patience := time.Duration(m.Settings.GracePeriodSeconds) * time.Second
-			limited, cancel := context.WithTimeout(ctx, max(patience, 10*time.Second))
-			if err := m.runHook(limited, hook); err != nil {
-				e.Log("preStop hook of container %q: %v", m.Name, err)
-			}
-			cancel()
-		}
-	}
-}
-
+// runHook does what kubelet would have done in a container before its stop signal.
 func (m member) runHook(ctx context.Context, hook capture.Hook) error {
 	if hook.HTTP == nil {
 		return m.OCI().call(ctx, append([]string{"exec", m.ID}, hook.Exec...)...)

@@ -114,3 +114,21 @@ func killDescendants(ancestor int) {
 		}
 	}
 }
+
+// sockets adds the inodes of the sockets that a process has open.
+func (p process) sockets(found map[uint32]bool) {
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.pid))
+	if err != nil {
+		return
+	}
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		name, isSocket := strings.CutPrefix(target, "socket:[")
+		if err != nil || !isSocket {
+			continue
+		}
+		if inode, err := strconv.ParseUint(strings.TrimSuffix(name, "]"), 10, 32); err == nil {
+			found[uint32(inode)] = true
+		}
+	}
+}

@@ -37,9 +37,28 @@ func (s Signal) IsKill() bool {
 // String is its name, as SIGTERM.
 func (s Signal) String() string {
 	if number, err := strconv.Atoi(s.Name); err == nil {
-		return unix.SignalName(syscall.Signal(number))
+		return nameOf(syscall.Signal(number))
 	}
 	return "SIG" + strings.TrimPrefix(strings.ToUpper(s.Name), "SIG")
+}
+
+// The real-time signals that programs may use, as glibc numbers them: it keeps two for itself (signal(7)).
+const (
+	firstRealTime = 34
+	lastRealTime  = 64
+)
+
+// nameOf is the name of a signal as an image's STOPSIGNAL has it: SIGTERM, SIGRTMIN+3.
+func nameOf(signal syscall.Signal) string {
+	switch name := unix.SignalName(signal); {
+	case name != "":
+		return name
+	case signal == firstRealTime:
+		return "SIGRTMIN"
+	case signal > firstRealTime && signal <= lastRealTime:
+		return fmt.Sprintf("SIGRTMIN+%d", signal-firstRealTime)
+	}
+	return strconv.Itoa(int(signal))
 }
 
 // signals are those of one pod that are owed.
@@ -54,24 +73,35 @@ func (s signals) note(signal Signal) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	path := s.file(signal.ContainerID, signal.IsKill())
+	kind := stopNote
+	if signal.IsKill() {
+		kind = killNote
+	}
+	path := s.file(signal.ContainerID, kind)
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
 	return capture.WriteJSON(path, signal)
 }
 
-func (s signals) file(id string, kill bool) string {
-	kind := "stop"
-	if kill {
-		kind = "kill"
-	}
-	return filepath.Join(s.dir, id+"."+kind)
-}
+// The notes of a container: the first stop signal, a KILL, and that its preStop hook has begun.
+const (
+	stopNote = "stop"
+	killNote = "kill"
+	hookNote = "hook"
+)
+
+func (s signals) file(id, note string) string { return filepath.Join(s.dir, id+"."+note) }
 
 // stop returns the stop signal that is owed to a container, and kill the KILL.
-func (s signals) stop(id string) (Signal, bool) { return s.read(s.file(id, false)) }
-func (s signals) kill(id string) (Signal, bool) { return s.read(s.file(id, true)) }
+func (s signals) stop(id string) (Signal, bool) { return s.read(s.file(id, stopNote)) }
+func (s signals) kill(id string) (Signal, bool) { return s.read(s.file(id, killNote)) }
+
+// beginHook notes that the preStop hook of a container begins, and is false when it has before: it does not run twice when whoever ran it was killed.
+func (s signals) beginHook(id string) bool {
+	file, err := os.OpenFile(s.file(id, hookNote), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	return err == nil && file.Close() == nil
+}
 
 func (s signals) read(path string) (Signal, bool) {
 	var signal Signal
@@ -82,8 +112,8 @@ func (s signals) read(path string) (Signal, bool) {
 // drop forgets what is owed to a container.
 func (s signals) drop(id string) error {
 	var all error
-	for _, kill := range []bool{false, true} {
-		if err := os.Remove(s.file(id, kill)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, note := range []string{stopNote, killNote, hookNote} {
+		if err := os.Remove(s.file(id, note)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			all = errors.Join(all, err)
 		}
 	}

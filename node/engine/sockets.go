@@ -42,10 +42,17 @@ func inNamespace(path string, kind int, work func() error) error {
 	return <-done
 }
 
-// cutConnections destroys every TCP connection of a network namespace whose peer is outside, so that the peer sees a reset at once, and not
-// the silence of an address that went, and every one that nobody has accepted yet, which CRIU leaves out. Other connections inside the pod and
-// listening sockets stay. It returns how many there were.
-func cutConnections(network string) (cut int, err error) {
+// severance says which TCP connections of a pod do not outlive it.
+type severance struct {
+	// keepOutside keeps those whose peer is outside of the pod.
+	keepOutside bool
+	// captured returns the sockets that captured processes hold, by their inodes.
+	captured func() map[uint32]bool
+}
+
+// cutConnections destroys TCP connections of a network namespace inside the freeze, so that the peer sees a reset at once, and not the silence of
+// an address or a process that went. Those inside the pod and listening sockets stay. It returns how many there were.
+func cutConnections(network string, s severance) (cut int, err error) {
 	err = inNamespace(network, unix.CLONE_NEWNET, func() error {
 		own, err := ownAddresses()
 		if err != nil {
@@ -56,24 +63,51 @@ func cutConnections(network string) (cut int, err error) {
 			return err
 		}
 		defer unix.Close(socket)
+		var all []connection
 		for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 			connections, err := listConnections(socket, family)
 			if err != nil {
 				return err
 			}
-			for _, c := range connections {
-				if (c.peer.IsLoopback() || own[c.peer]) && !c.unaccepted {
-					continue
-				}
-				if err := destroy(socket, family, c.id); err != nil {
-					return fmt.Errorf("cut the connection to %s: %w", c.peer, err)
-				}
-				cut++
+			all = append(all, connections...)
+		}
+		for _, c := range s.doomed(all, own) {
+			if err := destroy(socket, c.family, c.id); err != nil {
+				return fmt.Errorf("cut the connection to %s: %w", c.peer, err)
 			}
+			cut++
 		}
 		return nil
 	})
 	return cut, err
+}
+
+// doomed returns the connections to cut: those to the outside, those that nobody has accepted yet, which CRIU leaves out, and those by loopback to a process that is not captured, as a port-forward, which
+// the container engine holds in the pod's network, or the proxy of a service mesh. Of such a pair it is the captured end.
+func (s severance) doomed(all []connection, own map[netip.Addr]bool) []connection {
+	var doomed []connection
+	inside := map[[2]netip.AddrPort]uint32{}
+	for _, c := range all {
+		isInside := c.peer.Addr().IsLoopback() || own[c.peer.Addr()]
+		if isInside {
+			inside[[2]netip.AddrPort{c.local, c.peer}] = c.inode
+		}
+		if !isInside && !s.keepOutside || c.unaccepted {
+			doomed = append(doomed, c)
+		}
+	}
+	if len(inside) == 0 {
+		return doomed
+	}
+	captured := s.captured()
+	for _, c := range all {
+		other := inside[[2]netip.AddrPort{c.peer, c.local}]
+		// An end without an inode is held by nobody: it is closing, or waits to be accepted.
+		if other != 0 && captured[c.inode] && !captured[other] {
+			doomed = append(doomed, c)
+		}
+	}
+	return doomed
 }
 
 func ownAddresses() (map[netip.Addr]bool, error) {
@@ -92,9 +126,11 @@ func ownAddresses() (map[netip.Addr]bool, error) {
 
 // connection is a TCP socket that has a peer; id is how the kernel names it. An unaccepted one is established and no process has it.
 type connection struct {
-	id         [diagIDSize]byte
-	peer       netip.Addr
-	unaccepted bool
+	family      byte
+	id          [diagIDSize]byte
+	local, peer netip.AddrPort
+	inode       uint32 // of the socket, as /proc/PID/fd names it; 0 where no process holds it
+	unaccepted  bool
 }
 
 func listConnections(socket int, family byte) ([]connection, error) {
@@ -110,18 +146,22 @@ func listConnections(socket int, family byte) ([]connection, error) {
 		if kind != sockDiagByFamily || len(body) < diagMessageSize {
 			return false, fmt.Errorf("sock_diag answered with a message of type %d and %d bytes", kind, len(body))
 		}
-		inode := binary.NativeEndian.Uint32(body[diagMessageSize-4:])
-		c := connection{id: [diagIDSize]byte(body[4:]), unaccepted: inode == 0 && (body[1] == tcpEstablished || body[1] == tcpCloseWait)}
-		// Behind two ports of 2 bytes stand two addresses of 16.
-		if family == unix.AF_INET {
-			c.peer = netip.AddrFrom4([4]byte(c.id[20:]))
-		} else {
-			c.peer = netip.AddrFrom16([16]byte(c.id[20:])).Unmap()
-		}
+		c := connection{family: family, id: [diagIDSize]byte(body[4:]), inode: binary.NativeEndian.Uint32(body[4+diagIDSize+16:])}
+		c.unaccepted = c.inode == 0 && (body[1] == tcpEstablished || body[1] == tcpCloseWait)
+		// Two ports of 2 bytes, two addresses of 16.
+		c.local = netip.AddrPortFrom(diagAddress(family, c.id[4:]), binary.BigEndian.Uint16(c.id[0:]))
+		c.peer = netip.AddrPortFrom(diagAddress(family, c.id[20:]), binary.BigEndian.Uint16(c.id[2:]))
 		found = append(found, c)
 		return false, nil
 	})
 	return found, err
+}
+
+func diagAddress(family byte, bytes []byte) netip.Addr {
+	if family == unix.AF_INET {
+		return netip.AddrFrom4([4]byte(bytes))
+	}
+	return netip.AddrFrom16([16]byte(bytes)).Unmap()
 }
 
 func destroy(socket int, family byte, id [diagIDSize]byte) error {
