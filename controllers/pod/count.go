@@ -45,7 +45,7 @@ func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
 			return err
 		}
 		switch {
-		case restored.Status == corev1.ConditionTrue:
+		case restored.Status == corev1.ConditionTrue || restored.Reason == keys.ColdRestarted:
 			current.Status.Restored++
 		case failed(restored.Reason):
 			current.Status.Failed++

@@ -67,6 +67,8 @@ const (
 	ColdRestoreDisabled = "RestoreDisabled"
 	// ColdRestoreFailed: False; a Checkpoint was claimed and could not be restored. The message is CRIU's first error line.
 	ColdRestoreFailed = "RestoreFailed"
+	// ColdRestarted: False; it was restored, and a container ended since and was started anew, from scratch.
+	ColdRestarted = "ContainerRestarted"
 	// ColdWaitTimeout: False; the state that the pod waited for did not come in time.
 	ColdWaitTimeout = "WaitTimeout"
 	// ColdSecurityContextMismatch: False; the captured processes have rights that the new pod's security context does not give.

@@ -128,7 +128,7 @@ func (a *Agent) tidy(ctx context.Context) error {
 			}
 		}
 		a.forget(alive)
-		for _, root := range []string{a.Node.PodsRoot(), filepath.Join(a.Node.Root, "run/checkpoint/gates")} {
+		for _, root := range []string{a.Node.PodsRoot(), filepath.Join(a.Node.Root, "run/checkpoint/gates"), filepath.Join(a.Node.Root, "run/checkpoint/execs")} {
 			for _, name := range namesIn(root) {
 				if !alive[name] {
 					_ = os.RemoveAll(filepath.Join(root, name)) // the next turn tries again

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,6 +91,9 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 			Type: keys.Restored, Status: corev1.ConditionFalse, Reason: keys.ColdIncomplete, Message: strings.TrimSpace(string(said)),
 		})
 	}
+	if message := restarted(pod, d, results); o.done && o.status == corev1.ConditionTrue && message != "" {
+		o.status, o.reason, o.message = corev1.ConditionFalse, keys.ColdRestarted, message
+	}
 	if !o.done {
 		if err := a.tell(ctx, pod, conditions...); err != nil {
 			return ctrl.Result{}, err
@@ -117,6 +121,23 @@ func protection(pod *corev1.Pod) corev1.PodCondition {
 		c.Message += ", unless it uses io_uring then, which cannot be captured: the annotation " + keys.IOUring + " lets it"
 	}
 	return c
+}
+
+// restarted says which restored containers kubelet has started anew since: those began from scratch (design R6). It is empty when there are none.
+func restarted(pod *corev1.Pod, d *capture.Decision, results []*capture.Result) string {
+	var names []string
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		_, id, _ := strings.Cut(status.ContainerID, "://")
+		for _, r := range results {
+			if r.Container == status.Name && r.Outcome == capture.Restored && id != "" && id != r.ContainerID && status.RestartCount > 0 {
+				names = append(names, fmt.Sprintf("%q", status.Name))
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("continued from Checkpoint %s; since then kubelet has started container %s anew, from scratch", d.Checkpoint, strings.Join(names, ", "))
 }
 
 // claimNote is what lies beside a pod's decision from before its claim: which Checkpoint it may hold.

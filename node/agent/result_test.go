@@ -94,6 +94,41 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestAContainerThatWasStartedAnewSinceIsTold(t *testing.T) {
+	d := &capture.Decision{Action: capture.Restore, Checkpoint: "a-1"}
+	status := func(name, id string, restarts int32) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, ContainerID: "containerd://" + id, RestartCount: restarts}
+	}
+	for what, test := range map[string]struct {
+		status corev1.PodStatus
+		want   string
+	}{
+		"none was": {status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{status("app", "id-app", 0), status("side", "id-side", 0)}}},
+		"kubelet has not told of the restored ones yet": {status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{Name: "app"}}}},
+		"another container was":                         {status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{status("proxy", "new", 1)}}},
+		"one was": {
+			status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{status("app", "new", 1), status("side", "id-side", 0)}},
+			want:   `continued from Checkpoint a-1; since then kubelet has started container "app" anew, from scratch`,
+		},
+		"both were, one of them a sidecar": {
+			status: corev1.PodStatus{
+				InitContainerStatuses: []corev1.ContainerStatus{status("side", "new", 2)}, ContainerStatuses: []corev1.ContainerStatus{status("app", "newer", 1)},
+			},
+			want: `continued from Checkpoint a-1; since then kubelet has started container "side", "app" anew, from scratch`,
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			results := []*capture.Result{result("app", capture.Restored), result("side", capture.Restored)}
+			for _, r := range results {
+				r.ContainerID = "id-" + r.Container
+			}
+			if got := restarted(&corev1.Pod{Status: test.status}, d, results); got != test.want {
+				t.Errorf("it says %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestAReportSettlesTheClaim(t *testing.T) {
 	results := func(o capture.Outcome, changes ...func(*capture.Result)) []*capture.Result {
 		return []*capture.Result{result("app", o, changes...)}

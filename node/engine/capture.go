@@ -169,8 +169,9 @@ type attempt struct {
 	owed    signals
 	started time.Time
 	limits  []limit
-	links   []link // made for a restore
-	dir     string // the partial folder, once it is there
+	links   []link   // made for a restore
+	execs   *podLock // held while nothing may be started in the pod by exec
+	dir     string   // the partial folder, once it is there
 	mu      sync.Mutex
 	record  capture.Capture
 }
@@ -187,30 +188,32 @@ func (a *attempt) run(ctx context.Context) error {
 	if a.owed.retain(a.members); len(a.members) == 0 {
 		return nil
 	}
+	execs, err := endExecs(a.engine.Node, a.podUID)
+	if err != nil { // one that is on its way for so long hangs itself
+		a.engine.Log("%v", err)
+	}
+	a.execs = execs
+	defer a.allowExecs()
 	if err := a.freeze(ctx); err != nil {
+		place.release() // what follows may take as long as a preStop hook does
 		return a.fail(ctx, capture.ReasonFreezeFailed, err)
 	}
 	evidence, found := a.awaitEvidence(ctx)
 	if !found {
+		place.release()
 		return a.onlyOne(ctx)
 	}
-	if err := a.begin(evidence); err != nil {
-		return a.fail(ctx, capture.ReasonFilesFailed, err)
-	}
-	reason, err := a.dump(ctx)
-	for try := 1; inTransit(err) && try < transitTries && ctx.Err() == nil; try++ {
-		a.engine.Log("try %d: %v", try, err)
-		if reason, err = capture.ReasonFreezeFailed, a.goOnFor(ctx, transitPause); err == nil {
-			reason, err = a.dump(ctx)
-		}
-	}
-	if err != nil {
-		if errors.Is(context.Cause(ctx), errKillDue) {
-			reason, err = capture.ReasonDeadlineExceeded, context.Cause(ctx)
-		}
-		return a.fail(ctx, reason, err)
+	reason, err := capture.ReasonFilesFailed, a.begin(evidence)
+	if err == nil {
+		reason, err = a.dumpInTries(ctx)
 	}
 	place.release() // the disk takes its time, and the next one need not wait for it
+	if err != nil && errors.Is(context.Cause(ctx), errKillDue) {
+		reason, err = capture.ReasonDeadlineExceeded, context.Cause(ctx)
+	}
+	if err != nil {
+		return a.fail(ctx, reason, err)
+	}
 	return a.end(ctx)
 }
 
@@ -221,6 +224,18 @@ func (a *attempt) onlyOne(ctx context.Context) error {
 }
 
 var errKillDue = fmt.Errorf("the pod's end was ordered %s ago, and the capture is not done", killPatience)
+
+// dumpInTries dumps, and again after a moment when something was in transit that passes.
+func (a *attempt) dumpInTries(ctx context.Context) (capture.Reason, error) {
+	reason, err := a.dump(ctx)
+	for try := 1; inTransit(err) && try < transitTries && ctx.Err() == nil; try++ {
+		a.engine.Log("try %d: %v", try, err)
+		if reason, err = capture.ReasonFreezeFailed, a.goOnFor(ctx, transitPause); err == nil {
+			reason, err = a.dump(ctx)
+		}
+	}
+	return reason, err
+}
 
 // untilKillIsDue returns a context that ends when a KILL has been held back for as long as it may.
 func (a *attempt) untilKillIsDue(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -260,8 +275,17 @@ func (a *attempt) freeze(ctx context.Context) error {
 	})
 }
 
+// allowExecs lets processes be started in the pod by exec again.
+func (a *attempt) allowExecs() {
+	if a.execs != nil {
+		a.execs.release()
+		a.execs = nil
+	}
+}
+
 // thaw lets all members go on that are held.
 func (a *attempt) thaw(ctx context.Context) error {
+	defer a.allowExecs()
 	if err := a.engine.endHold(ctx, a.podUID); err != nil {
 		a.engine.Log("%v", err)
 	}

@@ -109,15 +109,6 @@ func (f *front) start() error {
 	return f.pass()
 }
 
-// exec is refused from the freeze on: what would run then is in no dump.
-func (f *front) exec() error {
-	c, err := f.recall()
-	if err == nil && c != nil && c.Selected() && engine.InFlight(f.node, c.Pod.UID) {
-		return fmt.Errorf("pod %s/%s is being captured, and goes: nothing can be started in it", c.Pod.Namespace, c.Pod.Name)
-	}
-	return f.pass()
-}
-
 // delete forgets the container.
 func (f *front) delete() error {
 	if c, err := f.recall(); err == nil && c != nil {
