@@ -4,7 +4,8 @@ import "testing"
 
 func TestNamesOfSignals(t *testing.T) {
 	for name, want := range map[string]string{
-		"15": "SIGTERM", "SIGTERM": "SIGTERM", "term": "SIGTERM", "3": "SIGQUIT", "28": "SIGWINCH", "34": "SIGRTMIN", "37": "SIGRTMIN+3", "64": "SIGRTMIN+30", "99": "99",
+		"15": "SIGTERM", "SIGTERM": "SIGTERM", "term": "SIGTERM", "3": "SIGQUIT", "28": "SIGWINCH", "34": "SIGRTMIN", "37": "SIGRTMIN+3", "64": "SIGRTMIN+30",
+		"99": "99",
 	} {
 		if got := (Signal{Name: name}).String(); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)

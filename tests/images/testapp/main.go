@@ -23,7 +23,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: testapp {serve|write|webhook|echo|count} [flags]")
+		log.Fatal("usage: testapp {serve|write|webhook|echo|count|append|sleep|leave|processes|lines} [flags]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	address := flags.String("address", ":8080", "where to listen")
@@ -32,6 +32,8 @@ func main() {
 	pages := flags.Int("touch-mib", 0, "of memory with a number in each page, to hold while serving")
 	deaf := flags.Bool("ignore-term", false, "outlive SIGTERM while serving")
 	undumpable := flags.Bool("undumpable", false, "hold something that CRIU cannot dump while serving")
+	connections := flags.String("connections", "", "where else to listen, for connections that stay open")
+	endLog := flags.String("end-log", "", "file to write to when the stop signal comes")
 	upTo := flags.Int("up-to", 5, "the last number to count to")
 	path := flags.String("file", "", "a file to write; while serving, end with 1 unless it is there, and make it")
 	text := flags.String("text", "", "what to write into it")
@@ -51,7 +53,10 @@ func main() {
 		if *deaf {
 			ignoreTerm()
 		}
-		if err = errors.Join(hold(*mib, *undumpable), touch(*pages)); err == nil {
+		if *endLog != "" {
+			endSlowly(*endLog)
+		}
+		if err = errors.Join(hold(*mib, *undumpable), touch(*pages), surround(*connections)); err == nil {
 			err = serve(*address)
 		}
 	case "webhook":
@@ -62,8 +67,18 @@ func main() {
 		for i := 1; i <= *upTo; i++ {
 			fmt.Println(i)
 		}
+	case "append":
+		err = appendLine(flags.Arg(0), flags.Arg(1))
+	case "sleep":
+		time.Sleep(time.Hour)
+	case "leave":
+		err = leave(flags.Arg(0))
+	case "processes":
+		err = processes()
+	case "lines":
+		err = lines()
 	default:
-		err = fmt.Errorf("verb is %q; it may be serve, write, webhook, echo or count", os.Args[1])
+		err = fmt.Errorf("verb is %q; it may be serve, write, webhook, echo, count, append, sleep, leave, processes or lines", os.Args[1])
 	}
 	if err != nil {
 		log.Fatal(err)
