@@ -42,7 +42,9 @@ type Agent struct {
 	// fetches has a place for each state that may be fetched at once.
 	fetches chan struct{}
 	work    map[string]*publication // by the folder of the capture
-	prober  prober
+	// nearlyFull tells of the disk of a folder that nothing is kept there which the bucket has.
+	nearlyFull func(dir string) bool
+	prober     prober
 }
 
 // How often the agent looks, and how much it does at once.
@@ -59,6 +61,7 @@ const (
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
 	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
+	a.nearlyFull = isNearlyFull
 	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)
 	err := ctrl.NewControllerManagedBy(mgr).Named("pods").For(&corev1.Pod{}).
 		WatchesRawSource(source.Channel(a.prober.changed, &handler.EnqueueRequestForObject{})).

@@ -65,7 +65,8 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 			return b.store, nil
 		},
 		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, work: map[string]*publication{}, fetches: make(chan struct{}, fetchesAtOnce),
-		Settle: func(context.Context, string) error { t.Error("the runtime was asked to settle"); return nil },
+		nearlyFull: func(string) bool { return false },
+		Settle:     func(context.Context, string) error { t.Error("the runtime was asked to settle"); return nil },
 	}
 	return b
 }

@@ -91,11 +91,11 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 // errNoTurn says that as many states are fetched as may be at once.
 var errNoTurn = errors.New("other states are fetched at this moment")
 
-// isTight tells whether the disk of the node is nearly full: then nothing is kept there that the bucket has.
-func (a *Agent) isTight() bool {
+// isNearlyFull tells whether a disk has less than a tenth left.
+func isNearlyFull(dir string) bool {
 	const enough = 10 // a part of it
 	var disk unix.Statfs_t
-	return unix.Statfs(a.Node.CapturesRoot(), &disk) == nil && disk.Bavail < disk.Blocks/enough
+	return unix.Statfs(dir, &disk) == nil && disk.Bavail < disk.Blocks/enough
 }
 
 // isUploaded tells whether the bucket has the state, too.

@@ -299,7 +299,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	if !m.Uploaded.IsZero() {
 		claim := checkpoint.Status.Claim
-		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || a.Now().Sub(m.Uploaded) > cacheTime || a.isTight() {
+		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || a.Now().Sub(m.Uploaded) > cacheTime || a.nearlyFull(a.Node.CapturesRoot()) {
 			return a.remove(dir)
 		}
 		p.notBefore = a.Now().Add(cacheInterval)
