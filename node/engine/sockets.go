@@ -82,8 +82,9 @@ func cutConnections(network string, s severance) (cut int, err error) {
 	return cut, err
 }
 
-// doomed returns the connections to cut: those to the outside, those that nobody has accepted yet, which CRIU leaves out, and those by loopback to a process that is not captured, as a port-forward, which
-// the container engine holds in the pod's network, or the proxy of a service mesh. Of such a pair it is the captured end.
+// doomed returns the connections to cut: those to the outside, those that nobody has accepted yet, which CRIU leaves out, and those by loopback to
+// a process that is not captured, as a port-forward, which the container engine holds in the pod's network, or the proxy of a service mesh. Of such a
+// pair it is the captured end.
 func (s severance) doomed(all []connection, own map[netip.Addr]bool) []connection {
 	var doomed []connection
 	inside := map[[2]netip.AddrPort]uint32{}

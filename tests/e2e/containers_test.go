@@ -43,6 +43,7 @@ func counts(t *testing.T, c *lab.Cluster, pod *corev1.Pod, port string) (found a
 // Of a pod with every kind of container those go on that ran: also one that kubelet had started twice, and a native sidecar. What an init container
 // wrote again is what was captured. A container that had ended, and one that a person had added, neither break the capture nor come back.
 func TestAPodOfEveryKindOfContainer(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
 		s := &template.Spec
@@ -52,6 +53,7 @@ func TestAPodOfEveryKindOfContainer(t *testing.T) {
 		s.InitContainers = []corev1.Container{container("fill", "write", "-file=/scratch/filled", "-text=by the init container"), side}
 		s.Containers = append(s.Containers, container("twice", "serve", "-address=:8082", "-file=/scratch/twice"), container("once", "count"))
 	})
+	w.countOf(t, pod)
 	put(t, c, pod, "/scratch/filled", "by the program")
 	lab.Eventually(t, time.Minute, "a container has ended, and one was started again", func() error {
 		now, err := c.Client.CoreV1().Pods(w.ns).Get(t.Context(), pod.Name, metav1.GetOptions{})
@@ -134,6 +136,7 @@ func claimed(t *testing.T, c *lab.Cluster, ns, node, dir string) string {
 // What a claim holds stays where it is: it is not captured, and what changed on it meanwhile is there. Files that were open on it go on. When one of
 // them is gone the pod starts cold, from a state like that of a pod of which nobody ever tried to restore anything.
 func TestClaimsAreMountedAgain(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	const node, dir = "worker-1", "/var/lib/claimed"
 	c.OnNode(t, node, "rm -rf "+dir+" && mkdir -p "+dir)
@@ -148,6 +151,7 @@ func TestClaimsAreMountedAgain(t *testing.T) {
 	w.template.Spec.InitContainers = []corev1.Container{container("fill", "write", "-file=/scratch/filled", "-text=by the init container")}
 	w.create(t)
 	pod := w.running(t, nil)
+	w.countOf(t, pod)
 	fresh := looks(t, c, pod)
 	put(t, c, pod, "/data/other", "as it was")
 	put(t, c, pod, "/data/open", "begin")
@@ -170,6 +174,7 @@ func TestClaimsAreMountedAgain(t *testing.T) {
 	c.OnNode(t, node, "rm "+dir+"/open; printf changed > "+dir+"/other")
 	w.create(t)
 	last := w.running(t, next)
+	w.countOf(t, last)
 	if cold := w.restored(t, last); cold.Status != corev1.ConditionFalse || cold.Reason != keys.ColdRestoreFailed {
 		t.Errorf("without a file that was open it says %+v", cold)
 	}

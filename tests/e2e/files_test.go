@@ -89,6 +89,7 @@ func loadTreeImage(ctx context.Context, c *lab.Cluster) error {
 
 // Everything that a file can be comes back: in the root file system, in emptyDirs on disk and in memory, in the shared memory.
 func TestFilesComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	if err := loadTreeImage(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -102,6 +103,7 @@ func TestFilesComeBackAsTheyWere(t *testing.T) {
 		s.Containers[0].VolumeMounts = append(s.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "memory", MountPath: "/memory"},
 			corev1.VolumeMount{Name: "parts", MountPath: "/part", SubPath: "some/part"})
 	})
+	w.countOf(t, pod) // it listens
 	for _, dir := range []string{"/root/all", "/scratch/all", "/memory/all", "/dev/shm", "/part"} {
 		say(t, c, pod, "build", "what=all", "at="+dir)
 	}
@@ -126,8 +128,10 @@ func TestFilesComeBackAsTheyWere(t *testing.T) {
 
 // What a sparse file costs is what is in it.
 func TestHolesCostNothing(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, nil)
+	w.countOf(t, pod)
 	for _, dir := range []string{"/sparse", "/scratch", "/dev/shm"} {
 		if dir != "/dev/shm" { // which has 64 MiB
 			say(t, c, pod, "build", "what=sparse", "at="+dir)
@@ -156,6 +160,7 @@ func TestManyFilesAndAHugeOne(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			c := labelled(t)
 			w, pod := newWorkload(t, c, plainPod, nil)
+			w.countOf(t, pod)
 			say(t, c, pod, "build", "what="+what, "at="+where)
 			before := say(t, c, pod, "look", "at="+where, "sum=1")
 			next := w.again(t, pod)
@@ -183,8 +188,10 @@ type held struct {
 
 // Files that were open at the capture go on where they were: read and written, deleted, with another name left, in every place.
 func TestOpenFilesGoOn(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, nil)
+	w.countOf(t, pod)
 	const readWrite, appends = os.O_RDWR | os.O_CREATE, os.O_WRONLY | os.O_CREATE | os.O_APPEND
 	for _, dir := range []string{"/", "/scratch/", "/dev/shm/"} {
 		for _, name := range []string{"open", "appended", "deleted", "twice", "sub-gone/x"} {
@@ -236,6 +243,7 @@ func TestOpenFilesGoOn(t *testing.T) {
 // ConfigMaps, Secrets, tokens and the downward API are the new pod's own, also for a process that had one of them open; what kubelet
 // writes for each pod, as its hosts file, is so as well.
 func TestAPodHasItsOwnConfiguration(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	ns := ""
 	configure := func(content string) {
@@ -275,6 +283,7 @@ func TestAPodHasItsOwnConfiguration(t *testing.T) {
 	configure("old")
 	w.create(t)
 	pod := w.running(t, nil)
+	w.countOf(t, pod)
 	const token = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 	for _, path := range []string{
 		"/config/key", "/secret/key", "/downward/mine", "/one/file", "/etc/hosts", "/etc/resolv.conf", token, "/config", "/config/..data",

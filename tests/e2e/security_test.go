@@ -77,6 +77,7 @@ func TestRightsComeBackAsTheyWere(t *testing.T) {
 			}
 			w.create(t)
 			pod := w.running(t, nil)
+			w.countOf(t, pod)
 			before := query[map[string]string](t, c, pod, "rights")
 			for field, want := range test.want {
 				if before[field] != want {
@@ -158,6 +159,7 @@ done`
 
 // The limits are the new pod's, also where the captured one had others; and the program sees them.
 func TestTheNewPodsLimitsHold(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	limits := func(memory, cpu string) corev1.ResourceList {
 		return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(memory), corev1.ResourceCPU: resource.MustParse(cpu)}
@@ -165,6 +167,7 @@ func TestTheNewPodsLimitsHold(t *testing.T) {
 	w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
 		template.Spec.Containers[0].Resources.Limits = limits("256Mi", "500m")
 	})
+	w.countOf(t, pod)
 	look := func(pod *corev1.Pod) (outside, inside string) {
 		for _, file := range []string{"memory/memory.limit_in_bytes", "cpu/cpu.cfs_quota_us", "memory.max"} {
 			if text, err := ask(t.Context(), c, pod, "file/sys/fs/cgroup/"+file, nil); err == nil {
