@@ -383,10 +383,13 @@ func TestARestoreThatIsKilledIsBegunAgain(t *testing.T) {
 		t.Fatalf("the restore was not killed: %s", output)
 	}
 	w.goesOn(t, next, before, nil)
-	next, err := c.Client.CoreV1().Pods(w.ns).Get(t.Context(), next.Name, metav1.GetOptions{})
-	if err != nil || next.Status.ContainerStatuses[0].RestartCount != 1 {
-		t.Errorf("kubelet made the container anew %d times, not once, %v", next.Status.ContainerStatuses[0].RestartCount, err)
-	}
+	lab.Eventually(t, 20*time.Second, "kubelet says that it made the container anew once", func() error {
+		now, err := c.Client.CoreV1().Pods(w.ns).Get(t.Context(), next.Name, metav1.GetOptions{})
+		if err == nil && now.Status.ContainerStatuses[0].RestartCount != 1 {
+			err = fmt.Errorf("it says %d times", now.Status.ContainerStatuses[0].RestartCount)
+		}
+		return err
+	})
 }
 
 // killRestore waits on a node until CRIU restores memory, and kills the process that is behind it.

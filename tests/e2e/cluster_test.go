@@ -203,7 +203,7 @@ func TestImagesArePulledFromTheClustersOwnRegistry(t *testing.T) {
 	c := cluster(t)
 	ns := namespace(t, c)
 	// It differs from the image that the other tests use: when two names are one image, containerd forgets both with one.
-	c.Run(t, "image", "build", "my-image:latest", "--binary=../../build/images/testapp", "--user=1000")
+	c.Run(t, "image", "build", "my-image:latest", "--binary=build/images/testapp", "--user=1000")
 	c.OnNode(t, "worker-2", "ctr --namespace=k8s.io images rm docker.io/library/my-image:latest")
 	spec := onNode(serving(), "worker-2")
 	spec.Containers[0].Image, spec.Containers[0].ImagePullPolicy = "my-image:latest", corev1.PullAlways

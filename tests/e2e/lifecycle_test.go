@@ -41,7 +41,7 @@ func own(t *testing.T, name string, args ...string) *lab.Cluster {
 
 func TestANodeComesBackAfterAPowerCut(t *testing.T) {
 	c := own(t, "e2e-power")
-	c.Run(t, "image", "build", image, "--binary=../../build/images/testapp")
+	c.Run(t, "image", "build", image, "--binary=build/images/testapp")
 	ns := namespace(t, c)
 	pod := start(t, c, ns, "victim", onNode(serving(), "worker-1"))
 	witness := start(t, c, ns, "witness", onNode(serving(), "worker-2"))
