@@ -15,7 +15,6 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
-	"github.com/transparent-checkpoint/operator/internal/criu"
 )
 
 // How long a capture waits, and is waited for.
@@ -188,11 +187,6 @@ func (a *attempt) run(ctx context.Context) error {
 	if a.owed.retain(a.members); len(a.members) == 0 {
 		return nil
 	}
-	execs, err := endExecs(a.engine.Node, a.podUID)
-	if err != nil { // one that is on its way for so long hangs itself
-		a.engine.Log("%v", err)
-	}
-	a.execs = execs
 	defer a.allowExecs()
 	if err := a.freeze(ctx); err != nil {
 		place.release() // what follows may take as long as a preStop hook does
@@ -225,18 +219,6 @@ func (a *attempt) onlyOne(ctx context.Context) error {
 
 var errKillDue = fmt.Errorf("the pod's end was ordered %s ago, and the capture is not done", killPatience)
 
-// dumpInTries dumps, and again after a moment when something was in transit that passes.
-func (a *attempt) dumpInTries(ctx context.Context) (capture.Reason, error) {
-	reason, err := a.dump(ctx)
-	for try := 1; inTransit(err) && try < transitTries && ctx.Err() == nil; try++ {
-		a.engine.Log("try %d: %v", try, err)
-		if reason, err = capture.ReasonFreezeFailed, a.goOnFor(ctx, transitPause); err == nil {
-			reason, err = a.dump(ctx)
-		}
-	}
-	return reason, err
-}
-
 // untilKillIsDue returns a context that ends when a KILL has been held back for as long as it may.
 func (a *attempt) untilKillIsDue(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -265,8 +247,13 @@ func (a *attempt) signal() Signal {
 	return first
 }
 
-// freeze holds all members at once.
+// freeze holds all members at once, when nothing is on its way into them by exec.
 func (a *attempt) freeze(ctx context.Context) error {
+	execs, err := endExecs(a.engine.Node, a.podUID)
+	if err != nil { // one that is on its way for so long hangs itself
+		a.engine.Log("%v", err)
+	}
+	a.execs = execs
 	return a.all(func(m member) error {
 		if frozen, err := m.group.frozen(); err == nil && frozen {
 			return nil
@@ -372,255 +359,6 @@ func (a *attempt) begin(evidence capture.Evidence) error {
 		return err
 	}
 	return a.record.Write(dir)
-}
-
-// dump writes everything while nothing of the members runs, and then ends them.
-func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
-	if reason, err := a.checkSpace(); err != nil {
-		return reason, err
-	}
-	if err := a.clearStrangers(ctx); err != nil {
-		return capture.ReasonFreezeFailed, err
-	}
-	if network := a.members[0].Network; network != "" {
-		cut, err := cutConnections(network, severance{keepOutside: a.record.Settings.TCPEstablished, captured: a.sockets})
-		if err != nil {
-			return capture.ReasonDumpFailed, fmt.Errorf("cut connections to what is not captured: %w", err)
-		}
-		a.engine.Log("cut %d connections", cut)
-	}
-	if err := lift(a.limits); err != nil {
-		a.engine.Log("limits stay: %v", err)
-	}
-	before := time.Now()
-	if err := a.all(func(m member) error { return a.dumpContainer(ctx, m) }); err != nil {
-		return capture.ReasonDumpFailed, err
-	}
-	for _, m := range a.members {
-		a.recordContainer(m)
-	}
-	if err := a.carry(); err != nil {
-		return capture.ReasonFilesFailed, err
-	}
-	a.record.Timings.Dump = time.Since(before)
-	before = time.Now()
-	if err := a.copyFiles(ctx); err != nil {
-		return capture.ReasonFilesFailed, err
-	}
-	a.record.Timings.Files = time.Since(before)
-	for _, m := range a.members {
-		if frozen, err := m.group.frozen(); err != nil || !frozen {
-			return capture.ReasonFreezeFailed, errors.Join(fmt.Errorf("container %q was not held until the end of the copy", m.Name), err)
-		}
-	}
-	return a.cut(ctx)
-}
-
-// sockets are the inodes of the sockets that the members hold.
-func (a *attempt) sockets() map[uint32]bool {
-	found := map[uint32]bool{}
-	for _, m := range a.members {
-		pids, err := m.group.processes()
-		if err != nil {
-			a.engine.Log("sockets of container %q: %v", m.Name, err)
-		}
-		for _, pid := range pids {
-			process{pid: pid}.sockets(found)
-		}
-	}
-	return found
-}
-
-// dumpContainer has CRIU write a container, beside others of the pod. CRIU thaws it while it holds its tasks itself, and the freezer must hold them again
-// after.
-func (a *attempt) dumpContainer(ctx context.Context, m member) error {
-	images, work := filepath.Join(a.dir, "containers", m.Name, "criu"), filepath.Join(a.dir, "log", m.Name)
-	if err := errors.Join(os.MkdirAll(images, 0o700), os.MkdirAll(work, 0o700)); err != nil {
-		return err
-	}
-	if err := a.callCRIU(ctx, m, images, work); err != nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.record.Failure = &capture.Failure{Errors: criuLines(err), LogTail: tailOf(filepath.Join(work, criu.DumpLog), 4096)}
-		return fmt.Errorf("container %q: %w", m.Name, err)
-	}
-	if err := m.group.awaitFrozen(endPatience); err != nil {
-		return fmt.Errorf("container %q went on after its dump: %w", m.Name, err)
-	}
-	return nil
-}
-
-// recordContainer adds a dumped container to the record.
-func (a *attempt) recordContainer(m member) {
-	security, err := m.security()
-	if err != nil { // it cannot be restored without, which is found out by then; the processes end in any case
-		a.engine.Log("container %q: what it was allowed is not known: %v", m.Name, err)
-	}
-	a.record.Containers = append(a.record.Containers, capture.Container{
-		Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest, Security: security,
-	})
-}
-
-// cut records that everything is there and ends the processes: held as they are, none runs another instruction.
-func (a *attempt) cut(ctx context.Context) (capture.Reason, error) {
-	a.record.State = capture.Dumped
-	a.record.Timings.Frozen = time.Since(a.started)
-	size, err := sizeOf(a.dir)
-	if err != nil {
-		return capture.ReasonFilesFailed, err
-	}
-	a.record.SizeBytes = size
-	if err := a.record.Write(a.dir); err != nil {
-		return capture.ReasonFilesFailed, err
-	}
-	a.engine.endProcesses(ctx, a.dir, a.members)
-	return "", nil
-}
-
-// killedFile lies in a folder whose processes have got their KILL: from then on they cannot run another instruction, held or not.
-const killedFile = "killed"
-
-// endProcesses kills what the freezer holds, and thaws it then.
-func (e *Engine) endProcesses(ctx context.Context, dir string, members []member) {
-	ctx = context.WithoutCancel(ctx)
-	for _, m := range members {
-		if m.Settings.TCPEstablished && m.Network != "" { // the peers must not learn of the end
-			if err := silenceOutside(m.Network); err != nil {
-				e.Log("%v", err)
-			}
-			break
-		}
-	}
-	for _, m := range members {
-		if err := m.group.kill(); err != nil {
-			e.Log("container %q: %v", m.Name, err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, killedFile), nil, 0o600); err != nil {
-		e.Log("%v", err)
-	}
-	for _, m := range members {
-		if err := m.OCI().Kill(ctx, m.ID, "KILL"); err != nil { // which thaws it
-			e.Log("container %q: %v", m.Name, err)
-		}
-		if frozen, err := m.group.frozen(); err == nil && frozen {
-			if err := m.OCI().Resume(ctx, m.ID); err != nil {
-				e.Log("container %q: %v", m.Name, err)
-			}
-		}
-	}
-}
-
-// end gives the capture its final name and puts it on the disk.
-func (a *attempt) end(ctx context.Context) error {
-	if err := putBack(a.limits); err != nil {
-		a.engine.Log("limits: %v", err)
-	}
-	err := a.engine.complete(a.dir, &a.record)
-	for _, m := range a.members {
-		if err := m.awaitEnd(endPatience); err != nil {
-			a.engine.Log("%v", err)
-		}
-	}
-	return errors.Join(err, a.payAll(ctx)) // nobody is left to get anything: what was owed is dropped
-}
-
-// complete gives a dumped capture its final name, and then waits for the disk to have it: the agent need not wait for that.
-func (e *Engine) complete(dir string, record *capture.Capture) error {
-	for _, name := range []string{limitsFile, killedFile, linksFile} {
-		_ = os.Remove(filepath.Join(dir, name))
-	}
-	_ = capture.Unreserve(dir)
-	record.State, record.Timings.Total = capture.Complete, time.Since(record.Started)
-	if err := record.Write(dir); err != nil {
-		return err
-	}
-	e.Log("complete after %s: frozen %s, dump %s, files %s", record.Timings.Total, record.Timings.Frozen, record.Timings.Dump, record.Timings.Files)
-	final, err := publish(dir, record.Sequence)
-	if err != nil {
-		return err
-	}
-	e.awaitBucket(final)
-	return e.sync(final)
-}
-
-// awaitBucket waits while a live agent uploads a capture, within bounds: durable soonest wins (design C9), and writing the state to two places at
-// once makes both late.
-func (e *Engine) awaitBucket(dir string) {
-	for end := time.Now().Add(bucketPatience); time.Now().Before(end) && e.Node.AgentLives(); time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(dir, capture.UploadedFile)); err == nil {
-			return
-		}
-		if _, err := os.Stat(dir); err != nil { // it was not wanted
-			return
-		}
-	}
-}
-
-// sync has a complete capture on the disk when it returns, and says so in its folder. When the agent has dropped it meanwhile there is nothing
-// to do.
-func (e *Engine) sync(dir string) error {
-	before := time.Now()
-	err := syncTree(dir)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, capture.SyncedFile), nil, 0o600)
-	}
-	if err == nil {
-		err = syncFile(dir)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write capture %s to the disk: %w", dir, err)
-	}
-	e.Log("on the disk after another %s", time.Since(before))
-	return nil
-}
-
-// fail thaws the pod, records why there is no capture, and lets the pod end as if none had been tried.
-func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) error {
-	ctx = context.WithoutCancel(ctx)
-	a.engine.Log("failed (%s): %v", reason, cause)
-	a.takeBack()
-	err := errors.Join(putBack(a.limits), a.thaw(ctx)) // nothing may run without its limits
-	if a.dir == "" {
-		if beginErr := a.begin(""); beginErr != nil {
-			return errors.Join(err, a.stop(ctx), beginErr)
-		}
-	}
-	failure := capture.Failure{Reason: reason, Message: cause.Error()}
-	if a.record.Failure != nil {
-		failure.Errors, failure.LogTail = a.record.Failure.Errors, a.record.Failure.LogTail
-	}
-	a.record.Timings.Frozen = time.Since(a.started)
-	err = errors.Join(err, a.engine.Node.Hint(a.podUID, uncapturedHint, cause.Error()), a.engine.giveUp(a.dir, &a.record, failure))
-	return errors.Join(err, a.stop(ctx))
-}
-
-// giveUp records a failure in the place of the state, and gives the folder its final name.
-func (e *Engine) giveUp(dir string, record *capture.Capture, failure capture.Failure) error {
-	if err := e.fill(dir, record, failure); err != nil {
-		return err
-	}
-	_, err := publish(dir, record.Sequence)
-	return err
-}
-
-// fill makes the folder of a capture that of a failed one.
-func (e *Engine) fill(dir string, record *capture.Capture, failure capture.Failure) error {
-	record.State, record.Failure = capture.Failed, &failure
-	record.Containers, record.Volumes, record.Shm, record.SizeBytes = nil, nil, false, 0
-	record.Timings.Total = time.Since(record.Started)
-	if err := record.Write(dir); err != nil {
-		return err
-	}
-	for _, what := range []string{"containers", "pod", "volumes", limitsFile, capture.ReservedFile} {
-		if err := os.RemoveAll(filepath.Join(dir, what)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (a *attempt) payAll(ctx context.Context) error {

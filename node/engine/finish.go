@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// cut records that everything is there and ends the processes: held as they are, none runs another instruction.
+func (a *attempt) cut(ctx context.Context) (capture.Reason, error) {
+	a.record.State = capture.Dumped
+	a.record.Timings.Frozen = time.Since(a.started)
+	size, err := sizeOf(a.dir)
+	if err != nil {
+		return capture.ReasonFilesFailed, err
+	}
+	a.record.SizeBytes = size
+	if err := a.record.Write(a.dir); err != nil {
+		return capture.ReasonFilesFailed, err
+	}
+	a.engine.endProcesses(ctx, a.dir, a.members)
+	return "", nil
+}
+
+// killedFile lies in a folder whose processes have got their KILL: from then on they cannot run another instruction, held or not.
+const killedFile = "killed"
+
+// endProcesses kills what the freezer holds, and thaws it then.
+func (e *Engine) endProcesses(ctx context.Context, dir string, members []member) {
+	ctx = context.WithoutCancel(ctx)
+	for _, m := range members {
+		if m.Settings.TCPEstablished && m.Network != "" { // the peers must not learn of the end
+			if err := silenceOutside(m.Network); err != nil {
+				e.Log("%v", err)
+			}
+			break
+		}
+	}
+	for _, m := range members {
+		if err := m.group.kill(); err != nil {
+			e.Log("container %q: %v", m.Name, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, killedFile), nil, 0o600); err != nil {
+		e.Log("%v", err)
+	}
+	for _, m := range members {
+		if err := m.OCI().Kill(ctx, m.ID, "KILL"); err != nil { // which thaws it
+			e.Log("container %q: %v", m.Name, err)
+		}
+		if frozen, err := m.group.frozen(); err == nil && frozen {
+			if err := m.OCI().Resume(ctx, m.ID); err != nil {
+				e.Log("container %q: %v", m.Name, err)
+			}
+		}
+	}
+}
+
+// end gives the capture its final name and puts it on the disk.
+func (a *attempt) end(ctx context.Context) error {
+	if err := putBack(a.limits); err != nil {
+		a.engine.Log("limits: %v", err)
+	}
+	err := a.engine.complete(a.dir, &a.record)
+	for _, m := range a.members {
+		if err := m.awaitEnd(endPatience); err != nil {
+			a.engine.Log("%v", err)
+		}
+	}
+	return errors.Join(err, a.payAll(ctx)) // nobody is left to get anything: what was owed is dropped
+}
+
+// complete gives a dumped capture its final name, and then waits for the disk to have it: the agent need not wait for that.
+func (e *Engine) complete(dir string, record *capture.Capture) error {
+	for _, name := range []string{limitsFile, killedFile, linksFile} {
+		_ = os.Remove(filepath.Join(dir, name))
+	}
+	_ = capture.Unreserve(dir)
+	record.State, record.Timings.Total = capture.Complete, time.Since(record.Started)
+	if err := record.Write(dir); err != nil {
+		return err
+	}
+	e.Log("complete after %s: frozen %s, dump %s, files %s", record.Timings.Total, record.Timings.Frozen, record.Timings.Dump, record.Timings.Files)
+	final, err := publish(dir, record.Sequence)
+	if err != nil {
+		return err
+	}
+	e.awaitBucket(final)
+	return e.sync(final)
+}
+
+// awaitBucket waits while a live agent uploads a capture, within bounds: durable soonest wins (design C9), and writing the state to two places at
+// once makes both late.
+func (e *Engine) awaitBucket(dir string) {
+	for end := time.Now().Add(bucketPatience); time.Now().Before(end) && e.Node.AgentLives(); time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, capture.UploadedFile)); err == nil {
+			return
+		}
+		if _, err := os.Stat(dir); err != nil { // it was not wanted
+			return
+		}
+	}
+}
+
+// sync has a complete capture on the disk when it returns, and says so in its folder. When the agent has dropped it meanwhile there is nothing
+// to do.
+func (e *Engine) sync(dir string) error {
+	before := time.Now()
+	err := syncTree(dir)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, capture.SyncedFile), nil, 0o600)
+	}
+	if err == nil {
+		err = syncFile(dir)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write capture %s to the disk: %w", dir, err)
+	}
+	e.Log("on the disk after another %s", time.Since(before))
+	return nil
+}
+
+// fail thaws the pod, records why there is no capture, and lets the pod end as if none had been tried.
+func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) error {
+	ctx = context.WithoutCancel(ctx)
+	a.engine.Log("failed (%s): %v", reason, cause)
+	a.takeBack()
+	err := errors.Join(putBack(a.limits), a.thaw(ctx)) // nothing may run without its limits
+	if a.dir == "" {
+		if beginErr := a.begin(""); beginErr != nil {
+			return errors.Join(err, a.stop(ctx), beginErr)
+		}
+	}
+	failure := capture.Failure{Reason: reason, Message: cause.Error()}
+	if a.record.Failure != nil {
+		failure.Errors, failure.LogTail = a.record.Failure.Errors, a.record.Failure.LogTail
+	}
+	a.record.Timings.Frozen = time.Since(a.started)
+	err = errors.Join(err, a.engine.Node.Hint(a.podUID, uncapturedHint, cause.Error()), a.engine.giveUp(a.dir, &a.record, failure))
+	return errors.Join(err, a.stop(ctx))
+}
+
+// giveUp records a failure in the place of the state, and gives the folder its final name.
+func (e *Engine) giveUp(dir string, record *capture.Capture, failure capture.Failure) error {
+	if err := e.fill(dir, record, failure); err != nil {
+		return err
+	}
+	_, err := publish(dir, record.Sequence)
+	return err
+}
+
+// fill makes the folder of a capture that of a failed one.
+func (e *Engine) fill(dir string, record *capture.Capture, failure capture.Failure) error {
+	record.State, record.Failure = capture.Failed, &failure
+	record.Containers, record.Volumes, record.Shm, record.SizeBytes = nil, nil, false, 0
+	record.Timings.Total = time.Since(record.Started)
+	if err := record.Write(dir); err != nil {
+		return err
+	}
+	for _, what := range []string{"containers", "pod", "volumes", limitsFile, capture.ReservedFile} {
+		if err := os.RemoveAll(filepath.Join(dir, what)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
