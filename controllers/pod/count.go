@@ -1,24 +1,22 @@
 package pod
 
 import (
-	"cmp"
 	"context"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/matching"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // count counts in the RestorePolicy what became of a pod, once: the pod is marked first, so that a crash in between loses one and never
 // counts one twice.
 func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
-	restored := condition(pod, keys.Restored)
+	restored := podspec.Condition(pod, keys.Restored)
 	if restored == nil || restored.Status == corev1.ConditionUnknown || pod.Annotations[keys.RestoreCounted] != "" {
 		return nil
 	}
@@ -26,7 +24,7 @@ func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
 	if err := r.List(ctx, policies, client.InNamespace(pod.Namespace)); err != nil {
 		return err
 	}
-	policy := policyOf(pod, policies.Items)
+	policy := matching.PolicyOf(pod, policies.Items)
 	if policy == nil {
 		return nil
 	}
@@ -63,30 +61,4 @@ func failed(reason string) bool {
 		return false
 	}
 	return true
-}
-
-// policyOf is the policy that applies to a pod: the oldest with a selector, then the first by name, before the one of its owner.
-func policyOf(pod *corev1.Pod, all []v1alpha1.RestorePolicy) *v1alpha1.RestorePolicy {
-	owner := metav1.GetControllerOf(pod)
-	var spawned *v1alpha1.RestorePolicy
-	var selecting []*v1alpha1.RestorePolicy
-	for i := range all {
-		policy := &all[i]
-		if o := policy.Spec.Owner; o != nil {
-			if owner != nil && o.UID == owner.UID {
-				spawned = policy
-			}
-			continue
-		}
-		selector, err := metav1.LabelSelectorAsSelector(policy.Spec.Selector)
-		if err == nil && selector.Matches(labels.Set(pod.Labels)) {
-			selecting = append(selecting, policy)
-		}
-	}
-	if len(selecting) == 0 {
-		return spawned
-	}
-	return slices.MinFunc(selecting, func(a, b *v1alpha1.RestorePolicy) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
 }

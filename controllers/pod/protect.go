@@ -27,10 +27,10 @@ func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.D
 	if err != nil {
 		return 0, err
 	}
-	if admitted(pod) && pod.Spec.NodeName == "" {
+	if podspec.IsProtected(pod) && pod.Spec.NodeName == "" {
 		again = nodeCheck
 	}
-	old := condition(pod, keys.Checkpointable)
+	old := podspec.Condition(pod, keys.Checkpointable)
 	status := coreapply.PodStatus()
 	switch {
 	case reason == "" && (old == nil || !ours(old.Reason)):
@@ -69,7 +69,7 @@ func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, 
 	switch {
 	case reason != "":
 		return reason, message, nil
-	case !admitted(pod):
+	case !podspec.IsProtected(pod):
 		return keys.UnprotectedNotAdmitted, "it was made while the operator's webhook did not answer; a new pod will be protected", nil
 	case pod.Spec.NodeName != "":
 		return "", "", nil

@@ -66,24 +66,9 @@ func going(err error) bool {
 	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// admitted tells whether admission prepared the pod: the runtime captures no other.
-func admitted(pod *corev1.Pod) bool {
-	class := pod.Spec.RuntimeClassName
-	return pod.Annotations[keys.Effective] != "" && class != nil && *class == keys.RuntimeClass
-}
-
 // ended tells whether the pod's containers have ended for good.
 func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-func condition(pod *corev1.Pod, kind string) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; string(c.Type) == kind {
-			return c
-		}
-	}
-	return nil
 }
 
 func (r *Reconciler) now() metav1.Time { return metav1.NewTime(r.Now()) }

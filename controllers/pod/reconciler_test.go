@@ -19,6 +19,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 const namespace = "ns"
@@ -209,7 +210,7 @@ func reasonOf(t *testing.T, r *Reconciler, pod *corev1.Pod) string {
 	if err := r.Get(t.Context(), client.ObjectKeyFromObject(pod), current); err != nil {
 		t.Fatal(err)
 	}
-	if c := condition(current, keys.Checkpointable); c != nil {
+	if c := podspec.Condition(current, keys.Checkpointable); c != nil {
 		return c.Reason
 	}
 	return ""
@@ -239,21 +240,5 @@ func TestEveryPodIsCountedOnce(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestAPolicyOfAPersonGoesFirst(t *testing.T) {
-	pod := jobPod()
-	all := []v1alpha1.RestorePolicy{
-		{ObjectMeta: metav1.ObjectMeta{Name: "spawned"}, Spec: v1alpha1.RestorePolicySpec{Owner: &v1alpha1.Owner{UID: "job-uid"}}},
-		{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: v1alpha1.RestorePolicySpec{Selector: &metav1.LabelSelector{}}},
-		{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v1alpha1.RestorePolicySpec{Selector: &metav1.LabelSelector{}}},
-		{ObjectMeta: metav1.ObjectMeta{Name: "0"}, Spec: v1alpha1.RestorePolicySpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"x": "y"}}}},
-	}
-	if got := policyOf(pod, all); got == nil || got.Name != "a" {
-		t.Errorf("%v applies", got)
-	}
-	if got := policyOf(pod, all[:1]); got == nil || got.Name != "spawned" {
-		t.Errorf("%v applies", got)
 	}
 }

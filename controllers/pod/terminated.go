@@ -14,11 +14,12 @@ import (
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // terminated makes the Checkpoint of a pod that is terminated. The agent makes it when we were away; both make the same.
 func (r *Reconciler) terminated(ctx context.Context, pod *corev1.Pod) error {
-	if pod.DeletionTimestamp.IsZero() || ended(pod) || !admitted(pod) || !running(pod) {
+	if pod.DeletionTimestamp.IsZero() || ended(pod) || !podspec.IsProtected(pod) || !running(pod) {
 		return nil
 	}
 	checkpoint, source := lineage.TerminationCheckpoint(pod)

@@ -27,8 +27,35 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/storage"
 )
+
+var testNow = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// newPod is a protected pod of a ReplicaSet, bound a second ago.
+func newPod(name string, changes ...func(*corev1.Pod)) *corev1.Pod {
+	yes, class := true, keys.RuntimeClass
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: name, UID: uid(name + "-uid"), Annotations: map[string]string{keys.Effective: "{}"},
+			Labels:          map[string]string{keys.CheckpointMode: keys.True, "pod-template-hash": "1"},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "web-uid", Controller: &yes}},
+		},
+		Spec: corev1.PodSpec{NodeName: "worker-1", RuntimeClassName: &class},
+		Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+			{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(testNow.Add(-time.Second))},
+		}},
+	}
+	for _, change := range changes {
+		change(p)
+	}
+	return p
+}
+
+func going(p *corev1.Pod) { now := metav1.NewTime(testNow); p.DeletionTimestamp = &now }
+
+func evicted(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }
 
 // bench is an agent with a node, an API server and a bucket of its own, and a clock that stands still.
 type bench struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/matching"
 )
 
 // note is what the agent keeps on disk of a labelled pod as long as it lives: the Checkpoint to make of it when it is captured while nobody
@@ -59,14 +60,14 @@ func (a *Agent) noteOf(pod capture.Pod) (n note, known bool, err error) {
 	return n, false, nil
 }
 
-// unpublished returns the notes of those pods of this node that were captured, or are being captured, and whose Checkpoint was not made by
+// unpublished returns those pods of this node that were captured, or are being captured, and whose Checkpoint was not made by
 // this agent yet. A capture that is not wanted is among them until that is known.
-func (a *Agent) unpublished() []note {
+func (a *Agent) unpublished() []matching.Unpublished {
 	dirs, err := filepath.Glob(filepath.Join(a.Node.CapturesRoot(), "*", "[0-9]*"))
 	if err != nil {
 		return nil
 	}
-	var found []note
+	var found []matching.Unpublished
 	for _, dir := range dirs {
 		record, err := capture.Read(dir)
 		if err != nil || record.State == capture.Failed {
@@ -76,7 +77,7 @@ func (a *Agent) unpublished() []note {
 			continue
 		}
 		if n, known, err := a.noteOf(record.Pod); err == nil && known {
-			found = append(found, n)
+			found = append(found, matching.Unpublished{PodName: n.Checkpoint.Spec.SourcePodName, Source: n.Source})
 		}
 	}
 	return found

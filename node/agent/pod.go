@@ -17,6 +17,8 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/matching"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Reconcile brings what is on disk and what the pod says of itself together, for one pod of this node.
@@ -25,7 +27,7 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	if err := a.Client.Get(ctx, request.NamespacedName, pod); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err) // tidy cleans up after pods that are gone
 	}
-	if !isProtected(pod) {
+	if !podspec.IsProtected(pod) {
 		return ctrl.Result{}, nil
 	}
 	if err := a.takeNote(pod); err != nil {
@@ -57,39 +59,39 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	c := choose(f)
+	c := matching.Choose(f)
 	switch {
-	case c.wait != "":
-		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, c.wait)
-	case c.cold != "":
-		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: c.cold, Message: c.message})
+	case c.Wait != "":
+		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, c.Wait)
+	case c.Cold != "":
+		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: c.Cold, Message: c.Message})
 	}
-	if err := a.noteClaim(pod, c.claim); err != nil {
+	if err := a.noteClaim(pod, c.Claim); err != nil {
 		return ctrl.Result{}, err
 	}
-	won, err := a.claim(ctx, pod, c.claim)
+	won, err := a.claim(ctx, pod, c.Claim)
 	if err != nil || !won {
 		return ctrl.Result{RequeueAfter: undecidedInterval}, err
 	}
-	record, err := a.fetch(ctx, pod, c.claim)
+	record, err := a.fetch(ctx, pod, c.Claim)
 	if err == nil {
-		d := capture.Decision{Action: capture.Restore, Checkpoint: c.claim.Name, Directory: a.imageOf(pod)}
+		d := capture.Decision{Action: capture.Restore, Checkpoint: c.Claim.Name, Directory: a.imageOf(pod)}
 		for _, container := range record.Containers {
 			d.Containers = append(d.Containers, container.Name)
 		}
 		return a.decided(pod, d)
 	}
 	if errors.Is(err, errNoTurn) {
-		hint := fmt.Sprintf("Checkpoint %s waits to be fetched: %v", c.claim.Name, err)
+		hint := fmt.Sprintf("Checkpoint %s waits to be fetched: %v", c.Claim.Name, err)
 		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
 	}
-	if isForGood(err) || f.now.Sub(boundSince(pod)) > waitPatience {
-		message := fmt.Sprintf("fetch Checkpoint %s: %v", c.claim.Name, err)
-		cold, decideErr := a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreFailed, Checkpoint: c.claim.Name, Message: message})
-		return cold, errors.Join(decideErr, a.release(ctx, pod, c.claim))
+	if isForGood(err) || !f.Patient() {
+		message := fmt.Sprintf("fetch Checkpoint %s: %v", c.Claim.Name, err)
+		cold, decideErr := a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreFailed, Checkpoint: c.Claim.Name, Message: message})
+		return cold, errors.Join(decideErr, a.release(ctx, pod, c.Claim))
 	}
-	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", c.claim.Name)
-	hint := fmt.Sprintf("fetching Checkpoint %s: %v", c.claim.Name, err)
+	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", c.Claim.Name)
+	hint := fmt.Sprintf("fetching Checkpoint %s: %v", c.Claim.Name, err)
 	return ctrl.Result{RequeueAfter: time.Second}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
@@ -208,21 +209,12 @@ func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted b
 		return true, "", nil
 	case err != nil:
 		return false, "", err
-	case !pod.DeletionTimestamp.IsZero() || isDisrupted(pod) || record.State == capture.Failed:
+	case !pod.DeletionTimestamp.IsZero() || podspec.IsDisrupted(pod) || record.State == capture.Failed:
 		return true, "", nil
 	case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
 		return false, "the pod ended by itself", nil
 	}
 	return false, "", nil
-}
-
-// isDisrupted tells whether a pod ended because it had to make room.
-func isDisrupted(pod *corev1.Pod) bool {
-	c := podCondition(pod, corev1.DisruptionTarget)
-	if c != nil && c.Status == corev1.ConditionTrue {
-		return true
-	}
-	return pod.Status.Phase == corev1.PodFailed && (pod.Status.Reason == "Evicted" || pod.Status.Reason == "Terminated" || pod.Status.Reason == "NodeShutdown")
 }
 
 // object returns the Checkpoint of a capture, and makes it when the manager has not; nil when it was deleted, so that the state is not wanted.

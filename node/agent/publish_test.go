@@ -18,6 +18,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/criu"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -264,13 +265,14 @@ func TestAFolderIsRemovedOverWhatAKilledAgentLeft(t *testing.T) {
 func TestAPublishedCaptureIsDiscarded(t *testing.T) {
 	pod := newPod("a")
 	b := newBench(t, pod)
-	c := of(pod, time.Minute, dumping)
-	status := c.Status
-	if err := b.Client.Create(t.Context(), &c); err != nil {
+	c, source := lineage.TerminationCheckpoint(pod)
+	if err := b.Client.Create(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	c.Status = status
-	if err := b.Client.Status().Update(t.Context(), &c); err != nil {
+	c.Status = v1alpha1.CheckpointStatus{Source: &source, Conditions: []metav1.Condition{
+		{Type: v1alpha1.CheckpointCaptured, Status: metav1.ConditionFalse, Reason: v1alpha1.StateDumping},
+	}}
+	if err := b.Client.Status().Update(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	dir := b.captured(pod, "1", capture.Complete)

@@ -19,6 +19,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // attemptPatience is after how long a restore that says nothing has been cut off: it is bounded by the runtime.
@@ -100,7 +101,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 		}
 		return ctrl.Result{RequeueAfter: undecidedInterval}, nil
 	}
-	old := podCondition(pod, keys.Restored)
+	old := podspec.Condition(pod, keys.Restored)
 	err := a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
 	if err == nil && (old == nil || old.Reason == keys.ColdIncomplete) {
 		restores.WithLabelValues(o.reason).Inc()

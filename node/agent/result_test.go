@@ -11,6 +11,8 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // result is what the runtime says of a container, begun a minute ago.
@@ -155,8 +157,8 @@ func TestAReportSettlesTheClaim(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			pod := newPod("new")
-			source := of(newPod("a"), time.Minute)
-			b := newBench(t, pod, &source)
+			source, _ := lineage.TerminationCheckpoint(newPod("a"))
+			b := newBench(t, pod, source)
 			holder := pod
 			if test.holder != "" {
 				holder = newPod(test.holder)
@@ -164,7 +166,7 @@ func TestAReportSettlesTheClaim(t *testing.T) {
 			if won, err := b.claim(t.Context(), holder, source.DeepCopy()); err != nil || !won {
 				t.Fatalf("claim: %t, %v", won, err)
 			}
-			if err := b.noteClaim(pod, &source); err != nil {
+			if err := b.noteClaim(pod, source); err != nil {
 				t.Fatal(err)
 			}
 			if err := b.Node.Decide(string(pod.UID), capture.Decision{Action: capture.Restore, Checkpoint: source.Name, Containers: []string{"app"}}); err != nil {
@@ -197,10 +199,10 @@ func TestAReportSettlesTheClaim(t *testing.T) {
 				t.Fatal(err)
 			}
 			status := corev1.ConditionStatus("")
-			if c := podCondition(pod, keys.Restored); c != nil {
+			if c := podspec.Condition(pod, keys.Restored); c != nil {
 				status = c.Status
 			}
-			if c := podCondition(pod, keys.Checkpointable); c == nil || c.Status != corev1.ConditionTrue || status != test.status {
+			if c := podspec.Condition(pod, keys.Checkpointable); c == nil || c.Status != corev1.ConditionTrue || status != test.status {
 				t.Errorf("Checkpointable is %v, Restored is %q, want %q", c, status, test.status)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 func uid(text string) types.UID { return types.UID(text) }
@@ -120,7 +121,7 @@ func (a *Agent) tell(ctx context.Context, pod *corev1.Pod, conditions ...corev1.
 	status, changed := corev1apply.PodStatus(), []corev1.PodCondition{}
 	for _, c := range conditions {
 		since := metav1.NewTime(a.Now())
-		old := podCondition(pod, c.Type)
+		old := podspec.Condition(pod, c.Type)
 		if old != nil && old.Status == c.Status {
 			since = old.LastTransitionTime
 		}
@@ -147,15 +148,6 @@ func (a *Agent) tell(ctx context.Context, pod *corev1.Pod, conditions ...corev1.
 			action = "Protect"
 		}
 		a.Recorder.Eventf(pod, nil, kind, c.Reason, action, "%s", v1alpha1.EventNote(c.Message))
-	}
-	return nil
-}
-
-func podCondition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == kind {
-			return &pod.Status.Conditions[i]
-		}
 	}
 	return nil
 }

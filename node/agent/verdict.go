@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // verdict is what the looks at a pod's containers came to.
@@ -94,7 +95,7 @@ func (a *Agent) checkpointable(pod *corev1.Pod) corev1.PodCondition {
 		c.Status, c.Reason, c.Message = v.status, v.reason, v.message
 		return c
 	}
-	if old := podCondition(pod, keys.Checkpointable); old != nil && !known && old.Status == corev1.ConditionFalse && isFound(old.Reason) {
+	if old := podspec.Condition(pod, keys.Checkpointable); old != nil && !known && old.Status == corev1.ConditionFalse && isFound(old.Reason) {
 		c.Status, c.Reason, c.Message = old.Status, old.Reason, old.Message
 	}
 	return c

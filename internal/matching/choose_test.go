@@ -1,4 +1,4 @@
-package agent
+package matching
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
@@ -19,7 +20,7 @@ func newPod(name string, changes ...func(*corev1.Pod)) *corev1.Pod {
 	yes, class := true, keys.RuntimeClass
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "default", Name: name, UID: uid(name + "-uid"), Annotations: map[string]string{keys.Effective: "{}"},
+			Namespace: "default", Name: name, UID: types.UID(name + "-uid"), Annotations: map[string]string{keys.Effective: "{}"},
 			Labels:          map[string]string{keys.CheckpointMode: keys.True, "pod-template-hash": "1"},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web", UID: "web-uid", Controller: &yes}},
 		},
@@ -65,7 +66,7 @@ func of(pod *corev1.Pod, age time.Duration, changes ...func(*v1alpha1.Checkpoint
 
 func claimedBy(podUID string, phase v1alpha1.ClaimPhase) func(*v1alpha1.Checkpoint) {
 	return func(c *v1alpha1.Checkpoint) {
-		c.Status.Claim = &v1alpha1.CheckpointClaim{PodUID: uid(podUID), Phase: phase}
+		c.Status.Claim = &v1alpha1.CheckpointClaim{PodUID: types.UID(podUID), Phase: phase}
 	}
 }
 
@@ -174,16 +175,16 @@ func TestChoose(t *testing.T) {
 		if pod == nil {
 			pod = newPod("new")
 		}
-		got := choose(facts{
-			pod: pod, own: lineage.Of(pod), policy: test.policy, checkpoints: test.checkpoints, siblings: test.siblings, now: testNow,
-			here: func(podUID string) bool { return podUID == test.here },
+		got := Choose(Facts{
+			Pod: pod, Own: lineage.Of(pod), Policy: test.policy, Checkpoints: test.checkpoints, Siblings: test.siblings, Now: testNow,
+			Here: func(podUID string) bool { return podUID == test.here },
 		})
 		claim := ""
-		if got.claim != nil {
-			claim = got.claim.Name
+		if got.Claim != nil {
+			claim = got.Claim.Name
 		}
-		if claim != test.claim || got.wait != test.wait || got.cold != test.cold {
-			t.Errorf("%s: claim %q, wait %q, cold %q (%s); want %q, %q, %q", what, claim, got.wait, got.cold, got.message, test.claim, test.wait, test.cold)
+		if claim != test.claim || got.Wait != test.wait || got.Cold != test.cold {
+			t.Errorf("%s: claim %q, wait %q, cold %q (%s); want %q, %q, %q", what, claim, got.Wait, got.Cold, got.Message, test.claim, test.wait, test.cold)
 		}
 	}
 }

@@ -1,0 +1,46 @@
+package matching
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
+)
+
+// Patience bounds how long a new pod waits for a state that is not there yet, from the moment it got its node.
+const Patience = 5 * time.Minute
+
+// Facts are what a choice is made by.
+type Facts struct {
+	// Pod is the new pod, and Own its place among its siblings.
+	Pod *corev1.Pod
+	Own lineage.Lineage
+	// Policy is the one that applies to the pod, see PolicyOf; nil for the defaults.
+	Policy *v1alpha1.RestorePolicy
+	// Checkpoints are at least those of the pod's lineage, and those of its owner; others do not matter.
+	Checkpoints []v1alpha1.Checkpoint
+	// Siblings are labelled pods of the namespace, on all nodes.
+	Siblings []corev1.Pod
+	// Unpublished are captures on this node that the API knows nothing of.
+	Unpublished []Unpublished
+	// Here tells whether the state of the pod with that UID lies on this node.
+	Here func(podUID string) bool
+	Now  time.Time
+}
+
+// Unpublished is a capture of which there is no Checkpoint yet.
+type Unpublished struct {
+	PodName string
+	Source  v1alpha1.CheckpointSource
+}
+
+// Patient tells whether the pod may still wait.
+func (f Facts) Patient() bool { return f.Now.Sub(podspec.BoundSince(f.Pod)) < Patience }
+
+// isRelative tells whether the pod could be restored from a state of that source: it has the same lineage and identity, and is another pod.
+func (f Facts) isRelative(source *v1alpha1.CheckpointSource) bool {
+	return source != nil && source.Lineage == f.Own.Lineage && source.Identity == f.Own.Identity && source.PodUID != f.Pod.UID
+}

@@ -1,0 +1,41 @@
+package podspec
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+// IsProtected tells whether a pod runs under our runtime, by admission's doing: no other is captured or restored.
+func IsProtected(pod *corev1.Pod) bool {
+	class := pod.Spec.RuntimeClassName
+	return pod.Annotations[keys.Effective] != "" && class != nil && *class == keys.RuntimeClass
+}
+
+// IsDisrupted tells whether a pod ended because it had to make room.
+func IsDisrupted(pod *corev1.Pod) bool {
+	if c := Condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue {
+		return true
+	}
+	return pod.Status.Phase == corev1.PodFailed && (pod.Status.Reason == "Evicted" || pod.Status.Reason == "Terminated" || pod.Status.Reason == "NodeShutdown")
+}
+
+// BoundSince is when a pod got its node.
+func BoundSince(pod *corev1.Pod) time.Time {
+	if c := Condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue {
+		return c.LastTransitionTime.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
+// Condition returns the condition of a pod; nil when it has none of that kind.
+func Condition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == kind {
+			return c
+		}
+	}
+	return nil
+}
