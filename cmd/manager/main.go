@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"flag"
 	"os"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -79,8 +81,14 @@ func run(o options) error {
 	if err := keeper.addTo(manager); err != nil {
 		return err
 	}
+	if err := watchFor(manager, &v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &corev1.Node{}, &corev1.Pod{}); err != nil {
+		return err
+	}
 	hooks := manager.GetWebhookServer()
-	hooks.Register(admission.Path, &webhook.Admission{Handler: admission.Pods{Decoder: webhookadmission.NewDecoder(manager.GetScheme())}})
+	hooks.Register(admission.Path, &webhook.Admission{Handler: admission.Pods{
+		Decoder:   webhookadmission.NewDecoder(manager.GetScheme()),
+		Placement: &admission.Placement{Reader: manager.GetClient(), Now: time.Now},
+	}})
 	err = errors.Join(
 		manager.AddHealthzCheck("ping", healthz.Ping),
 		manager.AddReadyzCheck("webhook", hooks.StartedChecker()),
@@ -90,6 +98,16 @@ func run(o options) error {
 		return err
 	}
 	return manager.Start(ctrl.SetupSignalHandler())
+}
+
+// watchFor has the cache hold what admission reads, also in a replica that does not lead, before the first pod comes.
+func watchFor(manager ctrl.Manager, kinds ...client.Object) error {
+	for _, kind := range kinds {
+		if _, err := manager.GetCache().GetInformer(context.Background(), kind, cache.BlockUntilSynced(false)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func scheme() *runtime.Scheme {

@@ -22,6 +22,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointClaimApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointContainer"):
 		return &checkpointv1alpha1.CheckpointContainerApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointMachine"):
+		return &checkpointv1alpha1.CheckpointMachineApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointSource"):
 		return &checkpointv1alpha1.CheckpointSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointSpec"):
@@ -38,6 +40,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.LocationCredentialsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Owner"):
 		return &checkpointv1alpha1.OwnerApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RestoreCompatibility"):
+		return &checkpointv1alpha1.RestoreCompatibilityApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestorePolicy"):
 		return &checkpointv1alpha1.RestorePolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestorePolicySpec"):

@@ -111,6 +111,8 @@ type Container struct {
 	Name  string `json:"name"`
 	ID    string `json:"id"`
 	Image string `json:"image"`
+	// MemoryBytes is what the processes had in memory of their own: what the container's limit must leave room for.
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
 	// SpecDigest is the SHA-256 of the container's OCI spec.
 	SpecDigest string `json:"specDigest"`
 	// Security is what its spec allowed it; a container without it is not restored.

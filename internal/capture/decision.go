@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/transparent-checkpoint/operator/internal/compat"
 )
 
 // Action is what the runtime is to do with a new pod.
@@ -32,6 +34,8 @@ type Decision struct {
 	Directory string `json:"directory,omitempty"`
 	// Containers are those of the capture that are restored, by name.
 	Containers []string `json:"containers,omitempty"`
+	// Compatibility is what this machine is compared with that of the capture by.
+	Compatibility compat.Rules `json:"compatibility,omitzero"`
 }
 
 // Restores tells whether the decision restores a container of that name. It holds however long the images of the pod take to be pulled: the

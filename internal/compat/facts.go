@@ -2,6 +2,9 @@ package compat
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,13 +19,23 @@ import (
 type Facts struct {
 	// Architecture is as Go names it: amd64.
 	Architecture string `json:"architecture"`
-	// Kernel is the release, as 6.12.43+deb13-amd64. It is told to a person, and compared with nothing.
+	// Kernel is the release, as 6.12.43+deb13-amd64. Its first two numbers are compared.
 	Kernel string `json:"kernel"`
 	// PageSize is that of memory, in bytes.
 	PageSize int `json:"pageSize"`
 	// Instructions are the names of extensions that programs use when the processor has them, in order, separated by spaces, as Linux names them in
 	// /proc/cpuinfo: "adx aes avx avx2".
 	Instructions string `json:"instructions,omitempty"`
+	// XSave is the room, in bytes, that the kernel needs on a stack to deliver a signal. It grows with the registers that a processor has and saves
+	// by xsave, which is the area that CRIU restores. 0 where the kernel does not tell it (before 5.14).
+	XSave int `json:"xsave,omitempty"`
+}
+
+// Class is the same for machines that are the same by all that is compared. It can be the value of a label.
+func (f Facts) Class() string {
+	text := fmt.Sprintf("%s %v %d %d %s", f.Architecture, version(f.Kernel), f.PageSize, f.XSave, f.Instructions)
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
 }
 
 // Read returns the facts of this machine, of which root is the top of its file system.
@@ -32,6 +45,7 @@ func Read(root string) (Facts, error) {
 		return Facts{}, err
 	}
 	facts := Facts{Architecture: runtime.GOARCH, Kernel: unix.ByteSliceToString(name.Release[:]), PageSize: os.Getpagesize()}
+	facts.XSave = int(auxiliary(minSignalStack))
 	file, err := os.Open(filepath.Join(root, "proc/cpuinfo"))
 	if err != nil {
 		return Facts{}, err
@@ -46,6 +60,24 @@ func Read(root string) (Facts, error) {
 		}
 	}
 	return facts, lines.Err()
+}
+
+// minSignalStack is AT_MINSIGSTKSZ of Linux' auxiliary vector.
+const minSignalStack = 51
+
+// auxiliary returns a value of what the kernel told this process at its start; 0 when it did not.
+func auxiliary(wanted uint64) uint64 {
+	data, err := os.ReadFile("/proc/self/auxv")
+	if err != nil {
+		return 0
+	}
+	for len(data) >= 16 { // a key and a value
+		if binary.NativeEndian.Uint64(data) == wanted {
+			return binary.NativeEndian.Uint64(data[8:])
+		}
+		data = data[16:]
+	}
+	return 0
 }
 
 // instructions leaves of the flags of a processor those by which programs choose their instructions. The others speak of the kernel, of what
@@ -76,36 +108,4 @@ func set(words string) map[string]bool {
 		all[word] = true
 	}
 	return all
-}
-
-// Mismatch says in what a machine does not do for a captured program.
-type Mismatch struct {
-	// Field is what differs, as "instructions".
-	Field string
-	// Has is what the machine has, and Wants what the program needs.
-	Has, Wants string
-}
-
-// Error names the field, what it has and what it has to be.
-func (m *Mismatch) Error() string {
-	return fmt.Sprintf("%s: this node has %s; the captured program needs %s", m.Field, m.Has, m.Wants)
-}
-
-// Check returns a Mismatch unless a program that was captured on a machine with the given facts can go on on this one.
-func (f Facts) Check(captured Facts) error {
-	if captured == (Facts{}) { // a capture of before these were recorded
-		return nil
-	}
-	if f.Architecture != captured.Architecture {
-		return &Mismatch{"architecture", f.Architecture, captured.Architecture}
-	}
-	if f.PageSize != captured.PageSize {
-		return &Mismatch{"page size", fmt.Sprint(f.PageSize), fmt.Sprint(captured.PageSize)}
-	}
-	here := set(f.Instructions)
-	missing := slices.DeleteFunc(strings.Fields(captured.Instructions), func(name string) bool { return here[name] })
-	if len(missing) > 0 {
-		return &Mismatch{"instructions of the processor", "no " + strings.Join(missing, " "), "them, as it may have chosen them at its start"}
-	}
-	return nil
 }

@@ -49,6 +49,13 @@ const RuntimeClass = "transparent-checkpoint"
 // RuntimeClass sends them there.
 const NodeReady = "memverge.ai/checkpoint-ready"
 
+// NodeClass is the label that the agent gives a node: the same value for nodes on which the same captured programs can go on. A new pod for which
+// there is a Checkpoint prefers those on which it can. NodeFacts is the annotation with what the class was made of: compat.Facts as JSON.
+const (
+	NodeClass = "memverge.ai/checkpoint-node-class"
+	NodeFacts = "memverge.ai/checkpoint-node-facts"
+)
+
 // Restored is the condition of a labelled pod that says whether it continued from a Checkpoint. The agent writes it from what the runtime
 // recorded: a restore is proven by it, never assumed. Its reason is one of the Restored… and Cold… constants.
 const Restored = "memverge.ai/Restored"

@@ -49,10 +49,13 @@ func Choose(f Facts) Choice {
 			return claim(&candidates[i])
 		}
 	}
-	if going := f.inFlight(); going != "" && f.Patient() {
+	if going, _ := f.inFlight(); going != "" && f.Patient() {
 		return wait("%s", going)
 	}
 	for i, c := range candidates {
+		if err := f.mismatch(&candidates[i]); err != nil {
+			return cold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err)
+		}
 		if meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointUploaded) || f.Here(string(c.Status.Source.PodUID)) {
 			return claim(&candidates[i])
 		}
@@ -70,6 +73,25 @@ func Choose(f Facts) Choice {
 		return cold(keys.ColdTemplateChanged, "Checkpoint %s is of another revision of the template", other)
 	}
 	return cold(keys.ColdNoCheckpoint, "there is no Checkpoint to restore it from")
+}
+
+// Expected says what a pod that has no node yet is probably going to be restored from: a Checkpoint that is there, or, when a newer one is on its way,
+// what is captured on the node of that name. Both are empty when there is nothing.
+func Expected(f Facts) (checkpoint *v1alpha1.Checkpoint, node string) {
+	if f.Pod.Labels[keys.RestoreMode] == keys.False || f.Policy != nil && f.Policy.Spec.Mode == v1alpha1.RestoreDisabled {
+		return nil, ""
+	}
+	if _, node = f.inFlight(); node != "" {
+		return nil, node
+	}
+	maxAge := defaultMaxAge
+	if f.Policy != nil && f.Policy.Spec.MaxAge != nil {
+		maxAge = f.Policy.Spec.MaxAge.Duration
+	}
+	if found, _ := f.candidates(maxAge); len(found) > 0 {
+		return &found[0], ""
+	}
+	return nil, ""
 }
 
 // candidates returns the Checkpoints that the pod could be restored from, the newest first, and the name of one that is too old.

@@ -1,6 +1,7 @@
 package matching
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 )
@@ -100,6 +102,8 @@ type choiceTest struct {
 	policy      *v1alpha1.RestorePolicy
 	checkpoints []v1alpha1.Checkpoint
 	siblings    []corev1.Pod
+	machine     *compat.Facts
+	images      map[string]string
 	here        string
 	claim       string
 	wait, cold  string
@@ -170,13 +174,16 @@ func choiceTests() map[string]choiceTest {
 }
 
 func TestChoose(t *testing.T) {
-	for what, test := range choiceTests() {
+	tests := choiceTests()
+	maps.Copy(tests, compatibilityTests())
+	for what, test := range tests {
 		pod := test.pod
 		if pod == nil {
 			pod = newPod("new")
 		}
 		got := Choose(Facts{
 			Pod: pod, Own: lineage.Of(pod), Policy: test.policy, Checkpoints: test.checkpoints, Siblings: test.siblings, Now: testNow,
+			Machine: test.machine, Images: test.images,
 			Here: func(podUID string) bool { return podUID == test.here },
 		})
 		claim := ""

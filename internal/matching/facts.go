@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
@@ -28,7 +29,11 @@ type Facts struct {
 	Unpublished []Unpublished
 	// Here tells whether the state of the pod with that UID lies on this node.
 	Here func(podUID string) bool
-	Now  time.Time
+	// Machine is the pod's node; nil when it is not known.
+	Machine *compat.Facts
+	// Images are the digests of those images of the pod that the node has already, by the names of the containers.
+	Images map[string]string
+	Now    time.Time
 }
 
 // Unpublished is a capture of which there is no Checkpoint yet.

@@ -12,8 +12,8 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
-// inFlight returns a sentence when a pod of the lineage and identity goes whose state may still come (design M2).
-func (f Facts) inFlight() string {
+// inFlight returns a sentence, and the name of a node, when a pod of the lineage and identity goes whose state may still come (design M2).
+func (f Facts) inFlight() (sentence, node string) {
 	settled := map[types.UID]bool{f.Pod.UID: true}
 	for i := range f.Checkpoints {
 		if f.isSettled(&f.Checkpoints[i]) {
@@ -27,12 +27,12 @@ func (f Facts) inFlight() string {
 			continue
 		}
 		if own := lineage.Of(p); own.Lineage == f.Own.Lineage && own.Identity == f.Own.Identity {
-			return fmt.Sprintf("waiting for the capture of pod %s on %s", p.Name, p.Spec.NodeName)
+			return fmt.Sprintf("waiting for the capture of pod %s on %s", p.Name, p.Spec.NodeName), p.Spec.NodeName
 		}
 	}
 	for i := range f.Unpublished {
 		if u := &f.Unpublished[i]; f.isRelative(&u.Source) && !settled[u.Source.PodUID] {
-			return fmt.Sprintf("waiting until the capture of pod %s is published", u.PodName)
+			return fmt.Sprintf("waiting until the capture of pod %s is published", u.PodName), u.Source.Node
 		}
 	}
 	for i := range f.Checkpoints {
@@ -41,10 +41,10 @@ func (f Facts) inFlight() string {
 			continue
 		}
 		if f.Now.Sub(c.CreationTimestamp.Time) < Patience {
-			return fmt.Sprintf("waiting for the capture of pod %s on %s", c.Spec.SourcePodName, c.Status.Source.Node)
+			return fmt.Sprintf("waiting for the capture of pod %s on %s", c.Spec.SourcePodName, c.Status.Source.Node), c.Status.Source.Node
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // isSettled tells whether it is known what came of a capture: a state, or that there will be none.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -42,6 +43,8 @@ type Agent struct {
 	// fetches has a place for each state that may be fetched at once.
 	fetches chan struct{}
 	work    map[string]*publication // by the folder of the capture
+	// noted is how many digests of images are in the note of a pod.
+	noted map[types.UID]int
 	// nearlyFull tells of the disk of a folder that nothing is kept there which the bucket has.
 	nearlyFull func(dir string) bool
 	prober     prober
@@ -60,6 +63,7 @@ const (
 
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
+	a.noted = map[types.UID]int{}
 	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
 	a.nearlyFull = isNearlyFull
 	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)
@@ -69,7 +73,7 @@ func (a *Agent) Setup(mgr ctrl.Manager) error {
 	if err != nil {
 		return fmt.Errorf("watch pods: %w", err)
 	}
-	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll} {
+	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll, a.tellMachine} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}

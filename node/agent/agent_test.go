@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -91,7 +92,7 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 		Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
 			return b.store, nil
 		},
-		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, work: map[string]*publication{}, fetches: make(chan struct{}, fetchesAtOnce),
+		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, noted: map[types.UID]int{}, work: map[string]*publication{}, fetches: make(chan struct{}, fetchesAtOnce),
 		nearlyFull: func(string) bool { return false },
 		Settle:     func(context.Context, string) error { t.Error("the runtime was asked to settle"); return nil },
 	}

@@ -30,6 +30,12 @@ func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, er
 		return f, err
 	}
 	f.Unpublished = a.unpublished()
+	if facts, err := a.machine(); err == nil {
+		f.Machine = &facts
+	}
+	if len(checkpoints.Items) > 0 {
+		f.Images = a.imagesHere(ctx, pod)
+	}
 	f.Checkpoints, f.Siblings, f.Policy = checkpoints.Items, siblings.Items, matching.PolicyOf(pod, policies.Items)
 	return f, nil
 }

@@ -22,23 +22,34 @@ import (
 type note struct {
 	Checkpoint *v1alpha1.Checkpoint      `json:"checkpoint"`
 	Source     v1alpha1.CheckpointSource `json:"source"`
+	// Digests are those of the images that its containers run, by the names of the containers, as soon as they are known.
+	Digests map[string]string `json:"digests,omitempty"`
 }
 
 func (a *Agent) noteFile(podUID string) string {
 	return filepath.Join(a.Node.Root, "var/lib/checkpoint/pods", podUID+".json")
 }
 
-// takeNote writes the note of a pod, once.
+// takeNote writes the note of a pod, once, and again when more is known of its images.
 func (a *Agent) takeNote(pod *corev1.Pod) error {
-	path := a.noteFile(string(pod.UID))
-	if _, err := os.Stat(path); err == nil {
+	path, digests := a.noteFile(string(pod.UID)), digestsIn(pod)
+	a.mu.Lock()
+	noted, known := a.noted[pod.UID]
+	a.mu.Unlock()
+	if _, err := os.Stat(path); err == nil && (known && noted == len(digests) || len(digests) == 0) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	checkpoint, source := lineage.TerminationCheckpoint(pod)
-	return capture.WriteJSON(path, note{checkpoint, source})
+	err := capture.WriteJSON(path, note{checkpoint, source, digests})
+	if err == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.noted[pod.UID] = len(digests)
+	}
+	return err
 }
 
 // noteOf returns the note of a captured pod. Without one, since the agent never saw the pod, the Checkpoint stands alone: it is not lost, but

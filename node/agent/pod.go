@@ -75,7 +75,7 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	}
 	record, err := a.fetch(ctx, pod, c.Claim)
 	if err == nil {
-		d := capture.Decision{Action: capture.Restore, Checkpoint: c.Claim.Name, Directory: a.imageOf(pod)}
+		d := capture.Decision{Action: capture.Restore, Checkpoint: c.Claim.Name, Directory: a.imageOf(pod), Compatibility: matching.RulesOf(f.Policy)}
 		for _, container := range record.Containers {
 			d.Containers = append(d.Containers, container.Name)
 		}
@@ -200,6 +200,11 @@ func (a *Agent) forget(alive map[string]bool) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for podUID := range a.noted {
+		if !alive[string(podUID)] {
+			delete(a.noted, podUID)
+		}
+	}
 	for dir, p := range a.work {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !p.uploading {
 			delete(a.work, dir)

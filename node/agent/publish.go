@@ -297,8 +297,14 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		p.notBefore = a.Now().Add(cacheInterval)
 		return nil
 	}
+	r.machine = record.Facts
+	digests := a.digestsOf(record.Pod)
 	for _, c := range record.Containers {
-		r.containers = append(r.containers, v1alpha1.CheckpointContainer{Name: c.Name, Image: c.Image})
+		entry := v1alpha1.CheckpointContainer{Name: c.Name, Image: c.Image, ImageDigest: digests[c.Name]}
+		if c.MemoryBytes > 0 {
+			entry.MemoryBytes = &c.MemoryBytes
+		}
+		r.containers = append(r.containers, entry)
 	}
 	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
 	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen

@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
@@ -27,6 +28,7 @@ type report struct {
 	captured, uploaded metav1.Condition
 	stalled            *metav1.Condition
 	containers         []v1alpha1.CheckpointContainer
+	machine            compat.Facts
 	captureTime        *metav1.Time
 	sizeBytes          int64
 	frozen             time.Duration
@@ -47,7 +49,17 @@ func (a *Agent) apply(ctx context.Context, checkpoint *v1alpha1.Checkpoint, r re
 		if c.Image != "" {
 			entry.WithImage(c.Image)
 		}
+		if c.ImageDigest != "" {
+			entry.WithImageDigest(c.ImageDigest)
+		}
+		if c.MemoryBytes != nil {
+			entry.WithMemoryBytes(*c.MemoryBytes)
+		}
 		status.WithContainers(entry)
+	}
+	if m := r.machine; m != (compat.Facts{}) {
+		status.WithMachine(apply.CheckpointMachine().WithArchitecture(m.Architecture).WithKernel(m.Kernel).WithPageSizeBytes(int64(m.PageSize)).
+			WithInstructions(m.Instructions).WithXSaveBytes(int64(m.XSave)))
 	}
 	if r.captureTime != nil {
 		status.WithCaptureTime(*r.captureTime)

@@ -107,8 +107,19 @@ func (a *attempt) recordContainer(m member) {
 		a.engine.Log("container %q: what it was allowed is not known: %v", m.Name, err)
 	}
 	a.record.Containers = append(a.record.Containers, capture.Container{
-		Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest, Security: security,
+		Name: m.Name, ID: m.ID, Image: m.Image, MemoryBytes: dumpedMemory(filepath.Join(a.dir, "containers", m.Name, "criu")), SpecDigest: m.SpecDigest, Security: security,
 	})
+}
+
+// dumpedMemory is how much memory lies in the images of a dump, in bytes; 0 when that cannot be told.
+func dumpedMemory(images string) (bytes int64) {
+	files, _ := filepath.Glob(filepath.Join(images, "pages-*.img"))
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			bytes += info.Size()
+		}
+	}
+	return bytes
 }
 
 // callCRIU has CRIU dump a frozen container, with what it needs to be told, and makes its images complete.

@@ -30,6 +30,8 @@ type RestoreOptions struct {
 	Container *Container
 	// Directory is the folder of the capture.
 	Directory string
+	// Compatibility is what this machine is compared with that of the capture by.
+	Compatibility compat.Rules
 	// Others are the containers of the same pod that are restored as well, whether they are there yet or not.
 	Others []string
 	// More are words for the OCI runtime, as --console-socket PATH.
@@ -166,7 +168,7 @@ func (r *restoration) check() (*capture.Capture, error) {
 	}
 	facts, err := compat.Read(r.engine.Node.Root)
 	if err == nil {
-		err = facts.Check(record.Facts)
+		err = r.Compatibility.Check(facts, record.Facts)
 	}
 	if err != nil {
 		return nil, err

@@ -235,7 +235,9 @@ func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string
 		return false, err
 	}
 	others := slices.DeleteFunc(slices.Clone(decision.Containers), func(name string) bool { return name == c.Name })
-	err = e.Restore(context.Background(), engine.RestoreOptions{Container: c, Directory: decision.Directory, Others: others, More: more})
+	err = e.Restore(context.Background(), engine.RestoreOptions{
+		Container: c, Directory: decision.Directory, Compatibility: decision.Compatibility, Others: others, More: more,
+	})
 	if err == nil && len(others) > 0 {
 		if err := f.detach("release", c.Pod.UID); err != nil { // the agent sees to it
 			e.Log("wait for the other containers: %v", err)

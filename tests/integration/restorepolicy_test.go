@@ -52,6 +52,23 @@ var newRestorePolicies = map[string]creation[v1alpha1.RestorePolicy]{
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Fallback = "Despair" },
 		refused: `supported values: "ColdStart"`,
 	},
+	"a rule for processors that there is not": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Compatibility.CPU = "Strict" },
+		refused: `supported values: "Subset", "Ignore"`,
+	},
+	"a rule for kernels that there is not": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Compatibility.Kernel = "Older" },
+		refused: `supported values: "SameOrNewer", "Same", "Any"`,
+	},
+	"a rule for images that there is not": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Compatibility.Image = "Newest" },
+		refused: `supported values: "Same", "Ignore"`,
+	},
+	"other rules for machines": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Compatibility = v1alpha1.RestoreCompatibility{CPU: v1alpha1.CPUIgnore, Kernel: v1alpha1.KernelAny, Image: v1alpha1.ImageIgnore}
+		},
+	},
 	"an age of 90 minutes": {
 		with: func(p *v1alpha1.RestorePolicy) { p.Spec.MaxAge = &metav1.Duration{Duration: 90 * time.Minute} },
 	},
@@ -108,6 +125,7 @@ func TestDefaultsOfARestorePolicy(t *testing.T) {
 	want := newRestorePolicy()
 	want.Spec.Mode, want.Spec.Source, want.Spec.Fallback = v1alpha1.RestoreEnabled, v1alpha1.RestoreLatest, v1alpha1.FallbackColdStart
 	want.Spec.MaxAge = &metav1.Duration{Duration: 24 * time.Hour}
+	want.Spec.Compatibility = v1alpha1.RestoreCompatibility{CPU: v1alpha1.CPUSubset, Kernel: v1alpha1.KernelSameOrNewer, Image: v1alpha1.ImageSame}
 	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.RestorePolicyReady, v1alpha1.RestorePolicyPending)}
 	if diff := cmp.Diff(want.Spec, made.Spec); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)

@@ -131,6 +131,10 @@ type CheckpointStatus struct {
 	// +kubebuilder:validation:MaxItems=128
 	Containers []CheckpointContainer `json:"containers,omitempty"`
 
+	// machine is what the captured program may depend on of the machine that it ran on. A RestorePolicy says how nodes are compared with it.
+	// +optional
+	Machine *CheckpointMachine `json:"machine,omitempty"`
+
 	// captureTime is the moment of the cut: no instruction of the program ran after it in the source pod. The age of a Checkpoint, and
 	// which is the newest, are told by it.
 	// +optional
@@ -250,6 +254,48 @@ type CheckpointContainer struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Image string `json:"image,omitempty"`
+
+	// imageDigest is the digest of that image, where the node knew it by one.
+	// +optional
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
+	ImageDigest string `json:"imageDigest,omitempty"`
+
+	// memoryBytes is what the container's processes had in memory of their own, in bytes: the limit of a new container must leave room for it.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	MemoryBytes *int64 `json:"memoryBytes,omitempty"`
+}
+
+// CheckpointMachine is what the captured program may depend on of the machine that it ran on.
+type CheckpointMachine struct {
+	// architecture is that of the processor, as Go names it: amd64.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	Architecture string `json:"architecture"`
+
+	// kernel is the kernel's release, as 6.12.43+deb13-amd64.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Kernel string `json:"kernel"`
+
+	// pageSizeBytes is the size of a page of memory, in bytes.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	PageSizeBytes int64 `json:"pageSizeBytes"`
+
+	// instructions are the names of the extensions of the processor that programs choose their instructions by, as Linux names them, in order and
+	// separated by spaces.
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	Instructions string `json:"instructions,omitempty"`
+
+	// xsaveBytes is the room that the kernel needs to deliver a signal, in bytes, which grows with the registers that the processor has.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	XSaveBytes int64 `json:"xsaveBytes,omitempty"`
 }
 
 // ClaimPhase is how far the pod that claimed a Checkpoint has come.

@@ -45,6 +45,62 @@ type RestoreFallback string
 // FallbackColdStart has the pod start as if there were no Checkpoint, and its condition memverge.ai/Restored says why.
 const FallbackColdStart RestoreFallback = "ColdStart"
 
+// CPURule says how the processor of a new pod's node is compared with that of the capture.
+// +kubebuilder:validation:Enum=Subset;Ignore
+type CPURule string
+
+// The rules for processors.
+const (
+	// CPUSubset: the node must have every instruction and register that the captured program may use.
+	CPUSubset CPURule = "Subset"
+	// CPUIgnore: it may lack some. A program that uses them is ended by the signal SIGILL then.
+	CPUIgnore CPURule = "Ignore"
+)
+
+// KernelRule says how the kernel of a new pod's node is compared with that of the capture, by the first two numbers of its release.
+// +kubebuilder:validation:Enum=SameOrNewer;Same;Any
+type KernelRule string
+
+// The rules for kernels.
+const (
+	KernelSameOrNewer KernelRule = "SameOrNewer"
+	KernelSame        KernelRule = "Same"
+	KernelAny         KernelRule = "Any"
+)
+
+// ImageRule says how the images of a new pod are compared with those of the capture.
+// +kubebuilder:validation:Enum=Same;Ignore
+type ImageRule string
+
+// The rules for images.
+const (
+	// ImageSame: where the node has an image of that name already, it must be the one of the capture, by its digest.
+	ImageSame ImageRule = "Same"
+	// ImageIgnore: it may be another one; CRIU refuses when a file that the program has mapped differs.
+	ImageIgnore ImageRule = "Ignore"
+)
+
+// RestoreCompatibility says how a node and a new pod are compared with those of the capture before a Checkpoint is claimed. Architecture, size of
+// memory pages and the memory limits of the new pod, which must have room for what was captured, are always compared.
+type RestoreCompatibility struct {
+	// cpu says how processors are compared. Subset: the node must have every instruction and register that the captured program may use. Ignore:
+	// it may lack some; a program that uses them is ended by SIGILL then.
+	// +optional
+	// +kubebuilder:default=Subset
+	CPU CPURule `json:"cpu,omitempty"`
+
+	// kernel says how kernels are compared, by the first two numbers of their releases: SameOrNewer, Same, or Any.
+	// +optional
+	// +kubebuilder:default=SameOrNewer
+	Kernel KernelRule `json:"kernel,omitempty"`
+
+	// image says how images are compared. Same: where the node has an image of that name already, it must be the one of the capture, by its
+	// digest. Ignore: it may be another one; CRIU refuses when a file that the program has mapped differs.
+	// +optional
+	// +kubebuilder:default=Same
+	Image ImageRule `json:"image,omitempty"`
+}
+
 // RestorePolicySpec says which pods are restored, from what, and what happens when that fails. A policy with a selector, which a person
 // wrote, goes before the one that was spawned for the pod's owner; of several with a selector the oldest counts, then the first by name.
 //
@@ -78,6 +134,11 @@ type RestorePolicySpec struct {
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="maxAge must be more than nothing"
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+
+	// compatibility says how a node and a new pod are compared with those of the capture before a Checkpoint is claimed.
+	// +optional
+	// +kubebuilder:default={}
+	Compatibility RestoreCompatibility `json:"compatibility,omitempty,omitzero"`
 
 	// fallback says what becomes of a pod that cannot be restored. ColdStart: it starts as if there were no Checkpoint.
 	// +optional

@@ -11,6 +11,10 @@ type CheckpointContainerApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// image is the image that the container ran, as the pod named it.
 	Image *string `json:"image,omitempty"`
+	// imageDigest is the digest of that image, where the node knew it by one.
+	ImageDigest *string `json:"imageDigest,omitempty"`
+	// memoryBytes is what the container's processes had in memory of their own, in bytes: the limit of a new container must leave room for it.
+	MemoryBytes *int64 `json:"memoryBytes,omitempty"`
 }
 
 // CheckpointContainerApplyConfiguration constructs a declarative configuration of the CheckpointContainer type for use with
@@ -32,5 +36,21 @@ func (b *CheckpointContainerApplyConfiguration) WithName(value string) *Checkpoi
 // If called multiple times, the Image field is set to the value of the last call.
 func (b *CheckpointContainerApplyConfiguration) WithImage(value string) *CheckpointContainerApplyConfiguration {
 	b.Image = &value
+	return b
+}
+
+// WithImageDigest sets the ImageDigest field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ImageDigest field is set to the value of the last call.
+func (b *CheckpointContainerApplyConfiguration) WithImageDigest(value string) *CheckpointContainerApplyConfiguration {
+	b.ImageDigest = &value
+	return b
+}
+
+// WithMemoryBytes sets the MemoryBytes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MemoryBytes field is set to the value of the last call.
+func (b *CheckpointContainerApplyConfiguration) WithMemoryBytes(value int64) *CheckpointContainerApplyConfiguration {
+	b.MemoryBytes = &value
 	return b
 }

@@ -20,6 +20,8 @@ type CheckpointStatusApplyConfiguration struct {
 	Source *CheckpointSourceApplyConfiguration `json:"source,omitempty"`
 	// containers are those that were captured.
 	Containers []CheckpointContainerApplyConfiguration `json:"containers,omitempty"`
+	// machine is what the captured program may depend on of the machine that it ran on. A RestorePolicy says how nodes are compared with it.
+	Machine *CheckpointMachineApplyConfiguration `json:"machine,omitempty"`
 	// captureTime is the moment of the cut: no instruction of the program ran after it in the source pod. The age of a Checkpoint, and
 	// which is the newest, are told by it.
 	CaptureTime *metav1.Time `json:"captureTime,omitempty"`
@@ -76,6 +78,14 @@ func (b *CheckpointStatusApplyConfiguration) WithContainers(values ...*Checkpoin
 		}
 		b.Containers = append(b.Containers, *values[i])
 	}
+	return b
+}
+
+// WithMachine sets the Machine field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Machine field is set to the value of the last call.
+func (b *CheckpointStatusApplyConfiguration) WithMachine(value *CheckpointMachineApplyConfiguration) *CheckpointStatusApplyConfiguration {
+	b.Machine = value
 	return b
 }
 

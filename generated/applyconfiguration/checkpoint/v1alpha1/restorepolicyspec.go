@@ -24,6 +24,8 @@ type RestorePolicySpecApplyConfiguration struct {
 	Source *checkpointv1alpha1.RestoreSource `json:"source,omitempty"`
 	// maxAge is the age, from the capture on, beyond which a Checkpoint is not restored, as 90m or 24h.
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+	// compatibility says how a node and a new pod are compared with those of the capture before a Checkpoint is claimed.
+	Compatibility *RestoreCompatibilityApplyConfiguration `json:"compatibility,omitempty"`
 	// fallback says what becomes of a pod that cannot be restored. ColdStart: it starts as if there were no Checkpoint.
 	Fallback *checkpointv1alpha1.RestoreFallback `json:"fallback,omitempty"`
 }
@@ -71,6 +73,14 @@ func (b *RestorePolicySpecApplyConfiguration) WithSource(value checkpointv1alpha
 // If called multiple times, the MaxAge field is set to the value of the last call.
 func (b *RestorePolicySpecApplyConfiguration) WithMaxAge(value metav1.Duration) *RestorePolicySpecApplyConfiguration {
 	b.MaxAge = &value
+	return b
+}
+
+// WithCompatibility sets the Compatibility field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Compatibility field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithCompatibility(value *RestoreCompatibilityApplyConfiguration) *RestorePolicySpecApplyConfiguration {
+	b.Compatibility = value
 	return b
 }
 
