@@ -4,6 +4,7 @@ SHELL := /bin/bash
 # Whatever is built once and used again lies here, outside the tree. Go keeps its own caches where `go env` says.
 CACHE ?= $(or $(LOCALCLUSTER_CACHE),$(HOME)/.cache/transparent-checkpoint)
 NAME ?= demo
+REFERENCE := $(CACHE)/reference/crd-ref-docs-$(shell cat tests/reference/go.mod tests/reference/go.sum | sha256sum | cut -c1-12)
 LINTER := $(CACHE)/lint/golangci-lint-$(shell cat tests/lint/go.mod tests/lint/go.sum | sha256sum | cut -c1-12)
 
 export LOCALCLUSTER_CACHE := $(CACHE)
@@ -95,11 +96,11 @@ API := github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1
 GENERATED := github.com/transparent-checkpoint/operator/generated
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen
 CODEGEN := go run k8s.io/code-generator/cmd
-DERIVED := find generated manifests/crd/bases apis -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
+DERIVED := find generated manifests/crd/bases apis docs/reference.md -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
 
 # The tools write beside, and the result takes its place only when all of them succeeded. What no type stands behind any more goes with that.
 .PHONY: generate
-generate: ## write what comes from the API types: deepcopy functions, clients, informers, listers, apply configurations
+generate: $(REFERENCE) ## write what comes from the API types: deepcopy functions, clients, informers, listers, apply configurations, docs/reference.md
 	@rm -rf build/_generated
 	$(CONTROLLER_GEN) object paths=./apis/...
 	$(CODEGEN)/applyconfiguration-gen --output-dir build/_generated/applyconfiguration --output-pkg $(GENERATED)/applyconfiguration $(API)
@@ -108,7 +109,13 @@ generate: ## write what comes from the API types: deepcopy functions, clients, i
 	$(CODEGEN)/lister-gen --output-dir build/_generated/listers --output-pkg $(GENERATED)/listers $(API)
 	$(CODEGEN)/informer-gen --versioned-clientset-package $(GENERATED)/clientset/versioned --listers-package $(GENERATED)/listers \
 	  --output-dir build/_generated/informers --output-pkg $(GENERATED)/informers $(API)
-	@rm -rf generated && mv build/_generated generated
+	$(REFERENCE) --log-level=ERROR --source-path=apis --config=tests/reference/config.yaml --templates-dir=tests/reference/templates \
+	  --renderer=markdown --output-path=build/_reference.md
+	@rm -rf generated && mv build/_generated generated && mv build/_reference.md docs/reference.md
+
+$(REFERENCE):
+	@mkdir -p $(dir $@)
+	@cd tests/reference && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/elastic/crd-ref-docs
 
 .PHONY: manifests
 manifests: ## write what comes from markers in the code: the CustomResourceDefinitions
@@ -118,11 +125,11 @@ manifests: ## write what comes from markers in the code: the CustomResourceDefin
 
 .PHONY: verify
 verify: lint ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
-	@for module in . tests/lint $(wildcard tests/cluster/parts/*/go.mod); do \
+	@for module in . tests/lint tests/reference $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
 	  { echo "these files did not fit the API types (make generate manifests); they have been written anew"; exit 1; }
-	@new="$$(git ls-files --others --exclude-standard generated manifests/crd/bases 'apis/**/zz_generated.*')"; test -z "$$new" || \
+	@new="$$(git ls-files --others --exclude-standard docs/reference.md generated manifests/crd/bases 'apis/**/zz_generated.*')"; test -z "$$new" || \
 	  { echo "generated, and not in git:"; echo "$$new"; exit 1; }
 	go test -count=1 ./tests/docs
 
