@@ -6,6 +6,9 @@ const (
 	Lineage = "checkpoint.memverge.ai/lineage"
 	// Identity has the value of status.source.identity; it is absent where any pod of the lineage can be restored.
 	Identity = "checkpoint.memverge.ai/identity"
+	// Workload is the UID of the captured pod's controller, and of the Deployment where that has one: all revisions have it in common. For a plain pod it
+	// is a hash of its name.
+	Workload = "checkpoint.memverge.ai/workload"
 	// PodUID is the UID of the captured pod.
 	PodUID = "checkpoint.memverge.ai/pod-uid"
 )

@@ -1,6 +1,7 @@
 package lineage
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,8 +24,38 @@ func pod(name string, changes ...func(*corev1.Pod)) *corev1.Pod {
 	return p
 }
 
+// groups are those of the kinds of Kubernetes itself.
+var groups = map[string]string{"ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1", "Job": "batch/v1", "ReplicationController": "v1"}
+
 func owner(kind, uid string) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.OwnerReferences[0].Kind, p.OwnerReferences[0].UID = kind, types.UID(uid) }
+	return func(p *corev1.Pod) {
+		ref := &p.OwnerReferences[0]
+		ref.APIVersion, ref.Kind, ref.UID = groups[kind], kind, types.UID(uid)
+		if ref.APIVersion == "" {
+			ref.APIVersion = "example.com/v1"
+		}
+	}
+}
+
+func ofGroup(version string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.OwnerReferences[0].APIVersion = version }
+}
+
+// named by the API server, as most pods.
+func generated(p *corev1.Pod) { p.GenerateName = "x-" }
+
+func onNode(name string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.NodeName = name } }
+
+// forNode is a pod of a DaemonSet that is not bound yet.
+func forNode(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec.NodeName = ""
+		p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+				MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{name}}},
+			}}},
+		}}
+	}
 }
 
 func label(key, value string) func(*corev1.Pod) {
@@ -57,9 +88,41 @@ func TestSuccessorsAreOfOneLineage(t *testing.T) {
 			pod("a-0", owner("StatefulSet", "s"), label("controller-revision-hash", "1")),
 			pod("a-0", owner("StatefulSet", "s"), label("controller-revision-hash", "2")), false,
 		},
-		"one revision, whatever admission changed": {pod("a", label("pod-template-hash", "1")), pod("b", label("pod-template-hash", "1"), args("x")), true},
-		"a plain pod made again":                   {pod("a", plain), pod("a", plain, tokenMount("x")), true},
-		"two plain pods":                           {pod("a", plain), pod("b", plain), false},
+		"two revisions of a DaemonSet": {
+			pod("a", owner("DaemonSet", "d"), label("controller-revision-hash", "1")),
+			pod("b", owner("DaemonSet", "d"), label("controller-revision-hash", "2")), false,
+		},
+		"one revision, whatever admission changed": {
+			pod("a", owner("ReplicaSet", "r"), label("pod-template-hash", "1")), pod("b", owner("ReplicaSet", "r"), label("pod-template-hash", "1"), args("x")), true,
+		},
+		"two ReplicaSets, one label": {
+			pod("a", owner("ReplicaSet", "r"), label("pod-template-hash", "1")), pod("b", owner("ReplicaSet", "q"), label("pod-template-hash", "1")), false,
+		},
+		"a ReplicaSet without a Deployment": {pod("a", owner("ReplicaSet", "r")), pod("b", owner("ReplicaSet", "r")), true},
+		"a ReplicaSet without a Deployment, whose template was changed": {
+			pod("a", owner("ReplicaSet", "r")), pod("b", owner("ReplicaSet", "r"), args("x")), false,
+		},
+		"a ReplicationController whose template was changed": {
+			pod("a", owner("ReplicationController", "r")), pod("b", owner("ReplicationController", "r"), args("x")), false,
+		},
+		"two Jobs of a CronJob": {pod("a", owner("Job", "run-1")), pod("b", owner("Job", "run-2")), false},
+		"an unknown controller": {pod("a", owner("Ring", "r"), generated), pod("b", owner("Ring", "r"), generated), true},
+		"an unknown controller that runs something else": {
+			pod("a", owner("Ring", "r"), generated), pod("b", owner("Ring", "r"), generated, args("x")), false,
+		},
+		"what a ReplicaSet's label says on a Job's pod": {pod("a", label("pod-template-hash", "1")), pod("b", label("pod-template-hash", "2")), true},
+		"it does not hide what a Job's pod runs": {
+			pod("a", label("pod-template-hash", "1")), pod("b", label("pod-template-hash", "1"), args("x")), false,
+		},
+		"it does not hide what a plain pod runs": {
+			pod("a", plain, label("pod-template-hash", "1")), pod("a", plain, label("pod-template-hash", "1"), args("x")), false,
+		},
+		"a StatefulSet of another group brings a label of its own making": {
+			pod("a-0", owner("StatefulSet", "s"), ofGroup("example.com/v1"), label("controller-revision-hash", "1")),
+			pod("a-0", owner("StatefulSet", "s"), ofGroup("example.com/v1"), label("controller-revision-hash", "1"), args("x")), false,
+		},
+		"a plain pod made again": {pod("a", plain), pod("a", plain, tokenMount("x")), true},
+		"two plain pods":         {pod("a", plain), pod("b", plain), false},
 	} {
 		if one, other := Of(test.one).Lineage, Of(test.other).Lineage; (one == other) != test.same {
 			t.Errorf("%s: %s and %s", what, one, other)
@@ -72,12 +135,20 @@ func TestIdentityIsWhatOnlyOnePodCanHave(t *testing.T) {
 		pod  *corev1.Pod
 		want string
 	}{
-		"a StatefulSet's pod": {pod("web-3", owner("StatefulSet", "s")), "web-3"},
+		"a StatefulSet's pod":               {pod("web-3", owner("StatefulSet", "s")), "web-3"},
+		"a StatefulSet's, with a long name": {pod(strings.Repeat("a", 64), owner("StatefulSet", "s")), hash(strings.Repeat("a", 64))},
 		"an indexed Job's": {pod("job-2-x", func(p *corev1.Pod) {
 			p.Annotations = map[string]string{"batch.kubernetes.io/job-completion-index": "2"}
 		}), "2"},
-		"another Job's":  {pod("job-x"), ""},
-		"a ReplicaSet's": {pod("web-x", owner("ReplicaSet", "r")), ""},
+		"another Job's":                                 {pod("job-x"), ""},
+		"a ReplicaSet's":                                {pod("web-x", owner("ReplicaSet", "r")), ""},
+		"a DaemonSet's":                                 {pod("log-x", owner("DaemonSet", "d"), onNode("worker-2")), "worker-2"},
+		"a DaemonSet's that is not bound yet":           {pod("log-x", owner("DaemonSet", "d"), forNode("worker-2")), "worker-2"},
+		"a DaemonSet's, on a node with a long name":     {pod("log-x", owner("DaemonSet", "d"), onNode(strings.Repeat("n", 64))), hash(strings.Repeat("n", 64))},
+		"a ReplicationController's":                     {pod("rc-x", owner("ReplicationController", "r"), generated), ""},
+		"an unknown controller's that has a name":       {pod("broker-0", owner("Ring", "r")), "broker-0"},
+		"an unknown controller's, made by generateName": {pod("broker-x", owner("Ring", "r"), generated), ""},
+		"a plain pod's":                                 {pod("mine", plain), ""},
 	} {
 		if got := Of(test.pod).Identity; got != test.want {
 			t.Errorf("%s: %q, want %q", what, got, test.want)
@@ -92,5 +163,34 @@ func TestACheckpointGoesWithItsOwner(t *testing.T) {
 	}
 	if source.Node != "worker-1" || source.Lineage != checkpoint.Labels["checkpoint.memverge.ai/lineage"] {
 		t.Errorf("its source is %+v, its labels are %v", source, checkpoint.Labels)
+	}
+}
+
+func TestWorkloadIsWhatAllRevisionsHaveInCommon(t *testing.T) {
+	for what, test := range map[string]struct {
+		pod        *corev1.Pod
+		deployment types.UID
+		want       string
+	}{
+		"a Job's":                               {pod("a"), "", "job-uid"},
+		"a StatefulSet's":                       {pod("a-0", owner("StatefulSet", "s")), "", "s"},
+		"a Deployment's":                        {pod("a", owner("ReplicaSet", "r")), "d", "d"},
+		"a ReplicaSet's without a Deployment":   {pod("a", owner("ReplicaSet", "r")), "", "r"},
+		"a plain pod's":                         {pod("a", plain), "", hash("pod", "default", "a")},
+		"a Job's, whatever a Deployment may be": {pod("a"), "d", "job-uid"},
+	} {
+		if got := Workload(test.pod, test.deployment); got != test.want {
+			t.Errorf("%s: %q, want %q", what, got, test.want)
+		}
+	}
+	for what, test := range map[string]struct {
+		pod  *corev1.Pod
+		want string
+	}{
+		"a Job's pod": {pod("a"), "job-uid"}, "a ReplicaSet's, of which the manager finds out": {pod("a", owner("ReplicaSet", "r")), ""},
+	} {
+		if c, _ := TerminationCheckpoint(test.pod); c.Labels["checkpoint.memverge.ai/workload"] != test.want {
+			t.Errorf("%s: %v", what, c.Labels)
+		}
 	}
 }
