@@ -44,48 +44,53 @@ func Of(pod *corev1.Pod) Lineage {
 	if controller == nil {
 		return Lineage{Lineage: hash("pod", pod.Namespace, pod.Name, templateHash(pod))}
 	}
-	kind := kindOf(controller)
+	owner := &v1alpha1.Owner{APIVersion: controller.APIVersion, Kind: controller.Kind, Name: controller.Name, UID: controller.UID}
+	kind := KindOf(owner)
 	return Lineage{
-		Owner:    &v1alpha1.Owner{APIVersion: controller.APIVersion, Kind: controller.Kind, Name: controller.Name, UID: controller.UID},
+		Owner:    owner,
 		Lineage:  hash("owner", string(controller.UID), revision(pod, kind)),
 		Identity: identity(pod, kind),
 	}
 }
 
-// kind is a controller of pods that we know the habits of.
-type kind int
+// Kind is a kind of controllers whose habits we know.
+type Kind int
 
+// The kinds of Kubernetes itself whose pods can be told apart better than those of any controller.
 const (
-	unknownKind kind = iota
-	replicaSet
-	statefulSet
-	daemonSet
-	job
+	Other Kind = iota
+	ReplicaSet
+	StatefulSet
+	DaemonSet
+	Job
 )
 
-// kindOf looks at the group, too: kinds of other groups have the same names, and other habits.
-func kindOf(controller *metav1.OwnerReference) kind {
-	switch group, _, _ := strings.Cut(controller.APIVersion, "/"); group + "/" + controller.Kind {
-	case "apps/ReplicaSet":
-		return replicaSet
-	case "apps/StatefulSet":
-		return statefulSet
-	case "apps/DaemonSet":
-		return daemonSet
-	case "batch/Job":
-		return job
+// KindOf returns the kind of a controller. It looks at the group, too: kinds of other groups have the same names, and other habits.
+func KindOf(owner *v1alpha1.Owner) Kind {
+	if owner == nil {
+		return Other
 	}
-	return unknownKind
+	switch group, _, _ := strings.Cut(owner.APIVersion, "/"); group + "/" + owner.Kind {
+	case "apps/ReplicaSet":
+		return ReplicaSet
+	case "apps/StatefulSet":
+		return StatefulSet
+	case "apps/DaemonSet":
+		return DaemonSet
+	case "batch/Job":
+		return Job
+	}
+	return Other
 }
 
 // revision is that of the template: by the label that the pod's controller gives, or by what the pod runs. A pod of another controller can bring
 // such a label from its template, where it says nothing.
-func revision(pod *corev1.Pod, kind kind) string {
+func revision(pod *corev1.Pod, kind Kind) string {
 	value := ""
 	switch kind {
-	case replicaSet:
+	case ReplicaSet:
 		value = pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] // without a Deployment there is none
-	case statefulSet, daemonSet:
+	case StatefulSet, DaemonSet:
 		value = pod.Labels[appsv1.ControllerRevisionHashLabelKey]
 	}
 	if value != "" {
@@ -96,18 +101,18 @@ func revision(pod *corev1.Pod, kind kind) string {
 
 // identity is the pod's place. Where a controller gives its pods their names, the name is the place: a database's second member must not continue as
 // its first. A pod whose name the API server made up can be replaced by any.
-func identity(pod *corev1.Pod, kind kind) string {
+func identity(pod *corev1.Pod, kind Kind) string {
 	switch kind {
-	case statefulSet:
+	case StatefulSet:
 		return short(pod.Name)
-	case daemonSet: // its work is about its node, be it that node's logs, disks or network
+	case DaemonSet: // its work is about its node, be it that node's logs, disks or network
 		return short(nodeOf(pod))
-	case job:
+	case Job:
 		if index := pod.Annotations[batchv1.JobCompletionIndexAnnotation]; index != "" {
 			return index
 		}
 		return pod.Labels[batchv1.JobCompletionIndexAnnotation]
-	case unknownKind:
+	case Other:
 		if pod.GenerateName == "" {
 			return short(pod.Name)
 		}
@@ -147,50 +152,49 @@ func hash(parts ...string) string {
 	return hex.EncodeToString(sum[:])[:digits]
 }
 
-// Workload is what all Checkpoints have in common that can concern a pod, whatever their revision: the value of a label by which they are found. It is
-// the UID of the pod's controller, and for a plain pod a hash of its name. For a ReplicaSet that a Deployment made it is the Deployment's UID, which a
-// pod does not tell: deployment is that UID, or empty for a ReplicaSet that stands alone.
-func Workload(pod *corev1.Pod, deployment types.UID) string {
-	controller := metav1.GetControllerOf(pod)
-	switch {
-	case controller == nil:
-		return hash("pod", pod.Namespace, pod.Name)
-	case kindOf(controller) == replicaSet && deployment != "":
-		return string(deployment)
+// Labels are those by which a Checkpoint is found, as its source says. deployment is the UID of the controller above a ReplicaSet, a Deployment as a rule,
+// which the source does not tell; empty if it is not known, or there is none.
+func Labels(namespace, podName string, source v1alpha1.CheckpointSource, deployment types.UID) map[string]string {
+	labels := map[string]string{keys.Lineage: source.Lineage, keys.PodUID: string(source.PodUID)}
+	if source.Identity != "" {
+		labels[keys.Identity] = source.Identity
 	}
-	return string(controller.UID)
+	switch o := source.Owner; {
+	case o == nil:
+		labels[keys.Workload] = hash("pod", namespace, podName)
+	case KindOf(o) != ReplicaSet:
+		labels[keys.Workload] = string(o.UID)
+	case deployment != "":
+		labels[keys.Workload] = string(deployment)
+	}
+	return labels
 }
 
-// ReplicaSetOf returns the name of the pod's ReplicaSet, above which a Deployment may be; empty for a pod of another controller.
-func ReplicaSetOf(pod *corev1.Pod) string {
-	if controller := metav1.GetControllerOf(pod); controller != nil && kindOf(controller) == replicaSet {
-		return controller.Name
+// Workload is the value of the label that all Checkpoints have which the workload of a pod left, in whatever revision.
+func Workload(pod *corev1.Pod, own Lineage, deployment types.UID) string {
+	if deployment == "" && own.Owner != nil {
+		return string(own.Owner.UID)
 	}
-	return ""
+	return Labels(pod.Namespace, pod.Name, v1alpha1.CheckpointSource{Owner: own.Owner}, deployment)[keys.Workload]
 }
 
 // TerminationCheckpoint returns the Checkpoint of a pod that is terminated, without a status, and the source that belongs into its status.
 // It goes with the pod's controller: the garbage collector removes it when that is gone.
 func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource) {
 	own := Of(pod)
-	labels := map[string]string{keys.Lineage: own.Lineage, keys.PodUID: string(pod.UID)}
-	if ReplicaSetOf(pod) == "" { // or it is the manager's to find out
-		labels[keys.Workload] = Workload(pod, "")
-	}
-	if own.Identity != "" {
-		labels[keys.Identity] = own.Identity
+	source := v1alpha1.CheckpointSource{
+		PodUID: pod.UID, Node: pod.Spec.NodeName, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity,
 	}
 	checkpoint := &v1alpha1.Checkpoint{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "Checkpoint"},
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace, Name: v1alpha1.TerminationName(pod.Name, pod.UID), Labels: labels, Finalizers: []string{keys.CheckpointFinalizer},
+			Namespace: pod.Namespace, Name: v1alpha1.TerminationName(pod.Name, pod.UID),
+			Labels: Labels(pod.Namespace, pod.Name, source, ""), Finalizers: []string{keys.CheckpointFinalizer},
 		},
 		Spec: v1alpha1.CheckpointSpec{SourcePodName: pod.Name, SourcePodUID: pod.UID, Trigger: v1alpha1.TriggerTermination},
 	}
 	if o := own.Owner; o != nil {
 		checkpoint.OwnerReferences = []metav1.OwnerReference{{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID}}
 	}
-	return checkpoint, v1alpha1.CheckpointSource{
-		PodUID: pod.UID, Node: pod.Spec.NodeName, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity,
-	}
+	return checkpoint, source
 }

@@ -7,6 +7,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
 func pod(name string, changes ...func(*corev1.Pod)) *corev1.Pod {
@@ -172,25 +175,20 @@ func TestWorkloadIsWhatAllRevisionsHaveInCommon(t *testing.T) {
 		deployment types.UID
 		want       string
 	}{
-		"a Job's":                               {pod("a"), "", "job-uid"},
-		"a StatefulSet's":                       {pod("a-0", owner("StatefulSet", "s")), "", "s"},
-		"a Deployment's":                        {pod("a", owner("ReplicaSet", "r")), "d", "d"},
-		"a ReplicaSet's without a Deployment":   {pod("a", owner("ReplicaSet", "r")), "", "r"},
-		"a plain pod's":                         {pod("a", plain), "", hash("pod", "default", "a")},
-		"a Job's, whatever a Deployment may be": {pod("a"), "d", "job-uid"},
+		"a Job's":                             {pod("a"), "", "job-uid"},
+		"a StatefulSet's":                     {pod("a-0", owner("StatefulSet", "s")), "", "s"},
+		"a Deployment's":                      {pod("a", owner("ReplicaSet", "r")), "d", "d"},
+		"a ReplicaSet's without a Deployment": {pod("a", owner("ReplicaSet", "r")), "", "r"},
+		"a plain pod's":                       {pod("a", plain), "", hash("pod", "default", "a")},
 	} {
-		if got := Workload(test.pod, test.deployment); got != test.want {
+		own := Of(test.pod)
+		if got := Workload(test.pod, own, test.deployment); got != test.want {
 			t.Errorf("%s: %q, want %q", what, got, test.want)
 		}
-	}
-	for what, test := range map[string]struct {
-		pod  *corev1.Pod
-		want string
-	}{
-		"a Job's pod": {pod("a"), "job-uid"}, "a ReplicaSet's, of which the manager finds out": {pod("a", owner("ReplicaSet", "r")), ""},
-	} {
-		if c, _ := TerminationCheckpoint(test.pod); c.Labels["checkpoint.memverge.ai/workload"] != test.want {
-			t.Errorf("%s: %v", what, c.Labels)
+		source := v1alpha1.CheckpointSource{Owner: own.Owner}
+		got := Labels(test.pod.Namespace, test.pod.Name, source, test.deployment)[keys.Workload]
+		if aReplicaSets := KindOf(own.Owner) == ReplicaSet && test.deployment == ""; got != test.want && !aReplicaSets || aReplicaSets && got != "" {
+			t.Errorf("%s: its Checkpoint has %q", what, got)
 		}
 	}
 }

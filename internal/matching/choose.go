@@ -10,6 +10,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
 )
 
 // defaultMaxAge is that of a RestorePolicy.
@@ -32,7 +33,8 @@ func cold(reason, format string, args ...any) Choice {
 	return Choice{Cold: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-// Choose is the rule (design M1 to M4): the newest unclaimed Checkpoint of the lineage and identity, once nothing newer is on its way.
+// Choose is the rule (design M1 to M4): the newest unclaimed Checkpoint of the lineage and identity, once nothing newer is on its way. Of several new
+// pods for which it would do, each takes another, see turn.
 func Choose(f Facts) Choice {
 	maxAge := defaultMaxAge
 	switch p := f.Policy; {
@@ -49,8 +51,15 @@ func Choose(f Facts) Choice {
 			return claim(&candidates[i])
 		}
 	}
-	if going, _ := f.inFlight(); going != "" && f.Patient() {
+	newest, turn := time.Time{}, f.turn()
+	if turn < len(candidates) {
+		newest = candidates[0].Status.CaptureTime.Time
+	}
+	if going, _ := f.inFlight(newest); going != "" && f.Patient() {
 		return wait("%s", going)
+	}
+	if n := len(candidates); n > 0 {
+		candidates = slices.Concat(candidates[turn%n:], candidates[:turn%n])
 	}
 	for i, c := range candidates {
 		if err := f.mismatch(&candidates[i]); err != nil {
@@ -67,10 +76,13 @@ func Choose(f Facts) Choice {
 	case len(candidates) > 0:
 		return cold(keys.ColdWaitTimeout, "Checkpoint %s was not in the bucket after %s", candidates[0].Name, Patience)
 	case tooOld != "":
-		return cold(keys.ColdCheckpointTooOld, "Checkpoint %s is older than %s", tooOld, maxAge)
+		return cold(keys.ColdCheckpointTooOld, "%s", tooOld)
 	}
 	if other := f.otherRevision(); other != "" {
 		return cold(keys.ColdTemplateChanged, "Checkpoint %s is of another revision of the template", other)
+	}
+	if f.Replaces != "" {
+		return cold(keys.ColdTemplateChanged, "%s", f.Replaces)
 	}
 	return cold(keys.ColdNoCheckpoint, "there is no Checkpoint to restore it from")
 }
@@ -81,7 +93,7 @@ func Expected(f Facts) (checkpoint *v1alpha1.Checkpoint, node string) {
 	if f.Pod.Labels[keys.RestoreMode] == keys.False || f.Policy != nil && f.Policy.Spec.Mode == v1alpha1.RestoreDisabled {
 		return nil, ""
 	}
-	if _, node = f.inFlight(); node != "" {
+	if _, node = f.inFlight(time.Time{}); node != "" {
 		return nil, node
 	}
 	maxAge := defaultMaxAge
@@ -94,7 +106,7 @@ func Expected(f Facts) (checkpoint *v1alpha1.Checkpoint, node string) {
 	return nil, ""
 }
 
-// candidates returns the Checkpoints that the pod could be restored from, the newest first, and the name of one that is too old.
+// candidates returns the Checkpoints that the pod could be restored from, the newest first, and says of one that it is too old.
 func (f Facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, tooOld string) {
 	for _, c := range f.Checkpoints {
 		s := c.Status.Source
@@ -107,8 +119,12 @@ func (f Facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, to
 		if claim := c.Status.Claim; claim != nil && (claim.PodUID != f.Pod.UID || claim.Phase == v1alpha1.ClaimConsumed) {
 			continue
 		}
-		if f.Now.Sub(c.Status.CaptureTime.Time) > maxAge {
-			tooOld = c.Name
+		switch said, expired := hasExpired(&c); {
+		case expired:
+			tooOld = fmt.Sprintf("Checkpoint %s has expired: %s", c.Name, said)
+			continue
+		case f.Now.Sub(c.Status.CaptureTime.Time) > maxAge:
+			tooOld = fmt.Sprintf("Checkpoint %s is older than %s", c.Name, maxAge)
 			continue
 		}
 		found = append(found, c)
@@ -119,13 +135,28 @@ func (f Facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, to
 	return found, tooOld
 }
 
-// otherRevision returns the name of a Checkpoint that the same owner's pods left under another template.
-func (f Facts) otherRevision() string {
-	if f.Own.Owner == nil {
-		return ""
+// hasExpired tells whether the manager has said so, as of what a ReplicaSet left that a rollout replaced, and in which words.
+func hasExpired(c *v1alpha1.Checkpoint) (said string, expired bool) {
+	ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady)
+	if ready == nil || ready.Reason != v1alpha1.StateExpired {
+		return "", false
 	}
-	for _, c := range f.Checkpoints {
-		if s := c.Status.Source; s != nil && s.Owner != nil && s.Owner.UID == f.Own.Owner.UID && s.Lineage != f.Own.Lineage && s.Identity == f.Own.Identity {
+	return ready.Message, true
+}
+
+// otherRevision returns the name of a Checkpoint that the pods of the same workload left under another template, at the same place. For a Deployment
+// that is another ReplicaSet, which the label says: it is enough for a reason to start cold.
+func (f Facts) otherRevision() string {
+	for i := range f.Checkpoints {
+		c := &f.Checkpoints[i]
+		s := c.Status.Source
+		if s == nil || s.Lineage == f.Own.Lineage || s.Identity != f.Own.Identity || (s.Owner == nil) != (f.Own.Owner == nil) {
+			continue
+		}
+		switch {
+		case s.Owner == nil && c.Spec.SourcePodName == f.Pod.Name, s.Owner != nil && s.Owner.UID == f.Own.Owner.UID:
+			return c.Name
+		case f.Workload != "" && lineage.KindOf(s.Owner) == lineage.ReplicaSet && c.Labels[keys.Workload] == f.Workload:
 			return c.Name
 		}
 	}

@@ -177,21 +177,27 @@ func TestChoose(t *testing.T) {
 	tests := choiceTests()
 	maps.Copy(tests, compatibilityTests())
 	for what, test := range tests {
-		pod := test.pod
-		if pod == nil {
-			pod = newPod("new")
-		}
-		got := Choose(Facts{
-			Pod: pod, Own: lineage.Of(pod), Policy: test.policy, Checkpoints: test.checkpoints, Siblings: test.siblings, Now: testNow,
-			Machine: test.machine, Images: test.images,
-			Here: func(podUID string) bool { return podUID == test.here },
-		})
-		claim := ""
-		if got.Claim != nil {
-			claim = got.Claim.Name
-		}
-		if claim != test.claim || got.Wait != test.wait || got.Cold != test.cold {
-			t.Errorf("%s: claim %q, wait %q, cold %q (%s); want %q, %q, %q", what, claim, got.Wait, got.Cold, got.Message, test.claim, test.wait, test.cold)
-		}
+		check(t, what, test)
+	}
+}
+
+// check has one choice made.
+func check(t *testing.T, what string, test choiceTest) {
+	t.Helper()
+	pod := test.pod
+	if pod == nil {
+		pod = newPod("new")
+	}
+	got := Choose(Facts{
+		Pod: pod, Own: lineage.Of(pod), Workload: "web", Policy: test.policy, Checkpoints: test.checkpoints, Siblings: test.siblings, Now: testNow,
+		Machine: test.machine, Images: test.images,
+		Here: func(podUID string) bool { return podUID == test.here },
+	})
+	claim := ""
+	if got.Claim != nil {
+		claim = got.Claim.Name
+	}
+	if claim != test.claim || got.Wait != test.wait || got.Cold != test.cold {
+		t.Errorf("%s: claim %q, wait %q, cold %q (%s); want %q, %q, %q", what, claim, got.Wait, got.Cold, got.Message, test.claim, test.wait, test.cold)
 	}
 }

@@ -19,12 +19,16 @@ type Facts struct {
 	// Pod is the new pod, and Own its place among its siblings.
 	Pod *corev1.Pod
 	Own lineage.Lineage
+	// Workload is the value of the label keys.Workload that the pod's Checkpoint would have; empty while nobody had to know.
+	Workload string
 	// Policy is the one that applies to the pod, see PolicyOf; nil for the defaults.
 	Policy *v1alpha1.RestorePolicy
 	// Checkpoints are at least those of the pod's lineage, and those of its owner; others do not matter.
 	Checkpoints []v1alpha1.Checkpoint
-	// Siblings are labelled pods of the namespace, on all nodes.
+	// Siblings are at least the labelled pods of the pod's lineage and identity, on all nodes.
 	Siblings []corev1.Pod
+	// Replaces says which pods of an earlier revision a rollout replaces at this moment; empty if none.
+	Replaces string
 	// Unpublished are captures on this node that the API knows nothing of.
 	Unpublished []Unpublished
 	// Here tells whether the state of the pod with that UID lies on this node.
@@ -40,6 +44,8 @@ type Facts struct {
 type Unpublished struct {
 	PodName string
 	Source  v1alpha1.CheckpointSource
+	// Begun is when its containers were frozen.
+	Begun time.Time
 }
 
 // Patient tells whether the pod may still wait.

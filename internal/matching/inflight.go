@@ -1,19 +1,25 @@
 package matching
 
 import (
+	"cmp"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
-// inFlight returns a sentence, and the name of a node, when a pod of the lineage and identity goes whose state may still come (design M2).
-func (f Facts) inFlight() (sentence, node string) {
+// inFlight returns a sentence, and the name of a node, when a pod of the lineage and identity goes whose state may still come (design M2), if it began to go after that time:
+// of pods that go together, one that is written already is as good as one that is still to be, or the last of many would keep all waiting.
+func (f Facts) inFlight(after time.Time) (sentence, node string) {
 	settled := map[types.UID]bool{f.Pod.UID: true}
 	for i := range f.Checkpoints {
 		if f.isSettled(&f.Checkpoints[i]) {
@@ -22,8 +28,8 @@ func (f Facts) inFlight() (sentence, node string) {
 	}
 	for i := range f.Siblings {
 		p := &f.Siblings[i]
-		going := !p.DeletionTimestamp.IsZero() || podspec.IsDisrupted(p)
-		if !going || settled[p.UID] || !podspec.IsProtected(p) || p.Spec.NodeName == "" {
+		since, going := goingSince(p)
+		if !going || settled[p.UID] || !podspec.IsProtected(p) || p.Spec.NodeName == "" || !since.After(after) {
 			continue
 		}
 		if own := lineage.Of(p); own.Lineage == f.Own.Lineage && own.Identity == f.Own.Identity {
@@ -31,20 +37,49 @@ func (f Facts) inFlight() (sentence, node string) {
 		}
 	}
 	for i := range f.Unpublished {
-		if u := &f.Unpublished[i]; f.isRelative(&u.Source) && !settled[u.Source.PodUID] {
+		if u := &f.Unpublished[i]; f.isRelative(&u.Source) && !settled[u.Source.PodUID] && u.Begun.After(after) {
 			return fmt.Sprintf("waiting until the capture of pod %s is published", u.PodName), u.Source.Node
 		}
 	}
 	for i := range f.Checkpoints {
 		c := &f.Checkpoints[i]
-		if s := c.Status.Source; !f.isRelative(s) || settled[s.PodUID] || !c.DeletionTimestamp.IsZero() {
+		s := sourceOf(c)
+		if !f.isRelative(&s) || settled[s.PodUID] || !c.DeletionTimestamp.IsZero() || !c.CreationTimestamp.After(after) {
 			continue
 		}
 		if f.Now.Sub(c.CreationTimestamp.Time) < Patience {
-			return fmt.Sprintf("waiting for the capture of pod %s on %s", c.Spec.SourcePodName, c.Status.Source.Node), c.Status.Source.Node
+			return fmt.Sprintf("waiting for the capture of pod %s on %s", c.Spec.SourcePodName, cmp.Or(s.Node, "its node")), s.Node
 		}
 	}
 	return "", ""
+}
+
+// goingSince tells since when a pod goes in a way that it is captured: it was deleted, or had to make room. One that ended by itself leaves nothing.
+func goingSince(p *corev1.Pod) (since time.Time, going bool) {
+	disrupted := podspec.Condition(p, corev1.DisruptionTarget)
+	switch {
+	case podspec.EndedByItself(p):
+		return time.Time{}, false
+	case !p.DeletionTimestamp.IsZero():
+		since = p.DeletionTimestamp.Time
+		if grace := p.DeletionGracePeriodSeconds; grace != nil { // the timestamp is when that ends
+			since = since.Add(-time.Duration(*grace) * time.Second)
+		}
+		return since, true
+	case disrupted != nil && disrupted.Status == corev1.ConditionTrue:
+		return disrupted.LastTransitionTime.Time, true
+	case podspec.IsDisrupted(p): // it does not say since when
+		return podspec.BoundSince(p), true
+	}
+	return time.Time{}, false
+}
+
+// sourceOf is the source of a Checkpoint. Until whoever makes it has written that, a moment later, its labels say the same.
+func sourceOf(c *v1alpha1.Checkpoint) v1alpha1.CheckpointSource {
+	if c.Status.Source != nil {
+		return *c.Status.Source
+	}
+	return v1alpha1.CheckpointSource{PodUID: c.Spec.SourcePodUID, Lineage: c.Labels[keys.Lineage], Identity: c.Labels[keys.Identity]}
 }
 
 // isSettled tells whether it is known what came of a capture: a state, or that there will be none.

@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,20 @@ func IsDisrupted(pod *corev1.Pod) bool {
 		return true
 	}
 	return pod.Status.Phase == corev1.PodFailed && (pod.Status.Reason == "Evicted" || pod.Status.Reason == "Terminated" || pod.Status.Reason == "NodeShutdown")
+}
+
+// killed is the exit code of a process that got SIGKILL, as every captured one does.
+const killed = 128 + 9
+
+// EndedByItself tells whether a pod has ended in a way in which a captured one never does: none of its containers was killed.
+func EndedByItself(pod *corev1.Pod) bool {
+	if pod.Status.Phase == corev1.PodSucceeded {
+		return true
+	}
+	return pod.Status.Phase == corev1.PodFailed && len(pod.Status.ContainerStatuses) > 0 &&
+		!slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+			return s.State.Terminated == nil || s.State.Terminated.ExitCode == killed
+		})
 }
 
 // BoundSince is when a pod got its node.

@@ -88,7 +88,7 @@ func (a *Agent) unpublished() []matching.Unpublished {
 			continue
 		}
 		if n, known, err := a.noteOf(record.Pod); err == nil && known {
-			found = append(found, matching.Unpublished{PodName: n.Checkpoint.Spec.SourcePodName, Source: n.Source})
+			found = append(found, matching.Unpublished{PodName: n.Checkpoint.Spec.SourcePodName, Source: n.Source, Begun: record.Started})
 		}
 	}
 	return found

@@ -70,8 +70,11 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 		return ctrl.Result{}, err
 	}
 	won, err := a.claim(ctx, pod, c.Claim)
-	if err != nil || !won {
-		return ctrl.Result{RequeueAfter: undecidedInterval}, err
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !won { // another pod was faster: what is left now is known at once
+		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
 	}
 	record, err := a.fetch(ctx, pod, c.Claim)
 	if err == nil {
