@@ -34,7 +34,9 @@ type Options struct {
 // Reconciler looks after one Checkpoint at a time.
 type Reconciler struct {
 	Options
-	Client   client.Client
+	Client client.Client
+	// Live reads past the cache.
+	Live     client.Reader
 	Recorder events.EventRecorder
 	Now      func() time.Time
 
@@ -45,7 +47,12 @@ type Reconciler struct {
 
 // SetUp adds the reconciler to the manager.
 func SetUp(manager ctrl.Manager, options Options) error {
-	r := &Reconciler{Options: options, Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
+	r := &Reconciler{
+		Options: options, Client: manager.GetClient(), Live: manager.GetAPIReader(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now,
+	}
+	if err := addIndexes(manager); err != nil {
+		return err
+	}
 	return r.watch(ctrl.NewControllerManagedBy(manager).Named("checkpoint").For(&v1alpha1.Checkpoint{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}). // one that deletes much keeps no other waiting
 		Complete(r)
@@ -67,6 +74,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	v := judge(f)
 	if err := r.write(ctx, f, v); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if err := r.label(ctx, checkpoint); err != nil {
+		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: v.again}, nil
 }

@@ -37,28 +37,39 @@ func ofPod(_ context.Context, pod client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}}}
 }
 
+// bySourceNode is the name of the cache's index of Checkpoints by the node of their source.
+const bySourceNode = "status.source.node"
+
+func addIndexes(manager ctrl.Manager) error {
+	return manager.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.Checkpoint{}, bySourceNode, sourceNode)
+}
+
+func sourceNode(object client.Object) []string {
+	if c, isOne := object.(*v1alpha1.Checkpoint); isOne && c.Status.Source != nil {
+		return []string{c.Status.Source.Node}
+	}
+	return nil
+}
+
 // ofLocation returns the Checkpoints that may wait for a location, to be stored in it or to be deleted.
 func (r *Reconciler) ofLocation(ctx context.Context, _ client.Object) []reconcile.Request {
-	return r.unfinished(ctx, func(*v1alpha1.Checkpoint) bool { return true })
+	return r.unfinished(ctx)
 }
 
 // ofNode returns the Checkpoints whose state may be on a node alone.
 func (r *Reconciler) ofNode(ctx context.Context, node client.Object) []reconcile.Request {
-	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool {
-		return c.Status.Source != nil && c.Status.Source.Node == node.GetName()
-	})
+	return r.unfinished(ctx, client.MatchingFields{bySourceNode: node.GetName()})
 }
 
-func (r *Reconciler) unfinished(ctx context.Context, matches func(*v1alpha1.Checkpoint) bool) (requests []reconcile.Request) {
+func (r *Reconciler) unfinished(ctx context.Context, which ...client.ListOption) (requests []reconcile.Request) {
 	all := &v1alpha1.CheckpointList{}
-	if err := r.Client.List(ctx, all); err != nil { // of a cache that has not begun or has ended
+	if err := r.Client.List(ctx, all, which...); err != nil { // of a cache that has not begun or has ended
 		ctrl.LoggerFrom(ctx).Error(err, "list the Checkpoints")
 		return nil
 	}
 	for i := range all.Items {
 		c := &all.Items[i]
-		completed := meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointReady) && c.DeletionTimestamp.IsZero()
-		if !completed && matches(c) {
+		if completed := meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointReady) && c.DeletionTimestamp.IsZero(); !completed {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(c)})
 		}
 	}

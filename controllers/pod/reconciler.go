@@ -23,6 +23,7 @@ type Reconciler struct {
 	Live   client.Reader
 	Events events.EventRecorder
 	Now    func() time.Time
+	gone   gone
 }
 
 // SetUp adds the reconciler to the manager.
@@ -30,12 +31,15 @@ func SetUp(manager ctrl.Manager) error {
 	r := &Reconciler{
 		Client: manager.GetClient(), Live: manager.GetAPIReader(), Events: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now,
 	}
-	return ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).
+	return ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).Watches(&corev1.Pod{}, r.gone.handler()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).Complete(r)
 }
 
 // Reconcile does what is due for a pod. The steps do not depend on each other; one that fails keeps none from being tried.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if err := r.terminatedByForce(ctx, request.NamespacedName); err != nil { // another of that name may be there already
+		return ctrl.Result{}, err
+	}
 	pod := &corev1.Pod{}
 	if err := r.Get(ctx, request.NamespacedName, pod); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)

@@ -12,9 +12,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
@@ -87,6 +89,53 @@ func TestATerminatedPodGetsItsCheckpoint(t *testing.T) {
 	}
 	if diff := cmp.Diff(wanted.OwnerReferences, made.OwnerReferences); diff != "" {
 		t.Errorf("owner (-want +got):\n%s", diff)
+	}
+}
+
+// deleted tells a reconciler that a pod is gone, as its watch does.
+func deleted(t *testing.T, r *Reconciler, pod *corev1.Pod) {
+	t.Helper()
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[ctrl.Request]())
+	defer queue.ShutDown()
+	r.gone.handler().Delete(t.Context(), event.DeleteEvent{Object: pod}, queue)
+	for queue.Len() > 0 {
+		request, _ := queue.Get()
+		if _, err := r.Reconcile(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		queue.Done(request)
+	}
+}
+
+func TestAPodThatIsDeletedByForceGetsItsCheckpoint(t *testing.T) {
+	for name, test := range map[string]struct {
+		pod  *corev1.Pod
+		want int
+	}{
+		"it ran":                         {jobPod(), 1},
+		"it ended in peace before":       {jobPod(terminating, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), 0},
+		"it had not started":             {jobPod(func(p *corev1.Pod) { p.Status.ContainerStatuses = nil }), 0},
+		"it slipped past admission":      {jobPod(func(p *corev1.Pod) { p.Annotations = nil }), 0},
+		"it was terminated when it went": {jobPod(terminating), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := newReconciler(t)
+			deleted(t, r, test.pod)
+			reconcile(t, r, test.pod) // it is forgotten by now
+			all := &v1alpha1.CheckpointList{}
+			if err := r.List(t.Context(), all); err != nil {
+				t.Fatal(err)
+			}
+			if len(all.Items) != test.want || len(r.gone.pods) != 0 {
+				t.Errorf("there are %d Checkpoints, %d pods are remembered", len(all.Items), len(r.gone.pods))
+			}
+			_, source := lineage.TerminationCheckpoint(test.pod)
+			for _, c := range all.Items {
+				if diff := cmp.Diff(&source, c.Status.Source); diff != "" {
+					t.Errorf("source (-want +got):\n%s", diff)
+				}
+			}
+		})
 	}
 }
 

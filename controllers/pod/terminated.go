@@ -19,9 +19,14 @@ import (
 
 // terminated makes the Checkpoint of a pod that is terminated. The agent makes it when we were away; both make the same.
 func (r *Reconciler) terminated(ctx context.Context, pod *corev1.Pod) error {
-	if pod.DeletionTimestamp.IsZero() || ended(pod) || !podspec.IsProtected(pod) || !running(pod) {
+	if pod.DeletionTimestamp.IsZero() || !mayBeCaptured(pod) {
 		return nil
 	}
+	return r.keep(ctx, pod, "the pod is being terminated")
+}
+
+// keep makes the Checkpoint of a pod, and says why.
+func (r *Reconciler) keep(ctx context.Context, pod *corev1.Pod, why string) error {
 	checkpoint, source := lineage.TerminationCheckpoint(pod)
 	switch err := r.Create(ctx, checkpoint); {
 	case err == nil:
@@ -39,10 +44,15 @@ func (r *Reconciler) terminated(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	}
 	pending := metaapply.Condition().WithType(v1alpha1.CheckpointReady).WithStatus(metav1.ConditionFalse).WithReason(v1alpha1.StatePending).
-		WithMessage("the pod is being terminated").WithLastTransitionTime(r.now())
+		WithMessage(why).WithLastTransitionTime(r.now())
 	status := apply.CheckpointStatus().WithSource(sourceApply(source)).WithConditions(pending)
 	return client.IgnoreNotFound(r.Status().Apply(ctx, apply.Checkpoint(checkpoint.Name, checkpoint.Namespace).WithStatus(status),
 		client.FieldOwner(keys.ManagerFields), client.ForceOwnership))
+}
+
+// mayBeCaptured tells whether a pod has something that its stop signal captures.
+func mayBeCaptured(pod *corev1.Pod) bool {
+	return !ended(pod) && podspec.IsProtected(pod) && running(pod)
 }
 
 // running tells whether a container has a process that could be captured. Pods whose containers only wait to be started have none.
