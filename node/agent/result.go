@@ -162,6 +162,9 @@ func (a *Agent) noteClaim(pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) erro
 
 // settleClaim consumes the claim of a restore that ran, and releases that of one of which nothing has.
 func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, o outcome) error {
+	if !o.consumed && (!o.done || o.status != corev1.ConditionFalse) {
+		return nil // there is nothing to say yet
+	}
 	data, err := os.ReadFile(a.claimFile(string(pod.UID)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -15,7 +15,8 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-const clusterName = "integration"
+// clusterName is that of the cluster that all tests share.
+var clusterName = lab.NameOr("integration")
 
 // shared is the cluster of the tests, and client speaks of our kinds with it; nil where no cluster can be.
 var (
