@@ -6,15 +6,20 @@ import (
 	"net/http"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
-// Path is where the API server reaches Pods.
-const Path = "/mutate-pods"
+// Where the API server reaches Pods and Jobs.
+const (
+	PodsPath = "/mutate-pods"
+	JobsPath = "/mutate-jobs"
+)
 
 // Pods answers the API server's question about a pod that is being made.
 type Pods struct {
@@ -26,29 +31,16 @@ type Pods struct {
 // placementPatience bounds what the preference may take; the pod is made without it then.
 const placementPatience = time.Second
 
-// Handle calls Admit.
+// Handle calls Admit, and adds the preference for nodes.
 func (p Pods) Handle(ctx context.Context, request admission.Request) admission.Response {
 	pod := &corev1.Pod{}
-	if err := p.Decoder.Decode(request, pod); err != nil {
-		return admission.Errored(http.StatusBadRequest, err)
-	}
-	// The patch is made from the pod as we know it: fields of a newer API that were lost in decoding are not in it.
-	before, err := json.Marshal(pod)
-	if err != nil {
-		return admission.Errored(http.StatusInternalServerError, err)
-	}
-	if err := Admit(pod); err != nil {
-		ctrl.LoggerFrom(ctx).V(1).Info("refused a pod", "namespace", request.Namespace, "name", request.Name, "reason", err.Error())
-		return admission.Denied(err.Error())
-	}
-	if p.Placement != nil && podspec.IsProtected(pod) {
-		p.place(ctx, request.Namespace, pod)
-	}
-	after, err := json.Marshal(pod)
-	if err != nil {
-		return admission.Errored(http.StatusInternalServerError, err)
-	}
-	return admission.PatchResponseFromRaw(before, after)
+	return answer(ctx, p.Decoder, request, pod, func() ([]string, error) {
+		err := Admit(pod)
+		if err == nil && p.Placement != nil && podspec.IsProtected(pod) {
+			p.place(ctx, request.Namespace, pod)
+		}
+		return nil, err
+	})
 }
 
 // place adds the preference for nodes. Without it the pod is made all the same.
@@ -62,4 +54,36 @@ func (p Pods) place(ctx context.Context, namespace string, pod *corev1.Pod) {
 		return
 	}
 	pod.Spec.Affinity = named.Spec.Affinity
+}
+
+// Jobs answers the API server's question about a Job that is being made.
+type Jobs struct{ Decoder admission.Decoder }
+
+// Handle calls AdmitJob.
+func (j Jobs) Handle(ctx context.Context, request admission.Request) admission.Response {
+	job := &batchv1.Job{}
+	return answer(ctx, j.Decoder, request, job, func() ([]string, error) { return AdmitJob(job) })
+}
+
+// answer decodes what is being made into object, has it changed, and answers with the difference.
+func answer(ctx context.Context, decoder admission.Decoder, request admission.Request, object runtime.Object, admit func() ([]string, error),
+) admission.Response {
+	if err := decoder.Decode(request, object); err != nil {
+		return admission.Errored(http.StatusBadRequest, err)
+	}
+	// The patch is made from the object as we know it: fields of a newer API that were lost in decoding are not in it.
+	before, err := json.Marshal(object)
+	if err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	warnings, err := admit()
+	if err != nil {
+		ctrl.LoggerFrom(ctx).V(1).Info("refused", "kind", request.Kind.Kind, "namespace", request.Namespace, "name", request.Name, "reason", err.Error())
+		return admission.Denied(err.Error()).WithWarnings(warnings...)
+	}
+	after, err := json.Marshal(object)
+	if err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	return admission.PatchResponseFromRaw(before, after).WithWarnings(warnings...)
 }

@@ -40,7 +40,7 @@ func main() {
 	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace; default is POD_NAMESPACE")
 	flag.StringVar(&o.health, "health-address", ":8081", "where healthz and readyz are")
 	flag.StringVar(&o.metrics, "metrics-address", ":8080", "where metrics are; 0 is nowhere")
-	flag.IntVar(&o.webhookPort, "webhook-port", 9443, "the port on which the API server asks about pods")
+	flag.IntVar(&o.webhookPort, "webhook-port", 9443, "the port on which the API server asks about pods and Jobs")
 	flag.BoolVar(&o.leaderElection, "leader-elect", true, "let one replica alone run the controllers")
 	logging := zap.Options{}
 	logging.BindFlags(flag.CommandLine)
@@ -85,10 +85,12 @@ func run(o options) error {
 		return err
 	}
 	hooks := manager.GetWebhookServer()
-	hooks.Register(admission.Path, &webhook.Admission{Handler: admission.Pods{
-		Decoder:   webhookadmission.NewDecoder(manager.GetScheme()),
+	decoder := webhookadmission.NewDecoder(manager.GetScheme())
+	hooks.Register(admission.PodsPath, &webhook.Admission{Handler: admission.Pods{
+		Decoder:   decoder,
 		Placement: &admission.Placement{Reader: manager.GetClient(), Now: time.Now},
 	}})
+	hooks.Register(admission.JobsPath, &webhook.Admission{Handler: admission.Jobs{Decoder: decoder}})
 	err = errors.Join(
 		manager.AddHealthzCheck("ping", healthz.Ping),
 		manager.AddReadyzCheck("webhook", hooks.StartedChecker()),
