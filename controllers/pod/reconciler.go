@@ -3,6 +3,7 @@ package pod
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,8 @@ type Reconciler struct {
 	Events events.EventRecorder
 	Now    func() time.Time
 	gone   gone
+	// told has the UIDs of terminated pods, by their names, of which their Jobs were told.
+	told sync.Map
 }
 
 // SetUp adds the reconciler to the manager.
@@ -42,16 +45,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	pod := &corev1.Pod{}
 	if err := r.Get(ctx, request.NamespacedName, pod); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.told.Delete(request.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if pod.Labels[keys.CheckpointMode] != keys.True {
 		return ctrl.Result{}, nil
 	}
-	terminated := r.terminated(ctx, pod) // first: the pod has a grace period only
+	marked := r.mark(ctx, pod) // first: soon the Job controller looks at the pod
+	terminated := r.terminated(ctx, pod)
 	policyAfter, spawned := r.spawn(ctx, pod)
 	protectAfter, protected := r.protect(ctx, pod)
 	counted := r.count(ctx, pod)
-	if err := errors.Join(terminated, spawned, protected, counted); err != nil {
+	told := r.tellJob(ctx, pod)
+	if err := errors.Join(marked, terminated, spawned, protected, counted, told); err != nil {
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: soonest(policyAfter, protectAfter)}, nil

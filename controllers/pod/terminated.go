@@ -14,12 +14,11 @@ import (
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
-	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // terminated makes the Checkpoint of a pod that is terminated. The agent makes it when we were away; both make the same.
 func (r *Reconciler) terminated(ctx context.Context, pod *corev1.Pod) error {
-	if pod.DeletionTimestamp.IsZero() || !mayBeCaptured(pod) {
+	if !isCaptured(pod) {
 		return nil
 	}
 	return r.keep(ctx, pod, "the pod is being terminated")
