@@ -34,7 +34,11 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 		return ctrl.Result{}, err
 	}
 	if !pod.DeletionTimestamp.IsZero() {
-		if err := a.Node.Hint(string(pod.UID), capture.DeletingHint, ""); err != nil {
+		err := a.Node.Hint(string(pod.UID), capture.DeletingHint, "")
+		if pod.Labels[keys.CheckpointMode] == keys.True && runs(pod) {
+			err = errors.Join(err, a.mark(ctx, pod))
+		}
+		if err != nil {
 			return ctrl.Result{}, err
 		}
 	}

@@ -117,6 +117,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots c
 	if err != nil {
 		return err
 	}
+	if err := a.judgeEnd(ctx, record); err != nil { // first: soon the Job controller looks at the pod
+		return err
+	}
 	isDone := record.State == capture.Failed || capture.IsSynced(dir)
 	if !isDone || strings.HasSuffix(dir, ".partial") {
 		if cutOff, err := a.settleWhenCutOff(ctx, dir, record, p); err != nil || cutOff {
