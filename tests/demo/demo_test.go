@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
@@ -65,6 +67,25 @@ func TestContinuedTellsAProcessFromANewOne(t *testing.T) {
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: it says %v, want %q", name, err, test.want)
 		}
+	}
+}
+
+func TestAPodEndsOnceAndBeforeItIsGone(t *testing.T) {
+	line := &timeline{pods: map[types.UID]*corev1.Pod{}, seen: map[mark]time.Time{}}
+	for _, phase := range []corev1.PodPhase{corev1.PodPending, corev1.PodRunning, corev1.PodFailed, corev1.PodFailed} {
+		line.pod(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "a"}, Status: corev1.PodStatus{Phase: phase}})
+		if _, now := line.when(ended, "a"); now != (phase == corev1.PodFailed) {
+			t.Errorf("while it is %s it has ended: %t", phase, now)
+		}
+	}
+	first, _ := line.when(ended, "a")
+	line.podGone(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "a"}})
+	line.podGone(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "b"}}) // its end was not seen
+	if again, _ := line.when(ended, "a"); !again.Equal(first) {
+		t.Errorf("it ended at %s and at %s", first, again)
+	}
+	if _, ok := line.when(ended, "b"); !ok {
+		t.Error("a pod that is gone has not ended")
 	}
 }
 

@@ -115,6 +115,7 @@ func (s *story) showTimes() error {
 	before, after := s.before.numbers(), s.after.numbers()
 	wentAway, _ := s.time.when(gone, s.old.UID)
 	safe, _ := s.time.when(uploaded, s.old.UID)
+	over, _ := s.time.when(ended, s.old.UID)
 	born, _ := s.time.when(created, s.new.UID)
 	first := after[0].at
 	for _, row := range []struct {
@@ -125,7 +126,7 @@ func (s *story) showTimes() error {
 		{"frozen: no instruction runs while the state is written", checkpoint.Status.Frozen.Duration, ""},
 		{"delete → pod gone", wentAway.Sub(s.deleted), ""},
 		{"delete → durable in the bucket", safe.Sub(s.deleted), ""},
-		{"delete → new pod created", born.Sub(s.deleted), "the Job controller's back-off, the same without the operator"},
+		{"old pod ended → new pod created", born.Sub(over), "the Job controller's back-off, the same without the operator"},
 		{"new pod created → running again", first.Sub(born), "until the program's next line"},
 		{"last line of the old pod → first of the new", first.Sub(before[len(before)-1].at), ""},
 	} {

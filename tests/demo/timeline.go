@@ -36,6 +36,7 @@ type mark struct {
 
 const (
 	created  = "created"
+	ended    = "ended" // for good, by its phase: from then on the Job controller waits before it makes another
 	gone     = "gone"
 	captured = "captured"
 	uploaded = "uploaded"
@@ -84,6 +85,9 @@ func (t *timeline) pod(object any) {
 	defer t.mu.Unlock()
 	t.pods[pod.UID] = pod
 	t.markOnce(created, pod.UID)
+	if pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		t.markOnce(ended, pod.UID)
+	}
 }
 
 func (t *timeline) podGone(object any) {
@@ -94,6 +98,7 @@ func (t *timeline) podGone(object any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.pods, pod.UID)
+	t.markOnce(ended, pod.UID) // at the latest; a watch may leave out what was only for a moment
 	t.markOnce(gone, pod.UID)
 }
 
