@@ -32,10 +32,10 @@ func jobPod(changes ...func(*corev1.Pod)) *corev1.Pod {
 	return pod
 }
 
-// exited adds a container that has ended so long after the deletion was asked for.
-func exited(name string, code int32, after time.Duration) func(*corev1.Pod) {
+// exited adds a second container that has ended so long after the deletion was asked for.
+func exited(code int32, after time.Duration) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
-		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: name, State: corev1.ContainerState{
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: "side", State: corev1.ContainerState{
 			Terminated: &corev1.ContainerStateTerminated{ExitCode: code, FinishedAt: metav1.NewTime(asked.Add(after))}}})
 	}
 }
@@ -69,11 +69,11 @@ func TestWhichPodsAreMarked(t *testing.T) {
 		"one of a ReplicaSet":                           {pod: jobPod(func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "ReplicaSet" })},
 		"one of another kind that is called Job":        {pod: jobPod(func(p *corev1.Pod) { p.OwnerReferences[0].APIVersion = "batch.example.com/v1" })},
 		"one without an owner":                          {pod: jobPod(func(p *corev1.Pod) { p.OwnerReferences = nil })},
-		"one in which a container had failed before":    {pod: jobPod(exited("side", 3, -time.Second)), unmarkedIfFail: true},
-		"one in which a container had succeeded before": {pod: jobPod(exited("side", 0, -time.Second)), marked: true, unmarkedIfFail: true},
-		"one in which a container was killed since":     {pod: jobPod(exited("side", 137, time.Second)), marked: true, unmarkedIfFail: true},
-		"one whose failed container is started again":   {pod: jobPod(exited("side", 3, -time.Second), onFailure), marked: true, unmarkedIfFail: true},
-		"one whose failed container restarts by itself": {pod: jobPod(exited("side", 3, -time.Second), func(p *corev1.Pod) {
+		"one in which a container had failed before":    {pod: jobPod(exited(3, -time.Second)), unmarkedIfFail: true},
+		"one in which a container had succeeded before": {pod: jobPod(exited(0, -time.Second)), marked: true, unmarkedIfFail: true},
+		"one in which a container was killed since":     {pod: jobPod(exited(137, time.Second)), marked: true, unmarkedIfFail: true},
+		"one whose failed container is started again":   {pod: jobPod(exited(3, -time.Second), onFailure), marked: true, unmarkedIfFail: true},
+		"one whose failed container restarts by itself": {pod: jobPod(exited(3, -time.Second), func(p *corev1.Pod) {
 			p.Spec.Containers[1].RestartPolicy = new(corev1.ContainerRestartPolicyOnFailure)
 		}), marked: true, unmarkedIfFail: true},
 	} {

@@ -37,9 +37,10 @@ func policy(rules ...batchv1.PodFailurePolicyRule) func(*batchv1.Job) {
 	return func(j *batchv1.Job) { j.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: rules} }
 }
 
-func onCodes(action batchv1.PodFailurePolicyAction, operator batchv1.PodFailurePolicyOnExitCodesOperator, container *string, codes ...int32,
+// failsOn fails the Job for an exit code.
+func failsOn(operator batchv1.PodFailurePolicyOnExitCodesOperator, container *string, codes ...int32,
 ) batchv1.PodFailurePolicyRule {
-	return batchv1.PodFailurePolicyRule{Action: action,
+	return batchv1.PodFailurePolicyRule{Action: batchv1.PodFailurePolicyActionFailJob,
 		OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: operator, ContainerName: container, Values: codes}}
 }
 
@@ -127,14 +128,14 @@ func TestWhatAPolicySaysOfACapturedPod(t *testing.T) {
 		"ours, when the capture failed":  {[]batchv1.PodFailurePolicyRule{ours}, jobPod(disrupted(no, "x")), count},
 		"disruptions fail it":            {[]batchv1.PodFailurePolicyRule{onCondition(fail, corev1.DisruptionTarget, yes)}, jobPod(), fail},
 		"another condition":              {[]batchv1.PodFailurePolicyRule{onCondition(fail, "ConfigIssue", yes)}, jobPod(), count},
-		"an exit code goes first":        {[]batchv1.PodFailurePolicyRule{onCodes(fail, in, nil, 1, 137), ours}, jobPod(), fail},
-		"other exit codes":               {[]batchv1.PodFailurePolicyRule{onCodes(fail, in, nil, 1, 42), ours}, jobPod(), ignore},
-		"all exit codes but some":        {[]batchv1.PodFailurePolicyRule{onCodes(fail, notIn, nil, 1, 42), ours}, jobPod(), fail},
-		"all exit codes but that":        {[]batchv1.PodFailurePolicyRule{onCodes(fail, notIn, nil, 137), ours}, jobPod(), ignore},
-		"the code of a captured one":     {[]batchv1.PodFailurePolicyRule{onCodes(fail, in, new("main"), 137), ours}, jobPod(), fail},
-		"the code of a proxy":            {[]batchv1.PodFailurePolicyRule{onCodes(fail, in, new("istio-proxy"), 137), ours}, jobPod(), ignore},
-		"the code of one that has ended": {[]batchv1.PodFailurePolicyRule{onCodes(fail, in, new("side"), 42), ours}, jobPod(exited("side", 42, 0)), fail},
-		"one that has ended well":        {[]batchv1.PodFailurePolicyRule{onCodes(fail, notIn, new("side"), 42), ours}, jobPod(exited("side", 0, 0)), ignore},
+		"an exit code goes first":        {[]batchv1.PodFailurePolicyRule{failsOn(in, nil, 1, 137), ours}, jobPod(), fail},
+		"other exit codes":               {[]batchv1.PodFailurePolicyRule{failsOn(in, nil, 1, 42), ours}, jobPod(), ignore},
+		"all exit codes but some":        {[]batchv1.PodFailurePolicyRule{failsOn(notIn, nil, 1, 42), ours}, jobPod(), fail},
+		"all exit codes but that":        {[]batchv1.PodFailurePolicyRule{failsOn(notIn, nil, 137), ours}, jobPod(), ignore},
+		"the code of a captured one":     {[]batchv1.PodFailurePolicyRule{failsOn(in, new("main"), 137), ours}, jobPod(), fail},
+		"the code of a proxy":            {[]batchv1.PodFailurePolicyRule{failsOn(in, new("istio-proxy"), 137), ours}, jobPod(), ignore},
+		"the code of one that has ended": {[]batchv1.PodFailurePolicyRule{failsOn(in, new("side"), 42), ours}, jobPod(exited(42, 0)), fail},
+		"one that has ended well":        {[]batchv1.PodFailurePolicyRule{failsOn(notIn, new("side"), 42), ours}, jobPod(exited(0, 0)), ignore},
 		"no rule":                        {nil, jobPod(), count},
 	} {
 		got, ok := OutlookOf(job(0, policy(test.rules...)), test.pod)
