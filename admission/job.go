@@ -18,7 +18,8 @@ func AdmitJob(job *batchv1.Job) (warnings []string, err error) {
 		return nil, err
 	}
 	if job.Spec.Template.Annotations[keys.JobFailurePolicy] != "" {
-		warnings = append(warnings, fmt.Sprintf("annotation %s is on the pod template, where it does nothing; it belongs into the metadata of the Job", keys.JobFailurePolicy))
+		const misplaced = "annotation %s is on the pod template, where it does nothing; it belongs into the metadata of the Job"
+		warnings = append(warnings, fmt.Sprintf(misplaced, keys.JobFailurePolicy))
 	}
 	if !isToBeIgnored(job) {
 		return warnings, nil

@@ -89,7 +89,9 @@ func TestAStalePodIsNotMarkedOverTheAgentsWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := seen.DeepCopy()
-	now.Status.Conditions = append(now.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionFalse, Reason: keys.DisruptionCaptureFailed})
+	now.Status.Conditions = append(now.Status.Conditions, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionFalse, Reason: keys.DisruptionCaptureFailed,
+	})
 	if err := r.Status().Update(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
@@ -131,12 +133,13 @@ func TestAJobIsToldOnceWhatItBears(t *testing.T) {
 			"it bears 5 more. Raise spec.backoffLimit, or make the Job anew: captured pods do not count there."},
 		"it opted out": {owning(3, kept), deletedJobPod(), "Normal ResumesLeft " + resumed + "Its end counts as failure 4 of the Job, and backoffLimit is 6: " +
 			"it bears 2 more. Raise spec.backoffLimit, or make a new Job without the annotation memverge.ai/job-failure-policy: captured pods do not count there."},
-		"the last one": {owning(5, onFailure), deletedJobPod(), "Warning NoResumesLeft " + resumed + "Its end counts as failure 6 of the Job, and backoffLimit is 6: " +
-			"the next one fails it. Raise spec.backoffLimit, or make a new Job with restartPolicy Never: captured pods do not count there."},
+		"the last one": {owning(5, onFailure), deletedJobPod(), "Warning NoResumesLeft " + resumed + "Its end counts as failure 6 of the Job, and backoffLimit is " +
+			"6: the next one fails it. Raise spec.backoffLimit, or make a new Job with restartPolicy Never: captured pods do not count there."},
 		"one too many": {owning(6), deletedJobPod(), "Warning NoResumesLeft Pod work-abcde is captured, but not resumed: its end is failure 7 of the Job, " +
 			"and backoffLimit is 6. Raise spec.backoffLimit, or make the Job anew: captured pods do not count there."},
-		"a policy of its own": {owning(0, failing), deletedJobPod(), "Warning NoResumesLeft Pod work-abcde is captured, but not resumed: the Job's podFailurePolicy " +
-			"fails the Job for its end. Raise spec.backoffLimit, or make a new Job whose podFailurePolicy begins with a rule Ignore on the pod condition DisruptionTarget."},
+		"a policy of its own": {owning(0, failing), deletedJobPod(), "Warning NoResumesLeft Pod work-abcde is captured, but not resumed: the Job's " +
+			"podFailurePolicy fails the Job for its end. Raise spec.backoffLimit, or make a new Job whose podFailurePolicy begins with a rule Ignore " +
+			"on the pod condition DisruptionTarget."},
 		"each index for itself": {owning(0, perIndex), deletedJobPod(func(p *corev1.Pod) {
 			p.Annotations[batchv1.JobCompletionIndexAnnotation], p.Annotations[batchv1.JobIndexFailureCountAnnotation] = "3", "0"
 		}), "Normal ResumesLeft " + resumed + "Its end counts as failure 1 of index 3, and backoffLimitPerIndex is 2: it bears 1 more. " +

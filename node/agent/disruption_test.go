@@ -36,10 +36,13 @@ func (b *bench) disruption(pod *corev1.Pod) corev1.PodCondition {
 }
 
 func TestAJobsPodSaysWhetherItsEndIsACaptures(t *testing.T) {
+	failing := []capture.State{capture.Dumping, capture.Failed}
 	const yes, no, partial = corev1.ConditionTrue, corev1.ConditionFalse, "1.partial"
 	evicted := func(p *corev1.Pod) {
 		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: yes, Reason: "EvictionByEvictionAPI"})
 	}
+	staying := func(p *corev1.Pod) { p.DeletionTimestamp = nil }
+	ofAnother := func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "ReplicaSet" }
 	for name, test := range map[string]struct {
 		pod      *corev1.Pod
 		captures []capture.State // one after the other, before and after which the pod is looked at
@@ -49,11 +52,11 @@ func TestAJobsPodSaysWhetherItsEndIsACaptures(t *testing.T) {
 		"it is being deleted":                                  {newPod("a", ofJob), nil, yes, keys.DisruptionWithCheckpoint},
 		"it has not started, as far as kubelet said":           {newPod("a", ofJob, starting), nil, "", ""},
 		"and is captured all the same":                         {newPod("a", ofJob, starting), []capture.State{capture.Dumping}, yes, keys.DisruptionWithCheckpoint},
-		"its capture fails":                                    {newPod("a", ofJob), []capture.State{capture.Dumping, capture.Failed}, no, keys.DisruptionCaptureFailed},
+		"its capture fails":                                    {newPod("a", ofJob), failing, no, keys.DisruptionCaptureFailed},
 		"its capture had failed before anybody could mark it":  {newPod("a", ofJob, starting), []capture.State{capture.Failed}, no, keys.DisruptionCaptureFailed},
 		"it is evicted, and that is not ours to take back":     {newPod("a", ofJob, evicted), []capture.State{capture.Failed}, yes, "EvictionByEvictionAPI"},
-		"it goes on, and the failed capture was of no account": {newPod("a", ofJob, func(p *corev1.Pod) { p.DeletionTimestamp = nil }), []capture.State{capture.Failed}, "", ""},
-		"it is no Job's":                                       {newPod("a", ofJob, func(p *corev1.Pod) { p.OwnerReferences[0].Kind = "ReplicaSet" }), []capture.State{capture.Dumping}, "", ""},
+		"it goes on, and the failed capture was of no account": {newPod("a", ofJob, staying), []capture.State{capture.Failed}, "", ""},
+		"it is no Job's":                                       {newPod("a", ofJob, ofAnother), []capture.State{capture.Dumping}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, test.pod)
