@@ -11,6 +11,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // ofJob makes a pod one of a Job that is being deleted while it runs.
@@ -29,7 +30,7 @@ func (b *bench) disruption(pod *corev1.Pod) corev1.PodCondition {
 	if err := b.Client.Get(b.t.Context(), client.ObjectKeyFromObject(pod), now); err != nil {
 		b.t.Fatal(err)
 	}
-	if c := podCondition(now, corev1.DisruptionTarget); c != nil {
+	if c := podspec.Condition(now, corev1.DisruptionTarget); c != nil {
 		return *c
 	}
 	return corev1.PodCondition{}
