@@ -10,7 +10,6 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/jobs"
 	"github.com/transparent-checkpoint/operator/internal/keys"
-	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // mark gives a Job's pod that is terminated the condition DisruptionTarget before it has failed, so that its Job can tell it from one that failed.

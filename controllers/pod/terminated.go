@@ -14,6 +14,7 @@ import (
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // terminated makes the Checkpoint of a pod that is terminated. The agent makes it when we were away; both make the same.
