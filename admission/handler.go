@@ -10,8 +10,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -26,21 +30,44 @@ type Pods struct {
 	Decoder admission.Decoder
 	// Placement says which nodes a pod prefers; nil for no preference.
 	Placement *Placement
+	// Policies reads CheckpointPolicies, from a cache: somebody waits for the answer.
+	Policies client.Reader
 }
 
-// placementPatience bounds what the preference may take; the pod is made without it then.
-const placementPatience = time.Second
+const (
+	// placementPatience bounds what the preference may take; the pod is made without it then.
+	placementPatience = time.Second
+	// policyTime bounds how long a cache that is not filled yet is waited for.
+	policyTime = 500 * time.Millisecond
+)
 
 // Handle calls Admit, and adds the preference for nodes.
 func (p Pods) Handle(ctx context.Context, request admission.Request) admission.Response {
 	pod := &corev1.Pod{}
 	return answer(ctx, p.Decoder, request, pod, func() ([]string, error) {
-		err := Admit(pod)
+		policy, warnings := p.policyOf(ctx, pod, request.Namespace)
+		err := Admit(pod, policy)
 		if err == nil && p.Placement != nil && podspec.IsProtected(pod) {
 			p.place(ctx, request.Namespace, pod)
 		}
-		return nil, err
+		return warnings, err
 	})
+}
+
+// policyOf returns the CheckpointPolicy of a pod. When the policies cannot be read the pod is made all the same, without one: it is better
+// captured as a whole than not at all. Whoever made it is told.
+func (p Pods) policyOf(ctx context.Context, pod *corev1.Pod, namespace string) (policy *v1alpha1.CheckpointPolicy, warnings []string) {
+	if pod.Labels[keys.CheckpointMode] != keys.True {
+		return nil, nil
+	}
+	soon, cancel := context.WithTimeout(ctx, policyTime)
+	defer cancel()
+	policies := &v1alpha1.CheckpointPolicyList{}
+	if err := p.Policies.List(soon, policies, client.InNamespace(namespace)); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "read the CheckpointPolicies", "namespace", namespace, "name", pod.Name)
+		return nil, []string{"the CheckpointPolicies could not be read: what is captured of this pod is what is captured without one"}
+	}
+	return matching.CheckpointPolicyOf(pod.Labels, policies.Items), nil
 }
 
 // place adds the preference for nodes. Without it the pod is made all the same.

@@ -1,23 +1,78 @@
 package admission
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
 func ask(t *testing.T, raw string) admission.Response {
 	t.Helper()
-	pods := Pods{Decoder: admission.NewDecoder(clientgoscheme.Scheme)}
-	return pods.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Object: runtime.RawExtension{Raw: []byte(raw)}}})
+	return askOf(t, raw, nil)
+}
+
+// askOf asks in a namespace with these CheckpointPolicies, or where nobody knows them.
+func askOf(t *testing.T, raw string, unreadable error, policies ...client.Object) admission.Response {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	reader := fake.NewClientBuilder().WithScheme(scheme).WithObjects(policies...).WithInterceptorFuncs(interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			if unreadable != nil {
+				return unreadable
+			}
+			return c.List(ctx, list, options...)
+		},
+	}).Build()
+	pods := Pods{Decoder: admission.NewDecoder(clientgoscheme.Scheme), Policies: reader}
+	return pods.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: "default", Object: runtime.RawExtension{Raw: []byte(raw)},
+	}})
+}
+
+func TestThePolicyOfTheNamespaceSelectsContainers(t *testing.T) {
+	raw := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","labels":{"` + keys.CheckpointMode + `":"true"}},"spec":{"containers":[{"name":"app"},{"name":"log"}]}}`
+	policy := func(namespace string) *v1alpha1.CheckpointPolicy {
+		return &v1alpha1.CheckpointPolicy{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "p"},
+			Spec:       v1alpha1.CheckpointPolicySpec{Selector: &metav1.LabelSelector{}, Containers: &v1alpha1.ContainerSelection{Exclude: []string{"log"}}},
+		}
+	}
+	for name, test := range map[string]struct {
+		unreadable error
+		policy     *v1alpha1.CheckpointPolicy
+		want       string
+		warnings   int
+	}{
+		"its own":                            {policy: policy("default"), want: `"containers":["app"]`},
+		"that of another namespace":          {policy: policy("other"), want: `"containers":["app","log"]`},
+		"it cannot be read, the pod is made": {policy: policy("default"), unreadable: errors.New("no cache"), want: `"containers":["app","log"]`, warnings: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := askOf(t, raw, test.unreadable, test.policy)
+			if text := fmt.Sprint(answer.Patches); !answer.Allowed || !strings.Contains(text, test.want) || len(answer.Warnings) != test.warnings {
+				t.Errorf("allowed: %t, warnings: %v, patches: %s", answer.Allowed, answer.Warnings, text)
+			}
+		})
+	}
 }
 
 func TestFieldsThatWeDoNotKnowAreLeftAlone(t *testing.T) {

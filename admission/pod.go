@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
@@ -15,8 +16,8 @@ import (
 const minGrace = 120
 
 // Admit changes a pod that is being made. An error refuses it, and is for the user. It may be called again for a pod that it has changed,
-// since other webhooks add containers after it.
-func Admit(pod *corev1.Pod) error {
+// since other webhooks add containers after it. policy is the CheckpointPolicy of the pod; nil is none.
+func Admit(pod *corev1.Pod, policy *v1alpha1.CheckpointPolicy) error {
 	if err := CheckLabels(pod.Labels); err != nil {
 		return err
 	}
@@ -31,10 +32,14 @@ func Admit(pod *corev1.Pod) error {
 	if pod.Labels[keys.CheckpointMode] != keys.True {
 		return nil
 	}
-	if obstacle, _ := podspec.Obstacle(pod); obstacle != "" {
+	var selection *v1alpha1.ContainerSelection
+	if policy != nil {
+		selection = policy.Spec.Containers
+	}
+	if obstacle, _ := podspec.Obstacle(pod, selection); obstacle != "" {
 		return nil // it runs as if it had no label; the manager says why
 	}
-	selected := podspec.Selected(pod)
+	selected := podspec.Selected(pod, selection)
 	settings := capture.Settings{SchemaVersion: capture.SchemaVersion, AllowIOUring: pod.Annotations[keys.IOUring] == keys.IOUringAllow}
 	for _, c := range selected {
 		settings.Containers = append(settings.Containers, c.Name)

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
@@ -26,7 +27,7 @@ func labelled(change func(*corev1.Pod)) *corev1.Pod {
 
 func admit(t *testing.T, pod *corev1.Pod) (capture.Settings, bool) {
 	t.Helper()
-	if err := Admit(pod); err != nil {
+	if err := Admit(pod, nil); err != nil {
 		t.Fatal(err)
 	}
 	value, found := pod.Annotations[keys.Effective]
@@ -173,7 +174,7 @@ func TestBadLabelsAreNamed(t *testing.T) {
 		"a size below nothing": {keys.CheckpointVolumeSize, "-1Gi", "above 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Admit(labelled(func(p *corev1.Pod) { p.Labels[test.label] = test.value }))
+			err := Admit(labelled(func(p *corev1.Pod) { p.Labels[test.label] = test.value }), nil)
 			if err == nil {
 				t.Fatal("it was admitted")
 			}
@@ -187,8 +188,16 @@ func TestBadLabelsAreNamed(t *testing.T) {
 }
 
 func TestABadAnnotationIsNamed(t *testing.T) {
-	err := Admit(labelled(func(p *corev1.Pod) { p.Annotations = map[string]string{keys.IOUring: "yes"} }))
+	err := Admit(labelled(func(p *corev1.Pod) { p.Annotations = map[string]string{keys.IOUring: "yes"} }), nil)
 	if want := `annotation memverge.ai/checkpoint-io-uring is "yes"; it may be "allow"`; err == nil || err.Error() != want {
 		t.Errorf("it says %v, want %s", err, want)
+	}
+}
+
+func TestAPolicyWithoutContainersToCapture(t *testing.T) {
+	pod := labelled(nil)
+	policy := &v1alpha1.CheckpointPolicy{Spec: v1alpha1.CheckpointPolicySpec{Containers: &v1alpha1.ContainerSelection{Include: []string{"other"}}}}
+	if err := Admit(pod, policy); err != nil || pod.Spec.RuntimeClassName != nil || pod.Annotations[keys.Effective] != "" {
+		t.Errorf("%v; it is changed into %+v", err, pod)
 	}
 }

@@ -8,9 +8,11 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/controllers/checkpoint"
+	"github.com/transparent-checkpoint/operator/controllers/checkpointpolicy"
 	"github.com/transparent-checkpoint/operator/controllers/location"
 	"github.com/transparent-checkpoint/operator/controllers/pod"
 	"github.com/transparent-checkpoint/operator/controllers/restorepolicy"
+	"github.com/transparent-checkpoint/operator/controllers/retention"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -27,6 +29,8 @@ func SetUp(manager ctrl.Manager, options Options) error {
 	return errors.Join(
 		pod.SetUp(manager),
 		checkpoint.SetUp(manager, checkpoint.Options{Namespace: options.Namespace, Open: options.Open}),
+		checkpointpolicy.SetUp(manager),
+		retention.SetUp(manager),
 		restorepolicy.SetUp(manager),
 		location.SetUp(manager, location.Options{Namespace: options.Namespace, Open: options.Open}),
 	)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +28,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/cmd/internal/location"
 	"github.com/transparent-checkpoint/operator/controllers"
+	"github.com/transparent-checkpoint/operator/controllers/retention"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
@@ -81,7 +84,7 @@ func run(o options) error {
 	if err := keeper.addTo(manager); err != nil {
 		return err
 	}
-	if err := watchFor(manager, &v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &corev1.Node{}, &corev1.Pod{}); err != nil {
+	if err := watchFor(manager, &v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &v1alpha1.CheckpointPolicy{}, &corev1.Node{}, &corev1.Pod{}); err != nil {
 		return err
 	}
 	hooks := manager.GetWebhookServer()
@@ -89,6 +92,7 @@ func run(o options) error {
 	hooks.Register(admission.PodsPath, &webhook.Admission{Handler: admission.Pods{
 		Decoder:   decoder,
 		Placement: &admission.Placement{Reader: manager.GetClient(), Now: time.Now},
+		Policies:  manager.GetCache(),
 	}})
 	hooks.Register(admission.JobsPath, &webhook.Admission{Handler: admission.Jobs{Decoder: decoder}})
 	err = errors.Join(
@@ -122,6 +126,31 @@ func scheme() *runtime.Scheme {
 	return s
 }
 
+// slim leaves of the owners of pods what retention looks at: how they are called, what became of them, and which revision they are. Whoever needs
+// more of one reads it past the cache.
+func slim(object any) (any, error) {
+	o, isObject := object.(client.Object)
+	if !isObject {
+		return object, nil
+	}
+	o.SetManagedFields(nil)
+	o.SetLabels(nil)
+	annotations := map[string]string{}
+	if revision, found := o.GetAnnotations()[retention.Revision]; found {
+		annotations[retention.Revision] = revision
+	}
+	o.SetAnnotations(annotations)
+	switch o := object.(type) {
+	case *batchv1.Job:
+		o.Spec = batchv1.JobSpec{}
+	case *appsv1.ReplicaSet:
+		o.Spec = appsv1.ReplicaSetSpec{Replicas: o.Spec.Replicas}
+	case *appsv1.Deployment:
+		o.Spec = appsv1.DeploymentSpec{Replicas: o.Spec.Replicas}
+	}
+	return object, nil
+}
+
 // cacheOptions keep the manager small, and away from what is none of its business: pods without our label and Secrets of others.
 func cacheOptions(namespace string) cache.Options {
 	labelled, err := labels.NewRequirement(keys.CheckpointMode, selection.Exists, nil)
@@ -133,6 +162,10 @@ func cacheOptions(namespace string) cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:    {Label: labels.NewSelector().Add(*labelled)},
 			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+
+			&batchv1.Job{}:       {Transform: slim},
+			&appsv1.ReplicaSet{}: {Transform: slim},
+			&appsv1.Deployment{}: {Transform: slim},
 		},
 	}
 }

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,7 +24,11 @@ const (
 	longestPause   = time.Minute
 	dataLeftBehind = "DataLeftBehind"
 	deletionFailed = "DeletionFailed"
+	dataKept       = "DataKept"
 )
+
+// errReadOnly says that nothing may be deleted in a location.
+var errReadOnly = errors.New("the location is read-only")
 
 // finalize deletes the data of a Checkpoint that is deleted, and lets it go: when the data is gone, or after a bounded time, since a bucket
 // that is gone for good must not keep a namespace from being deleted.
@@ -32,12 +37,18 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 		r.forgetEnd(checkpoint.UID)
 		return ctrl.Result{}, nil
 	}
+	log, tried := ctrl.LoggerFrom(ctx), r.Now().Sub(checkpoint.DeletionTimestamp.Time)
+	location, prefix := checkpoint.Status.LocationName, keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID))
 	err := r.deleteData(ctx, checkpoint)
+	if errors.Is(err, errReadOnly) {
+		log.Info("the data is kept", "location", location, "prefix", prefix)
+		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeNormal, dataKept, "Delete",
+			"location %s has the accessMode ReadOnly: the objects below %s stay", location, prefix)
+		err = nil
+	}
 	if err == nil {
 		return ctrl.Result{}, r.release(ctx, checkpoint)
 	}
-	log, tried := ctrl.LoggerFrom(ctx), r.Now().Sub(checkpoint.DeletionTimestamp.Time)
-	location, prefix := checkpoint.Status.LocationName, keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID))
 	if tried >= deletionTime {
 		log.Error(err, "data is left behind", "location", location, "prefix", prefix)
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, dataLeftBehind, "Delete",
@@ -61,6 +72,9 @@ func (r *Reconciler) deleteData(ctx context.Context, checkpoint *v1alpha1.Checkp
 	location := &v1alpha1.CheckpointStorageLocation{}
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: checkpoint.Status.LocationName}, location); err != nil {
 		return fmt.Errorf("storage location %q: %w", checkpoint.Status.LocationName, err)
+	}
+	if location.IsReadOnly() {
+		return errReadOnly
 	}
 	secret := &corev1.Secret{}
 	if err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: location.Spec.Credentials.SecretName}, secret); err != nil {

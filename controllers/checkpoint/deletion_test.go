@@ -36,11 +36,12 @@ func TestADeletedCheckpoint(t *testing.T) {
 		stays    bool          // the object does
 		events   int
 	}{
-		"goes with its data":                               {location: "default"},
-		"goes at once when nothing was uploaded":           {fails: unreachable, left: true},
-		"stays while its data cannot be deleted":           {location: "default", ago: time.Minute, fails: unreachable, left: true, stays: true, events: 1},
-		"stays while its location is missing":              {location: "other", ago: time.Minute, left: true, stays: true, events: 1},
-		"goes after a time, and says what it leaves there": {location: "default", ago: deletionTime, fails: unreachable, left: true, events: 1},
+		"goes with its data":                                {location: "default"},
+		"goes at once when nothing was uploaded":            {fails: unreachable, left: true},
+		"stays while its data cannot be deleted":            {location: "default", ago: time.Minute, fails: unreachable, left: true, stays: true, events: 1},
+		"goes and leaves its data where nothing is deleted": {location: "museum", left: true, events: 1},
+		"stays while its location is missing":               {location: "other", ago: time.Minute, left: true, stays: true, events: 1},
+		"goes after a time, and says what it leaves there":  {location: "default", ago: deletionTime, fails: unreachable, left: true, events: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Now()
@@ -80,11 +81,46 @@ func TestADeletedCheckpoint(t *testing.T) {
 	}
 }
 
-// shelf is a store of which only what a deletion calls is there.
+// A manager that is killed in the middle leaves some of the objects. The Checkpoint stays, and the next manager deletes the rest: what is left is never
+// what a restore would take for whole, as the manifest goes first.
+func TestADeletionThatWasCutOffIsFinished(t *testing.T) {
+	now := time.Now()
+	c := &v1alpha1.Checkpoint{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: now},
+		},
+		Status: v1alpha1.CheckpointStatus{LocationName: "default"},
+	}
+	prefix := keys.StoragePrefix(c.Namespace, string(c.UID))
+	store := &shelf{keys: []string{prefix + "/data/1", prefix + "/data/2", prefix + "/manifest.json"}, deletions: 1}
+	r := &Reconciler{
+		Client: newClient(t, c), Recorder: events.NewFakeRecorder(10), Now: func() time.Time { return now },
+		Options: Options{Namespace: "operator", Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
+			return store, nil
+		}},
+	}
+	request := ctrl.Request{NamespacedName: client.ObjectKeyFromObject(c)}
+	if _, err := r.Reconcile(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Client.Get(t.Context(), request.NamespacedName, c); err != nil || slices.Contains(store.keys, prefix+"/manifest.json") || len(store.keys) != 2 {
+		t.Fatalf("in the middle: %v; the bucket has %v", err, store.keys)
+	}
+	store.deletions = 100
+	if _, err := r.Reconcile(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Client.Get(t.Context(), request.NamespacedName, c); !apierrors.IsNotFound(err) || len(store.keys) > 0 {
+		t.Errorf("in the end: %v; the bucket has %v", err, store.keys)
+	}
+}
+
+// shelf is a store of which only what a deletion calls is there. It fails after that many deletions; 0 is never.
 type shelf struct {
 	storage.Store
-	mu   sync.Mutex
-	keys []string
+	mu                 sync.Mutex
+	keys               []string
+	deletions, deleted int
 }
 
 func (s *shelf) List(_ context.Context, prefix, _ string) iter.Seq2[storage.Info, error] {
@@ -100,6 +136,9 @@ func (s *shelf) List(_ context.Context, prefix, _ string) iter.Seq2[storage.Info
 func (s *shelf) Delete(_ context.Context, key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.deleted++; s.deletions > 0 && s.deleted > s.deletions {
+		return errors.New("the plug was pulled")
+	}
 	s.keys = slices.DeleteFunc(s.keys, func(k string) bool { return k == key })
 	return nil
 }
@@ -116,6 +155,9 @@ func newClient(t *testing.T, objects ...client.Object) client.Client {
 		&v1alpha1.CheckpointStorageLocation{
 			ObjectMeta: metav1.ObjectMeta{Name: "default"},
 			Spec:       v1alpha1.CheckpointStorageLocationSpec{Credentials: v1alpha1.LocationCredentials{SecretName: "bucket"}},
+		},
+		&v1alpha1.CheckpointStorageLocation{
+			ObjectMeta: metav1.ObjectMeta{Name: "museum"}, Spec: v1alpha1.CheckpointStorageLocationSpec{AccessMode: v1alpha1.AccessReadOnly},
 		},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "operator", Name: "bucket"}})
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.Checkpoint{}).Build()

@@ -20,6 +20,7 @@ import (
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -93,17 +94,42 @@ func (r *Reconciler) gather(ctx context.Context, checkpoint *v1alpha1.Checkpoint
 		f.pod = pod
 	}
 	f.ended = r.rememberEnd(checkpoint.UID, f)
-	locations := &v1alpha1.CheckpointStorageLocationList{}
-	if err := r.Client.List(ctx, locations); err != nil {
+	if f.nowhere, f.help, err = r.nowhere(ctx, f); err != nil {
 		return f, err
 	}
-	f.location = v1alpha1.DefaultLocation(locations.Items) != nil
 	node := &corev1.Node{}
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: f.node()}, node); err != nil {
 		return f, client.IgnoreNotFound(err)
 	}
 	f.nodeUp = isReady(node)
 	return f, nil
+}
+
+// nowhere says why there is no location for the Checkpoint, if that is so: neither one in which its upload was begun, nor that of its policy.
+func (r *Reconciler) nowhere(ctx context.Context, f facts) (reason, help string, err error) {
+	locations, policies := &v1alpha1.CheckpointStorageLocationList{}, &v1alpha1.CheckpointPolicyList{}
+	if err := r.Client.List(ctx, locations); err != nil {
+		return "", "", err
+	}
+	if err := r.Client.List(ctx, policies, client.InNamespace(f.checkpoint.Namespace)); err != nil {
+		return "", "", err
+	}
+	if name := f.checkpoint.Status.LocationName; name != "" {
+		for i := range locations.Items {
+			if l := &locations.Items[i]; l.Name == name && l.IsReadOnly() {
+				return v1alpha1.ReasonLocationReadOnly, v1alpha1.ReadOnlyMessage(name), nil
+			}
+		}
+		return "", "", nil
+	}
+	var labels map[string]string
+	if source := f.checkpoint.Status.Source; source != nil {
+		labels = source.Labels
+	} else if f.pod != nil {
+		labels = f.pod.Labels
+	}
+	_, reason, help = v1alpha1.UploadLocation(matching.CheckpointPolicyOf(labels, policies.Items), locations.Items)
+	return reason, help, nil
 }
 
 func (r *Reconciler) rememberEnd(uid types.UID, f facts) time.Time {
@@ -200,11 +226,18 @@ func stalledOf(there []metav1.Condition, v verdict) (metav1.Condition, bool) {
 // ownsStalled tells whether a condition Stalled is there that only the manager gives reasons for, or could have.
 func ownsStalled(checkpoint *v1alpha1.Checkpoint) bool {
 	old := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointStalled)
-	return old != nil && (old.Reason == v1alpha1.ReasonNodeUnavailable || old.Reason == v1alpha1.ReasonNoStorageLocation)
+	if old == nil {
+		return false
+	}
+	switch old.Reason {
+	case v1alpha1.ReasonNodeUnavailable, v1alpha1.ReasonNoStorageLocation, v1alpha1.ReasonLocationNotFound, v1alpha1.ReasonLocationReadOnly:
+		return true
+	}
+	return false
 }
 
 func sourceOf(source *v1alpha1.CheckpointSource) *apply.CheckpointSourceApplyConfiguration {
-	wanted := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage)
+	wanted := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage).WithLabels(source.Labels)
 	if source.Identity != "" {
 		wanted.WithIdentity(source.Identity)
 	}

@@ -26,8 +26,9 @@ type facts struct {
 	pod        *corev1.Pod // the source; nil when it is gone
 	ended      time.Time   // when the source was seen to have ended by itself; zero if it was not
 	nodeUp     bool        // the source's node is there and ready, as far as we know
-	location   bool        // there is one with the role Default
-	now        time.Time
+	// nowhere is the reason why there is no location to store it in, and what a person can do; empty when there is one.
+	nowhere, help string
+	now           time.Time
 }
 
 // verdict is what the manager says of a Checkpoint.
@@ -76,18 +77,15 @@ func (f facts) captured() verdict {
 	switch {
 	case !f.nodeUp:
 		v.stalled, v.help = v1alpha1.ReasonNodeUnavailable, fmt.Sprintf("the state is on node %s alone, which is not ready", f.node())
-	case !f.location:
-		v.stalled, v.help = noLocation()
+	case f.nowhere != "":
+		v.stalled, v.help = f.nowhere, f.help
 	}
 	return v
 }
 
 // unreported is the verdict on a capture of which no node has said anything.
 func (f facts) unreported() verdict {
-	v := verdict{state: v1alpha1.StatePending}
-	if !f.location {
-		v.stalled, v.help = noLocation()
-	}
+	v := verdict{state: v1alpha1.StatePending, stalled: f.nowhere, help: f.help}
 	if !f.ended.IsZero() {
 		if left := f.ended.Add(endedTime).Sub(f.now); left > 0 {
 			v.message, v.again = fmt.Sprintf("pod %s has ended by itself, as it seems; node %s may say otherwise", f.checkpoint.Spec.SourcePodName, f.node()), left
@@ -119,10 +117,6 @@ func (f facts) unreported() verdict {
 	}
 	v.message = fmt.Sprintf("%s: node %s is not ready; what it captured can be published when it is back", v1alpha1.ReasonNodeUnavailable, f.node())
 	return v
-}
-
-func noLocation() (reason, message string) {
-	return v1alpha1.ReasonNoStorageLocation, "no CheckpointStorageLocation has the role Default; the state stays on the node until there is one"
 }
 
 func (f facts) node() string {

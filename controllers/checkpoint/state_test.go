@@ -91,7 +91,10 @@ func TestJudge(t *testing.T) {
 					ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(made)}, Spec: v1alpha1.CheckpointSpec{SourcePodName: "p"},
 					Status: v1alpha1.CheckpointStatus{Conditions: test.conditions, Source: &v1alpha1.CheckpointSource{Node: "n"}},
 				},
-				pod: test.pod, nodeUp: !test.down, location: !test.nowhere, now: made.Add(test.age),
+				pod: test.pod, nodeUp: !test.down, now: made.Add(test.age),
+			}
+			if test.nowhere {
+				f.nowhere, f.help = v1alpha1.ReasonNoStorageLocation, "there is none"
 			}
 			if test.ended > 0 {
 				f.ended = f.now.Add(-test.ended)

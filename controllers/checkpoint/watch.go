@@ -22,6 +22,7 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(ofPod)).
 		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.ofLocation),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.CheckpointPolicy{}, handler.EnqueueRequestsFromMapFunc(r.ofPolicy), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.ofNode), builder.WithPredicates(predicate.Funcs{
 			UpdateFunc: func(e event.UpdateEvent) bool {
 				before, isNode := e.ObjectOld.(*corev1.Node)
@@ -54,6 +55,11 @@ func sourceNode(object client.Object) []string {
 // ofLocation returns the Checkpoints that may wait for a location, to be stored in it or to be deleted.
 func (r *Reconciler) ofLocation(ctx context.Context, _ client.Object) []reconcile.Request {
 	return r.unfinished(ctx)
+}
+
+// ofPolicy returns the Checkpoints of its namespace that may wait for a location.
+func (r *Reconciler) ofPolicy(ctx context.Context, policy client.Object) []reconcile.Request {
+	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool { return c.Namespace == policy.GetNamespace() })
 }
 
 // ofNode returns the Checkpoints whose state may be on a node alone.

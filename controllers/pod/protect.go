@@ -11,7 +11,10 @@ import (
 	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -65,12 +68,17 @@ func ours(reason string) bool {
 
 // unprotected says why the pod will not be captured, as far as the manager can know; nothing if it may be.
 func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, message string, err error) {
-	reason, message = podspec.Obstacle(pod)
+	selection, err := r.selection(ctx, pod)
+	if err != nil {
+		return "", "", err
+	}
+	reason, message = podspec.Obstacle(pod, selection)
 	switch {
 	case reason != "":
 		return reason, message, nil
 	case !podspec.IsProtected(pod):
-		return keys.UnprotectedNotAdmitted, "it was made while the operator's webhook did not answer; a new pod will be protected", nil
+		return keys.UnprotectedNotAdmitted, "it was made while the operator's webhook did not answer, or under a CheckpointPolicy that has changed " +
+			"since; a new pod will be protected", nil
 	case pod.Spec.NodeName != "":
 		return "", "", nil
 	}
@@ -88,4 +96,27 @@ func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, 
 		return keys.UnprotectedNoReadyNode, message, nil
 	}
 	return "", "", nil
+}
+
+// selection says which containers of the pod are captured: by what admission wrote, or for a pod that it left alone, by its CheckpointPolicy.
+func (r *Reconciler) selection(ctx context.Context, pod *corev1.Pod) (*v1alpha1.ContainerSelection, error) {
+	if podspec.IsProtected(pod) {
+		if settings, err := capture.ParseSettings(pod.Annotations[keys.Effective]); err == nil && len(settings.Containers) > 0 {
+			return &v1alpha1.ContainerSelection{Include: settings.Containers}, nil
+		}
+	}
+	policy, err := r.policyOf(ctx, pod)
+	if err != nil || policy == nil {
+		return nil, err
+	}
+	return policy.Spec.Containers, nil
+}
+
+// policyOf returns the CheckpointPolicy of a pod; nil when it has none.
+func (r *Reconciler) policyOf(ctx context.Context, pod *corev1.Pod) (*v1alpha1.CheckpointPolicy, error) {
+	policies := &v1alpha1.CheckpointPolicyList{}
+	if err := r.List(ctx, policies, client.InNamespace(pod.Namespace)); err != nil {
+		return nil, err
+	}
+	return matching.CheckpointPolicyOf(pod.Labels, policies.Items), nil
 }

@@ -27,7 +27,12 @@ func (r *Reconciler) terminated(ctx context.Context, pod *corev1.Pod) error {
 
 // keep makes the Checkpoint of a pod, and says why.
 func (r *Reconciler) keep(ctx context.Context, pod *corev1.Pod, why string) error {
+	policy, err := r.policyOf(ctx, pod)
+	if err != nil {
+		return err
+	}
 	checkpoint, source := lineage.TerminationCheckpoint(pod)
+	lineage.Outlive(checkpoint, v1alpha1.RetentionOf(policy))
 	switch err := r.Create(ctx, checkpoint); {
 	case err == nil:
 		r.Events.Eventf(pod, checkpoint, corev1.EventTypeNormal, "CheckpointRequested", "Checkpoint", "its state is kept as Checkpoint %s", checkpoint.Name)
@@ -52,7 +57,7 @@ func (r *Reconciler) keep(ctx context.Context, pod *corev1.Pod, why string) erro
 
 // mayBeCaptured tells whether a pod has something that its stop signal captures.
 func mayBeCaptured(pod *corev1.Pod) bool {
-	return !ended(pod) && podspec.IsProtected(pod) && running(pod)
+	return !ended(pod) && podspec.IsProtected(pod) && !podspec.IsPaused(pod) && running(pod)
 }
 
 // running tells whether a container has a process that could be captured. Pods whose containers only wait to be started have none.
@@ -63,7 +68,7 @@ func running(pod *corev1.Pod) bool {
 }
 
 func sourceApply(source v1alpha1.CheckpointSource) *apply.CheckpointSourceApplyConfiguration {
-	a := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage)
+	a := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage).WithLabels(source.Labels)
 	if source.Identity != "" {
 		a.WithIdentity(source.Identity)
 	}

@@ -24,6 +24,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointContainerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointMachine"):
 		return &checkpointv1alpha1.CheckpointMachineApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointPolicy"):
+		return &checkpointv1alpha1.CheckpointPolicyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointPolicySpec"):
+		return &checkpointv1alpha1.CheckpointPolicySpecApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointPolicyStatus"):
+		return &checkpointv1alpha1.CheckpointPolicyStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointRetention"):
+		return &checkpointv1alpha1.CheckpointRetentionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointSource"):
 		return &checkpointv1alpha1.CheckpointSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointSpec"):
@@ -36,6 +44,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointStorageLocationSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointStorageLocationStatus"):
 		return &checkpointv1alpha1.CheckpointStorageLocationStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ContainerSelection"):
+		return &checkpointv1alpha1.ContainerSelectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocationCredentials"):
 		return &checkpointv1alpha1.LocationCredentialsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Owner"):

@@ -48,6 +48,8 @@ const (
 	DeletingHint = "deleting"
 	// WaitingHint: a sentence that says what the decision for the pod waits for, as "fetching 3.1 of 8 GiB". The gate repeats it.
 	WaitingHint = "waiting"
+	// PausedHint: a sentence that says why the pod is not captured, as long as it is there.
+	PausedHint = "paused"
 )
 
 // DiscardedFile is written by the runtime into the folder of a capture that is not wanted: its pod went on. It holds a sentence for a person.

@@ -20,6 +20,8 @@ const (
 	ManagerFields = "checkpoint-manager"
 	// PublishFields are those of the agent on the node of a capture: Captured, Uploaded, and what is in the Checkpoint.
 	PublishFields = "checkpoint-agent-publish"
+	// RetentionFields are those of the manager's retention: the condition Ready of a Checkpoint that has expired.
+	RetentionFields = "checkpoint-manager-retention"
 )
 
 // ClaimFields is the field manager under which an agent claims a Checkpoint for a pod, and releases it by applying no claim. Since every

@@ -120,6 +120,8 @@ const (
 	UnprotectedWindows = "WindowsPod"
 	// UnprotectedNothingSelected: False; none of its containers is captured.
 	UnprotectedNothingSelected = "NothingSelected"
+	// UnprotectedPaused: False; its CheckpointPolicy is paused, and the agent has told the runtime so.
+	UnprotectedPaused = "Paused"
 	// UnprotectedMirrorPod: False; the pod comes from a file on its node.
 	UnprotectedMirrorPod = "MirrorPod"
 	// UnprotectedNoReadyNode: False; no node that the pod could run on has the label NodeReady.

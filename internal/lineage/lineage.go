@@ -196,5 +196,15 @@ func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.Chec
 	if o := own.Owner; o != nil {
 		checkpoint.OwnerReferences = []metav1.OwnerReference{{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID}}
 	}
+	if len(pod.Labels) <= v1alpha1.MaxSourceLabels {
+		source.Labels = pod.Labels
+	}
 	return checkpoint, source
+}
+
+// Outlive has a Checkpoint that is going to be made stay when its owner is deleted, if the retention says so.
+func Outlive(checkpoint *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRetention) {
+	if retention.OnOwnerDeleted == v1alpha1.DisposalKeep {
+		checkpoint.OwnerReferences = nil
+	}
 }

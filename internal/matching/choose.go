@@ -120,7 +120,7 @@ func (f Facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, to
 			continue
 		}
 		switch said, expired := hasExpired(&c); {
-		case expired:
+		case expired && c.Status.Claim == nil: // a pod that had claimed it before keeps it
 			tooOld = fmt.Sprintf("Checkpoint %s has expired: %s", c.Name, said)
 			continue
 		case f.Now.Sub(c.Status.CaptureTime.Time) > maxAge:
@@ -133,6 +133,11 @@ func (f Facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, to
 		return cmp.Or(y.Status.CaptureTime.Compare(x.Status.CaptureTime.Time), cmp.Compare(x.Name, y.Name))
 	})
 	return found, tooOld
+}
+
+func isExpired(c *v1alpha1.Checkpoint) bool {
+	_, expired := hasExpired(c)
+	return expired
 }
 
 // hasExpired tells whether the manager has said so, as of what a ReplicaSet left that a rollout replaced, and in which words.

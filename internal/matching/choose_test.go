@@ -96,6 +96,18 @@ func givenUp(c *v1alpha1.Checkpoint) { // by the manager
 	})
 }
 
+func expired(c *v1alpha1.Checkpoint) {
+	c.Status.Conditions = append(c.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.CheckpointReady, Status: metav1.ConditionFalse, Reason: v1alpha1.StateExpired,
+	})
+}
+
+func paused(p *corev1.Pod) {
+	p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
+		Type: keys.Checkpointable, Status: corev1.ConditionFalse, Reason: keys.UnprotectedPaused,
+	})
+}
+
 // choiceTest is what a new pod finds, and what is to be chosen: one of claim, wait and cold.
 type choiceTest struct {
 	pod         *corev1.Pod // or new
@@ -112,10 +124,19 @@ type choiceTest struct {
 func choiceTests() map[string]choiceTest {
 	checkpoints := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
 	return map[string]choiceTest{
-		"nothing to restore":   {cold: keys.ColdNoCheckpoint},
-		"the only one":         {checkpoints: checkpoints(of(newPod("a"), time.Minute)), claim: "a-a-uid"},
-		"the newest of two":    {checkpoints: checkpoints(of(newPod("a"), time.Hour), of(newPod("b"), time.Minute)), claim: "b-b-uid"},
-		"a failed one is none": {checkpoints: checkpoints(of(newPod("a"), time.Minute, failed)), cold: keys.ColdNoCheckpoint},
+		"one that has expired": {checkpoints: checkpoints(of(newPod("old"), time.Minute, expired)), cold: keys.ColdCheckpointTooOld},
+		"the newer one has expired": {
+			checkpoints: checkpoints(of(newPod("old"), time.Minute, expired), of(newPod("older"), time.Hour)), claim: "older-older-ui",
+		},
+		"one that expired after it was claimed": {
+			checkpoints: checkpoints(of(newPod("old"), time.Minute, expired, claimedBy("new-uid", v1alpha1.ClaimClaimed))), claim: "old-old-uid",
+		},
+		"one that expired before it was captured": {checkpoints: checkpoints(of(newPod("old"), time.Second, dumping, expired)), cold: keys.ColdCheckpointTooOld},
+		"a pod goes that is not captured":         {siblings: []corev1.Pod{*newPod("old", going, paused)}, cold: keys.ColdNoCheckpoint},
+		"nothing to restore":                      {cold: keys.ColdNoCheckpoint},
+		"the only one":                            {checkpoints: checkpoints(of(newPod("a"), time.Minute)), claim: "a-a-uid"},
+		"the newest of two":                       {checkpoints: checkpoints(of(newPod("a"), time.Hour), of(newPod("b"), time.Minute)), claim: "b-b-uid"},
+		"a failed one is none":                    {checkpoints: checkpoints(of(newPod("a"), time.Minute, failed)), cold: keys.ColdNoCheckpoint},
 		"one that another pod has": {
 			checkpoints: checkpoints(of(newPod("a"), time.Minute, claimedBy("x", v1alpha1.ClaimClaimed))), cold: keys.ColdNoCheckpoint,
 		},

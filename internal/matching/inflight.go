@@ -29,7 +29,7 @@ func (f Facts) inFlight(after time.Time) (sentence, node string) {
 	for i := range f.Siblings {
 		p := &f.Siblings[i]
 		since, going := goingSince(p)
-		if !going || settled[p.UID] || !podspec.IsProtected(p) || p.Spec.NodeName == "" || !since.After(after) {
+		if !going || settled[p.UID] || !podspec.IsProtected(p) || podspec.IsPaused(p) || p.Spec.NodeName == "" || !since.After(after) {
 			continue
 		}
 		if own := lineage.Of(p); own.Lineage == f.Own.Lineage && own.Identity == f.Own.Identity {
@@ -84,7 +84,7 @@ func sourceOf(c *v1alpha1.Checkpoint) v1alpha1.CheckpointSource {
 
 // isSettled tells whether it is known what came of a capture: a state, or that there will be none.
 func (f Facts) isSettled(c *v1alpha1.Checkpoint) bool {
-	if c.Status.CaptureTime != nil && f.Here(string(c.Spec.SourcePodUID)) { // whatever the disk still has to do
+	if isExpired(c) || c.Status.CaptureTime != nil && f.Here(string(c.Spec.SourcePodUID)) { // whatever the disk still has to do
 		return true
 	}
 	captured := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointCaptured)

@@ -13,31 +13,46 @@ import (
 // PolicyOf returns the RestorePolicy of a pod among those of its namespace: one with a selector, which a person wrote, goes before the one that
 // was spawned for its owner; of several the oldest counts, then the first by name. It is nil when none applies.
 func PolicyOf(pod *corev1.Pod, policies []v1alpha1.RestorePolicy) *v1alpha1.RestorePolicy {
-	var best *v1alpha1.RestorePolicy
+	written := firstOf(policies, metaOfRestore, func(p *v1alpha1.RestorePolicy) bool {
+		return p.Spec.Selector != nil && selects(p.Spec.Selector, pod.Labels)
+	})
+	if written != nil {
+		return written
+	}
+	owner := metav1.GetControllerOf(pod)
+	return firstOf(policies, metaOfRestore, func(p *v1alpha1.RestorePolicy) bool {
+		return p.Spec.Selector == nil && p.Spec.Owner != nil && owner != nil && p.Spec.Owner.UID == owner.UID
+	})
+}
+
+// CheckpointPolicyOf returns the CheckpointPolicy of a pod with these labels among those of its namespace: of several that select it the oldest
+// counts, then the first by name. It is nil when none does.
+func CheckpointPolicyOf(podLabels map[string]string, policies []v1alpha1.CheckpointPolicy) *v1alpha1.CheckpointPolicy {
+	return firstOf(policies, func(p *v1alpha1.CheckpointPolicy) *metav1.ObjectMeta { return &p.ObjectMeta }, func(p *v1alpha1.CheckpointPolicy) bool {
+		return selects(p.Spec.Selector, podLabels)
+	})
+}
+
+func metaOfRestore(p *v1alpha1.RestorePolicy) *metav1.ObjectMeta { return &p.ObjectMeta }
+
+// firstOf returns that of the policies which goes before all others that apply and are not being deleted.
+func firstOf[P any](policies []P, meta func(*P) *metav1.ObjectMeta, applies func(*P) bool) *P {
+	var first *P
 	for i := range policies {
 		p := &policies[i]
-		if p.DeletionTimestamp.IsZero() && applies(p, pod) && (best == nil || compare(p, best) < 0) {
-			best = p
+		if meta(p).DeletionTimestamp.IsZero() && applies(p) && (first == nil || compare(meta(p), meta(first)) < 0) {
+			first = p
 		}
 	}
-	return best
+	return first
 }
 
-func applies(p *v1alpha1.RestorePolicy, pod *corev1.Pod) bool {
-	if p.Spec.Selector == nil {
-		owner := metav1.GetControllerOf(pod)
-		return p.Spec.Owner != nil && owner != nil && p.Spec.Owner.UID == owner.UID
-	}
-	selector, err := metav1.LabelSelectorAsSelector(p.Spec.Selector)
-	return err == nil && selector.Matches(labels.Set(pod.Labels))
-}
-
-func compare(x, y *v1alpha1.RestorePolicy) int {
-	if (x.Spec.Selector != nil) != (y.Spec.Selector != nil) {
-		if x.Spec.Selector != nil {
-			return -1
-		}
-		return 1
-	}
+func compare(x, y *metav1.ObjectMeta) int {
 	return cmp.Or(x.CreationTimestamp.Compare(y.CreationTimestamp.Time), cmp.Compare(x.Name, y.Name))
+}
+
+// selects tells whether a selector, which may be empty but not nil, matches; one that cannot be understood matches nothing.
+func selects(selector *metav1.LabelSelector, podLabels map[string]string) bool {
+	parsed, err := metav1.LabelSelectorAsSelector(selector)
+	return err == nil && parsed.Matches(labels.Set(podLabels))
 }

@@ -2,6 +2,7 @@ package matching
 
 import (
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -21,5 +22,38 @@ func TestAPolicyOfAPersonGoesFirst(t *testing.T) {
 	}
 	if got := PolicyOf(pod, all[:1]); got == nil || got.Name != "spawned" {
 		t.Errorf("%v applies", got)
+	}
+}
+
+func TestOfSeveralCheckpointPoliciesTheOldestApplies(t *testing.T) {
+	policy := func(name string, age time.Duration, labels map[string]string) v1alpha1.CheckpointPolicy {
+		return v1alpha1.CheckpointPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(testNow.Add(-age))},
+			Spec:       v1alpha1.CheckpointPolicySpec{Selector: &metav1.LabelSelector{MatchLabels: labels}},
+		}
+	}
+	web := map[string]string{"app": "web"}
+	going := policy("going", time.Hour, nil)
+	going.DeletionTimestamp = &metav1.Time{Time: testNow}
+	for name, test := range map[string]struct {
+		policies []v1alpha1.CheckpointPolicy
+		want     string
+	}{
+		"none":                           {},
+		"one for other pods":             {policies: []v1alpha1.CheckpointPolicy{policy("a", 0, map[string]string{"app": "db"})}},
+		"one for all":                    {policies: []v1alpha1.CheckpointPolicy{policy("a", 0, nil)}, want: "a"},
+		"the oldest":                     {policies: []v1alpha1.CheckpointPolicy{policy("a", 0, nil), policy("b", time.Minute, web), going}, want: "b"},
+		"of equally old ones the first":  {policies: []v1alpha1.CheckpointPolicy{policy("b", 0, nil), policy("a", 0, nil)}, want: "a"},
+		"one without a selector is none": {policies: []v1alpha1.CheckpointPolicy{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			if p := CheckpointPolicyOf(web, test.policies); p != nil {
+				got = p.Name
+			}
+			if got != test.want {
+				t.Errorf("%q applies, want %q", got, test.want)
+			}
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
@@ -18,12 +19,16 @@ var Reasons = []string{
 }
 
 // Obstacle says why a pod can never be captured, as far as its spec shows it: a reason of keys.Unprotected…, and what its user can do. Without
-// an obstacle both are empty.
-func Obstacle(pod *corev1.Pod) (reason, message string) {
+// an obstacle both are empty. The selection is that of its CheckpointPolicy.
+func Obstacle(pod *corev1.Pod, selection *v1alpha1.ContainerSelection) (reason, message string) {
 	if reason, message = ofPod(pod); reason != "" {
 		return reason, message
 	}
-	selected := Selected(pod)
+	selected := Selected(pod, selection)
+	if len(selected) == 0 && selection != nil {
+		return keys.UnprotectedNothingSelected, fmt.Sprintf("its CheckpointPolicy selects none of its containers, which are %s; change the policy's "+
+			"containers, or take the label %s away", NamesOf(Lasting(pod)), keys.CheckpointMode)
+	}
 	if len(selected) == 0 {
 		return keys.UnprotectedNothingSelected, "all its containers are proxies, which are not captured; take the label " + keys.CheckpointMode + " away"
 	}
@@ -33,6 +38,15 @@ func Obstacle(pod *corev1.Pod) (reason, message string) {
 		}
 	}
 	return "", ""
+}
+
+// NamesOf is a list of containers for a person.
+func NamesOf(containers []*corev1.Container) string {
+	names := make([]string, 0, len(containers))
+	for _, c := range containers {
+		names = append(names, fmt.Sprintf("%q", c.Name))
+	}
+	return strings.Join(names, ", ")
 }
 
 // ofPod looks at what concerns the pod as a whole.

@@ -71,7 +71,7 @@ func TestObstacles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}}
 			test.change(pod)
-			reason, message := Obstacle(pod)
+			reason, message := Obstacle(pod, nil)
 			if reason != test.want || !strings.Contains(message, test.says) || (reason == "") != (message == "") {
 				t.Errorf("it says %q, %q; want %q", reason, message, test.want)
 			}

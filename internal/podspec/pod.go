@@ -15,6 +15,12 @@ func IsProtected(pod *corev1.Pod) bool {
 	return pod.Annotations[keys.Effective] != "" && class != nil && *class == keys.RuntimeClass
 }
 
+// IsPaused tells whether the agent of its node has said of a pod that it is not captured for the time being, and has told the runtime.
+func IsPaused(pod *corev1.Pod) bool {
+	c := Condition(pod, keys.Checkpointable)
+	return c != nil && c.Status == corev1.ConditionFalse && c.Reason == keys.UnprotectedPaused
+}
+
 // IsDisrupted tells whether a pod ended because it had to make room.
 func IsDisrupted(pod *corev1.Pod) bool {
 	if c := Condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue {

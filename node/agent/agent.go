@@ -10,11 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -27,7 +29,7 @@ type Agent struct {
 	Node capture.Node
 	// NodeName and Namespace are the node's name and the operator's own namespace.
 	NodeName, Namespace string
-	// Client reads the pods of this node from a cache, and all else from the API server.
+	// Client reads the pods of this node and CheckpointPolicies from a cache, and all else from the API server.
 	Client client.Client
 	// Everywhere reads pods of all nodes, from the API server.
 	Everywhere client.Reader
@@ -68,6 +70,7 @@ func (a *Agent) Setup(mgr ctrl.Manager) error {
 	a.nearlyFull = isNearlyFull
 	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)
 	err := ctrl.NewControllerManagedBy(mgr).Named("pods").For(&corev1.Pod{}).
+		Watches(&v1alpha1.CheckpointPolicy{}, handler.EnqueueRequestsFromMapFunc(a.podsOf), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Channel(a.prober.changed, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: podsAtOnce}).Complete(a)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -34,8 +35,11 @@ func (a *Agent) claim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 }
 
 func (a *Agent) applyClaim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint, phase v1alpha1.ClaimPhase) error {
-	return a.applyStatus(ctx, checkpoint, keys.ClaimFields(string(pod.UID)), apply.CheckpointStatus().WithClaim(
-		apply.CheckpointClaim().WithPodUID(pod.UID).WithPodName(pod.Name).WithNode(a.NodeName).WithPhase(phase)))
+	claim := apply.CheckpointClaim().WithPodUID(pod.UID).WithPodName(pod.Name).WithNode(a.NodeName).WithPhase(phase)
+	if phase == v1alpha1.ClaimConsumed {
+		claim.WithConsumedTime(metav1.NewTime(a.Now()))
+	}
+	return a.applyStatus(ctx, checkpoint, keys.ClaimFields(string(pod.UID)), apply.CheckpointStatus().WithClaim(claim))
 }
 
 // release gives a Checkpoint back of which nothing has run.

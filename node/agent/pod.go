@@ -33,7 +33,11 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	if err := a.takeNote(pod); err != nil {
 		return ctrl.Result{}, err
 	}
-	if !pod.DeletionTimestamp.IsZero() {
+	if pod.DeletionTimestamp.IsZero() { // what holds when it is stopped holds to its end
+		if err := a.pause(ctx, pod); err != nil {
+			return ctrl.Result{}, err
+		}
+	} else {
 		err := a.Node.Hint(string(pod.UID), capture.DeletingHint, "")
 		if pod.Labels[keys.CheckpointMode] == keys.True && runs(pod) {
 			err = errors.Join(err, a.mark(ctx, pod))

@@ -19,6 +19,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
@@ -233,7 +234,12 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 	checkpoint := &v1alpha1.Checkpoint{}
 	err = a.Client.Get(ctx, client.ObjectKeyFromObject(n.Checkpoint), checkpoint)
 	if apierrors.IsNotFound(err) && m.CheckpointUID == "" {
+		policy, policyErr := a.policyOf(ctx, record.Pod.Namespace, n.Source.Labels)
+		if policyErr != nil {
+			return nil, n.Source, policyErr
+		}
 		checkpoint = n.Checkpoint.DeepCopy()
+		lineage.Outlive(checkpoint, v1alpha1.RetentionOf(policy))
 		err = a.Client.Create(ctx, checkpoint)
 		if apierrors.IsAlreadyExists(err) {
 			err = a.Client.Get(ctx, client.ObjectKeyFromObject(n.Checkpoint), checkpoint)
@@ -404,9 +410,12 @@ func (a *Agent) withdraw(ctx context.Context, dir string) error {
 		return err
 	}
 	if m.Prefix != "" {
-		store, err := a.store(ctx, m.Location)
+		store, err := a.writableStore(ctx, m.Location)
 		if err == nil {
 			err = image.Delete(ctx, store, m.Prefix)
+		}
+		if err != nil && errors.As(err, new(noLocation)) { // what lies in it stays
+			err = nil
 		}
 		if err != nil && !apierrors.IsNotFound(err) { // without its location nobody can reach it
 			return fmt.Errorf("delete what was uploaded: %w", err)

@@ -78,7 +78,8 @@ func TestACompleteCaptureIsPublishedAndUploaded(t *testing.T) {
 	}
 	cut := metav1.NewTime(testNow.Add(-time.Minute + time.Second))
 	want := v1alpha1.CheckpointStatus{
-		Source:     &v1alpha1.CheckpointSource{PodUID: "a-uid", Node: "worker-1", Owner: c.Status.Source.Owner, Lineage: c.Labels["checkpoint.memverge.ai/lineage"]},
+		Source: &v1alpha1.CheckpointSource{PodUID: "a-uid", Node: "worker-1", Owner: c.Status.Source.Owner, Lineage: c.Labels["checkpoint.memverge.ai/lineage"],
+			Labels: pod.Labels},
 		Containers: []v1alpha1.CheckpointContainer{{Name: "app", Image: "app:1"}}, CaptureTime: &cut, SizeBytes: new(int64(1 << 20)),
 		Frozen: v1alpha1.ReadableDuration(time.Second), LocationName: "main",
 	}
@@ -179,7 +180,8 @@ func TestWithoutALocationTheUploadIsStalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.look(b.captured(pod, "1", capture.Complete))
-	is(t, b.checkpoint("a-a-uid"), v1alpha1.CheckpointStalled, metav1.ConditionTrue, v1alpha1.ReasonNoStorageLocation, errNoLocation.Error())
+	is(t, b.checkpoint("a-a-uid"), v1alpha1.CheckpointStalled, metav1.ConditionTrue, v1alpha1.ReasonNoStorageLocation,
+		"no CheckpointStorageLocation has the role Default; the state stays on the node until there is one")
 }
 
 func TestACaptureWhoseCheckpointWasDeletedIsWithdrawn(t *testing.T) {

@@ -97,7 +97,7 @@ func sourceOf(checkpoint *v1alpha1.Checkpoint, known v1alpha1.CheckpointSource) 
 	if checkpoint.Status.Source != nil {
 		source = *checkpoint.Status.Source
 	}
-	wanted := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage)
+	wanted := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage).WithLabels(source.Labels)
 	if source.Identity != "" {
 		wanted.WithIdentity(source.Identity)
 	}
@@ -153,7 +153,8 @@ func (a *Agent) tell(ctx context.Context, pod *corev1.Pod, conditions ...corev1.
 	for _, c := range changed {
 		kind, action := corev1.EventTypeWarning, "Restore"
 		switch c.Reason {
-		case keys.RestoredFromCheckpoint, keys.CheckpointableProtected, keys.CheckpointableIOUringAllowed, keys.ColdNoCheckpoint, keys.ColdRestoreDisabled:
+		case keys.RestoredFromCheckpoint, keys.CheckpointableProtected, keys.CheckpointableIOUringAllowed, keys.ColdNoCheckpoint, keys.ColdRestoreDisabled,
+			keys.UnprotectedPaused:
 			kind = corev1.EventTypeNormal
 		}
 		if c.Type == keys.Checkpointable {

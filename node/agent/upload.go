@@ -25,8 +25,12 @@ import (
 // progressInterval is how often a transfer under way is reported.
 const progressInterval = 2 * time.Second
 
-// errNoLocation says that there is no bucket to upload to. A person must act.
-var errNoLocation = errors.New("no CheckpointStorageLocation has the role Default")
+// noLocation is an error that says that there is no bucket to upload to, with the reason of conditions. A person must act.
+type noLocation struct{ reason, message string }
+
+func (e noLocation) Error() string { return e.message }
+
+var errNoCredentials = errors.New("there are no credentials")
 
 // upload brings a complete capture into the bucket. What failed is reported in the Checkpoint, and tried again by whoever calls.
 func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report,
@@ -36,6 +40,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	location, store, err := a.uploadStore(ctx, checkpoint)
 	if err != nil {
 		a.refresh(dir, &r)
+		r.location = checkpoint.Status.LocationName // where an earlier attempt has begun
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -89,11 +94,14 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, cause error) error {
 	r.uploaded.Reason = v1alpha1.ReasonStorageUnavailable
 	r.uploaded.Message = fmt.Sprintf("the state is safe on node %s and will be sent again: %v", a.NodeName, cause)
-	if errors.Is(cause, errNoLocation) {
+	var none noLocation
+	if errors.As(cause, &none) {
+		r.uploaded.Reason = none.reason
+	}
+	if none.reason != "" || needsAPerson(cause) {
 		stalled := condition(v1alpha1.CheckpointStalled)
-		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, v1alpha1.ReasonNoStorageLocation, cause.Error()
+		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, r.uploaded.Reason, cause.Error()
 		r.stalled = &stalled
-		r.uploaded.Reason = v1alpha1.ReasonNoStorageLocation
 	}
 	old := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointUploaded)
 	if isNew := old == nil || old.Reason != r.uploaded.Reason; isNew && !a.failedBefore(checkpoint) {
@@ -101,6 +109,12 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 	}
 	uploadFailures.Inc()
 	return a.apply(ctx, checkpoint, r)
+}
+
+// needsAPerson tells of an error of a bucket whether it stays until somebody does something. One that does not answer may do so by itself.
+func needsAPerson(err error) bool {
+	return errors.Is(err, storage.ErrNoBucket) || errors.Is(err, storage.ErrAccessDenied) || errors.Is(err, storage.ErrInvalid) ||
+		errors.Is(err, errNoCredentials) || apierrors.IsNotFound(err)
 }
 
 // failedBefore tells, once it was asked, that a Checkpoint's upload has failed before: attempts come and go with the condition.
@@ -117,22 +131,42 @@ func Prefix(checkpoint *v1alpha1.Checkpoint) string {
 	return keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID))
 }
 
-// uploadStore returns the location for a new Checkpoint: that in which its upload was begun, or the default.
+// uploadStore returns the location for a new Checkpoint: that in which its upload was begun, or that of its CheckpointPolicy, or the default.
 func (a *Agent) uploadStore(ctx context.Context, checkpoint *v1alpha1.Checkpoint) (string, storage.Store, error) {
 	if name := checkpoint.Status.LocationName; name != "" {
-		store, err := a.store(ctx, name)
+		store, err := a.writableStore(ctx, name)
 		return name, store, err
+	}
+	var labels map[string]string
+	if source := checkpoint.Status.Source; source != nil {
+		labels = source.Labels
+	}
+	policy, err := a.policyOf(ctx, checkpoint.Namespace, labels)
+	if err != nil {
+		return "", nil, err
 	}
 	locations := &v1alpha1.CheckpointStorageLocationList{}
 	if err := a.Client.List(ctx, locations); err != nil {
 		return "", nil, err
 	}
-	location := v1alpha1.DefaultLocation(locations.Items)
+	location, reason, message := v1alpha1.UploadLocation(policy, locations.Items)
 	if location == nil {
-		return "", nil, errNoLocation
+		return "", nil, noLocation{reason, message}
 	}
 	store, err := a.store(ctx, location.Name)
 	return location.Name, store, err
+}
+
+// writableStore returns the store of a location that has begun to take a Checkpoint, unless it takes nothing any more.
+func (a *Agent) writableStore(ctx context.Context, name string) (storage.Store, error) {
+	location := &v1alpha1.CheckpointStorageLocation{}
+	if err := a.Client.Get(ctx, client.ObjectKey{Name: name}, location); err != nil {
+		return nil, fmt.Errorf("storage location %q: %w", name, err)
+	}
+	if location.IsReadOnly() {
+		return nil, noLocation{v1alpha1.ReasonLocationReadOnly, v1alpha1.ReadOnlyMessage(name)}
+	}
+	return a.store(ctx, name)
 }
 
 // store returns the store of a location: one for each generation of it and of its Secret.
@@ -144,7 +178,8 @@ func (a *Agent) store(ctx context.Context, name string) (storage.Store, error) {
 	secret := &corev1.Secret{}
 	err := a.Client.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: location.Spec.Credentials.SecretName}, secret)
 	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("storage location %q: the Secret %q is not in namespace %q", name, location.Spec.Credentials.SecretName, a.Namespace)
+		return nil, fmt.Errorf("storage location %q: the Secret %q is not in namespace %q: %w",
+			name, location.Spec.Credentials.SecretName, a.Namespace, errNoCredentials)
 	}
 	if err != nil {
 		return nil, err

@@ -90,6 +90,9 @@ func (a *Agent) checkpointable(pod *corev1.Pod) corev1.PodCondition {
 	a.prober.mu.Lock()
 	v, known := a.prober.verdicts[string(pod.UID)]
 	a.prober.mu.Unlock()
+	if c, is := a.paused(pod); is {
+		return c
+	}
 	c := protection(pod)
 	if known && v.reason != keys.CheckpointableProtected {
 		c.Status, c.Reason, c.Message = v.status, v.reason, v.message

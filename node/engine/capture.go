@@ -129,6 +129,10 @@ func (e *Engine) answer(ctx context.Context, podUID string) error {
 		e.Log("the pod is not captured any more, as that failed: %s", why)
 		return work.stop(ctx)
 	}
+	if why, paused := e.Node.ReadHint(podUID, capture.PausedHint); paused {
+		e.Log("the pod is not captured: %s", why)
+		return work.stop(ctx)
+	}
 	return work.run(ctx)
 }
 

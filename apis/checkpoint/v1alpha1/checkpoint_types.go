@@ -33,7 +33,8 @@ const (
 	StateCompleted = "Completed"
 	// StateFailed: there is no state, and there will be none; Captured or Uploaded says why.
 	StateFailed = "Failed"
-	// StateExpired: there was a state, and it is too old, or of a revision that a rollout has replaced.
+	// StateExpired: no pod is restored from it any more, for the reason that the message gives: it is too old, of a revision that a rollout has
+	// replaced, of an owner that has completed, or was restored already. It is deleted, with its data, a minute later.
 	StateExpired = "Expired"
 	// StateDiscarded: the state is not wanted: the pod ended by itself, went on, or has an owner or namespace that is gone.
 	StateDiscarded = "Discarded"
@@ -66,13 +67,19 @@ const (
 	ReasonStorageUnavailable = "StorageUnavailable"
 )
 
-// The reasons of the condition Stalled.
+// The reasons of the conditions Uploaded and Stalled when there is no bucket to upload to. The state stays on the node until there is one.
 const (
 	// ReasonNoStorageLocation: no CheckpointStorageLocation has the role Default.
 	ReasonNoStorageLocation = "NoStorageLocation"
-	// ReasonNodeUnavailable: the state is only on a node that is gone or whose agent is silent.
-	ReasonNodeUnavailable = "NodeUnavailable"
+	// ReasonLocationNotFound: there is no CheckpointStorageLocation of the name that the CheckpointPolicy says.
+	ReasonLocationNotFound = "LocationNotFound"
+	// ReasonLocationReadOnly: the location has the accessMode ReadOnly.
+	ReasonLocationReadOnly = "LocationReadOnly"
 )
+
+// ReasonNodeUnavailable is a reason of the condition Stalled: the state is only on a node that is gone or whose agent is silent. Besides it there
+// are those of the condition Uploaded with which the agent cannot go on.
+const ReasonNodeUnavailable = "NodeUnavailable"
 
 // CheckpointTrigger is what a capture comes from.
 // +kubebuilder:validation:Enum=Termination
@@ -211,7 +218,15 @@ type CheckpointSource struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Identity string `json:"identity,omitempty"`
+
+	// labels are those of the pod. By them the CheckpointPolicy is found that says where the state is stored and for how long.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=256
+	Labels map[string]string `json:"labels,omitempty"`
 }
+
+// MaxSourceLabels is how many labels the source of a Checkpoint may have.
+const MaxSourceLabels = 256
 
 // Owner is a controller of pods, in the namespace of whoever refers to it.
 type Owner struct {
@@ -339,6 +354,10 @@ type CheckpointClaim struct {
 	// phase is Claimed until the first restored instruction may run, and Consumed from then on.
 	// +required
 	Phase ClaimPhase `json:"phase"`
+
+	// consumedTime is when phase became Consumed.
+	// +optional
+	ConsumedTime *metav1.Time `json:"consumedTime,omitempty"`
 }
 
 // Checkpoint is one consistent capture of one pod. The manager makes one for every labelled pod that is terminated.

@@ -4,9 +4,22 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// LocationAvailable is the condition of a CheckpointStorageLocation, written by the manager. True: at status.lastValidationTime an object
-// could be written to the bucket, read and deleted.
-const LocationAvailable = "Available"
+// The conditions of a CheckpointStorageLocation, written by the manager.
+const (
+	// LocationAvailable: True, if at status.lastValidationTime an object could be written to the bucket, read and deleted; or read alone, if that
+	// is all that its accessMode asks for.
+	LocationAvailable = "Available"
+	// LocationDefault is there for a location with the role Default. True: new Checkpoints are stored in it.
+	LocationDefault = "Default"
+)
+
+// The reasons of the condition Default.
+const (
+	// LocationInUse: it is the only location with that role, or the first of them; Default is True.
+	LocationInUse = "InUse"
+	// LocationAnotherDefault: there is an older location with that role, which is the default; the message names it.
+	LocationAnotherDefault = "AnotherDefault"
+)
 
 // The reasons of the condition Available.
 const (
@@ -58,6 +71,18 @@ const (
 	RoleDefault LocationRole = "Default"
 	// RoleNamed: only Checkpoints that name the location are stored in it, or were: those are restored from it and deleted in it.
 	RoleNamed LocationRole = "Named"
+)
+
+// AccessMode says what the operator does in a bucket.
+// +kubebuilder:validation:Enum=ReadWrite;ReadOnly
+type AccessMode string
+
+// The modes of access.
+const (
+	// AccessReadWrite: Checkpoints are stored in it, restored from it and deleted in it.
+	AccessReadWrite AccessMode = "ReadWrite"
+	// AccessReadOnly: Checkpoints are restored from it, and nothing is written to it or deleted in it.
+	AccessReadOnly AccessMode = "ReadOnly"
 )
 
 // CheckpointStorageLocationSpec says where a bucket is and how to get at it.
@@ -119,6 +144,12 @@ type CheckpointStorageLocationSpec struct {
 	// +optional
 	// +kubebuilder:default=Named
 	Role LocationRole `json:"role,omitempty"`
+
+	// accessMode says what is done in the bucket. ReadOnly: Checkpoints are restored from it, and nothing else. New ones that belong into it
+	// wait on their nodes; those in it do not expire out of it, and one that is deleted leaves its data there.
+	// +optional
+	// +kubebuilder:default=ReadWrite
+	AccessMode AccessMode `json:"accessMode,omitempty"`
 }
 
 // LocationCredentials are what requests are signed with.
@@ -134,7 +165,7 @@ type LocationCredentials struct {
 
 // CheckpointStorageLocationStatus says whether a location can be used. The manager alone writes it.
 type CheckpointStorageLocationStatus struct {
-	// conditions are Available.
+	// conditions are Available and, with the role Default, Default.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -163,6 +194,8 @@ type CheckpointStorageLocationStatus struct {
 // +kubebuilder:printcolumn:name="Role",type=string,JSONPath=`.spec.role`,description="What the location is used for."
 // +kubebuilder:printcolumn:name="Last-Validated",type=date,JSONPath=`.status.lastValidationTime`,description="When the location was last tried."
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Default",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Default")].status`,description="Whether it is in use."
+// +kubebuilder:printcolumn:name="Access",type=string,priority=1,JSONPath=`.spec.accessMode`,description="What is done in the bucket."
 // +kubebuilder:printcolumn:name="Endpoint",type=string,priority=1,JSONPath=`.spec.endpoint`,description="The URL of the service."
 // +kubebuilder:printcolumn:name="Prefix",type=string,priority=1,JSONPath=`.spec.prefix`,description="What is put before the name of every object."
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name must have at most 63 characters"

@@ -44,3 +44,37 @@ func TestDefaultLocation(t *testing.T) {
 		})
 	}
 }
+
+func TestUploadLocation(t *testing.T) {
+	locations := []CheckpointStorageLocation{
+		{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: CheckpointStorageLocationSpec{Role: RoleDefault}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "archive"}, Spec: CheckpointStorageLocationSpec{Role: RoleNamed}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "museum"}, Spec: CheckpointStorageLocationSpec{AccessMode: AccessReadOnly}},
+	}
+	naming := func(name string) *CheckpointPolicy {
+		return &CheckpointPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: CheckpointPolicySpec{StorageLocation: name}}
+	}
+	for name, tc := range map[string]struct {
+		policy       *CheckpointPolicy
+		locations    []CheckpointStorageLocation
+		want, reason string
+	}{
+		"without a policy it is the default":     {locations: locations, want: "main"},
+		"a policy that names none has that, too": {policy: naming(""), locations: locations, want: "main"},
+		"the one that is named":                  {policy: naming("archive"), locations: locations, want: "archive"},
+		"one that is only read":                  {policy: naming("museum"), locations: locations, reason: ReasonLocationReadOnly},
+		"one that there is not":                  {policy: naming("attic"), locations: locations, reason: ReasonLocationNotFound},
+		"there is no default":                    {locations: locations[1:], reason: ReasonNoStorageLocation},
+	} {
+		t.Run(name, func(t *testing.T) {
+			location, reason, message := UploadLocation(tc.policy, tc.locations)
+			got := ""
+			if location != nil {
+				got = location.Name
+			}
+			if got != tc.want || reason != tc.reason || (message == "") != (reason == "") {
+				t.Errorf("it is %q for the reason %q: %s", got, reason, message)
+			}
+		})
+	}
+}

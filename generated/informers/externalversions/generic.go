@@ -39,6 +39,8 @@ func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource
 	// Group=checkpoint.memverge.ai, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithResource("checkpoints"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Checkpoint().V1alpha1().Checkpoints().Informer()}, nil
+	case v1alpha1.SchemeGroupVersion.WithResource("checkpointpolicies"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Checkpoint().V1alpha1().CheckpointPolicies().Informer()}, nil
 	case v1alpha1.SchemeGroupVersion.WithResource("checkpointstoragelocations"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Checkpoint().V1alpha1().CheckpointStorageLocations().Informer()}, nil
 	case v1alpha1.SchemeGroupVersion.WithResource("restorepolicies"):

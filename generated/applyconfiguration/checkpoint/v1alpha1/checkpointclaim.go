@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	checkpointv1alpha1 "github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	types "k8s.io/apimachinery/pkg/types"
 )
 
@@ -21,6 +22,8 @@ type CheckpointClaimApplyConfiguration struct {
 	Node *string `json:"node,omitempty"`
 	// phase is Claimed until the first restored instruction may run, and Consumed from then on.
 	Phase *checkpointv1alpha1.ClaimPhase `json:"phase,omitempty"`
+	// consumedTime is when phase became Consumed.
+	ConsumedTime *v1.Time `json:"consumedTime,omitempty"`
 }
 
 // CheckpointClaimApplyConfiguration constructs a declarative configuration of the CheckpointClaim type for use with
@@ -58,5 +61,13 @@ func (b *CheckpointClaimApplyConfiguration) WithNode(value string) *CheckpointCl
 // If called multiple times, the Phase field is set to the value of the last call.
 func (b *CheckpointClaimApplyConfiguration) WithPhase(value checkpointv1alpha1.ClaimPhase) *CheckpointClaimApplyConfiguration {
 	b.Phase = &value
+	return b
+}
+
+// WithConsumedTime sets the ConsumedTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ConsumedTime field is set to the value of the last call.
+func (b *CheckpointClaimApplyConfiguration) WithConsumedTime(value v1.Time) *CheckpointClaimApplyConfiguration {
+	b.ConsumedTime = &value
 	return b
 }

@@ -23,6 +23,8 @@ type CheckpointSourceApplyConfiguration struct {
 	// identity is the pod's place inside its lineage: the name of a StatefulSet's pod, the completion index of an indexed Job's. Without
 	// one, any pod of the lineage can be restored from this Checkpoint. It is also the value of the label checkpoint.memverge.ai/identity.
 	Identity *string `json:"identity,omitempty"`
+	// labels are those of the pod. By them the CheckpointPolicy is found that says where the state is stored and for how long.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // CheckpointSourceApplyConfiguration constructs a declarative configuration of the CheckpointSource type for use with
@@ -68,5 +70,19 @@ func (b *CheckpointSourceApplyConfiguration) WithLineage(value string) *Checkpoi
 // If called multiple times, the Identity field is set to the value of the last call.
 func (b *CheckpointSourceApplyConfiguration) WithIdentity(value string) *CheckpointSourceApplyConfiguration {
 	b.Identity = &value
+	return b
+}
+
+// WithLabels puts the entries into the Labels field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the Labels field,
+// overwriting an existing map entries in Labels field with the same key.
+func (b *CheckpointSourceApplyConfiguration) WithLabels(entries map[string]string) *CheckpointSourceApplyConfiguration {
+	if b.Labels == nil && len(entries) > 0 {
+		b.Labels = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.Labels[k] = v
+	}
 	return b
 }

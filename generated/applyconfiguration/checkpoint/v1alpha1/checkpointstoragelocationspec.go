@@ -31,6 +31,9 @@ type CheckpointStorageLocationSpecApplyConfiguration struct {
 	Credentials *LocationCredentialsApplyConfiguration `json:"credentials,omitempty"`
 	// role says what the location is used for. Default: new Checkpoints are stored in it. Named: only those that name it are.
 	Role *checkpointv1alpha1.LocationRole `json:"role,omitempty"`
+	// accessMode says what is done in the bucket. ReadOnly: Checkpoints are restored from it, and nothing else. New ones that belong into it
+	// wait on their nodes; those in it do not expire out of it, and one that is deleted leaves its data there.
+	AccessMode *checkpointv1alpha1.AccessMode `json:"accessMode,omitempty"`
 }
 
 // CheckpointStorageLocationSpecApplyConfiguration constructs a declarative configuration of the CheckpointStorageLocationSpec type for use with
@@ -102,5 +105,13 @@ func (b *CheckpointStorageLocationSpecApplyConfiguration) WithCredentials(value 
 // If called multiple times, the Role field is set to the value of the last call.
 func (b *CheckpointStorageLocationSpecApplyConfiguration) WithRole(value checkpointv1alpha1.LocationRole) *CheckpointStorageLocationSpecApplyConfiguration {
 	b.Role = &value
+	return b
+}
+
+// WithAccessMode sets the AccessMode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AccessMode field is set to the value of the last call.
+func (b *CheckpointStorageLocationSpecApplyConfiguration) WithAccessMode(value checkpointv1alpha1.AccessMode) *CheckpointStorageLocationSpecApplyConfiguration {
+	b.AccessMode = &value
 	return b
 }

@@ -12,7 +12,7 @@ import (
 //
 // CheckpointStorageLocationStatus says whether a location can be used. The manager alone writes it.
 type CheckpointStorageLocationStatusApplyConfiguration struct {
-	// conditions are Available.
+	// conditions are Available and, with the role Default, Default.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`

@@ -10,6 +10,14 @@ type CheckpointListerExpansion interface{}
 // CheckpointNamespaceLister.
 type CheckpointNamespaceListerExpansion interface{}
 
+// CheckpointPolicyListerExpansion allows custom methods to be added to
+// CheckpointPolicyLister.
+type CheckpointPolicyListerExpansion interface{}
+
+// CheckpointPolicyNamespaceListerExpansion allows custom methods to be added to
+// CheckpointPolicyNamespaceLister.
+type CheckpointPolicyNamespaceListerExpansion interface{}
+
 // CheckpointStorageLocationListerExpansion allows custom methods to be added to
 // CheckpointStorageLocationLister.
 type CheckpointStorageLocationListerExpansion interface{}

@@ -10,6 +10,8 @@ import (
 type Interface interface {
 	// Checkpoints returns a CheckpointInformer.
 	Checkpoints() TypedCheckpointInformer
+	// CheckpointPolicies returns a CheckpointPolicyInformer.
+	CheckpointPolicies() TypedCheckpointPolicyInformer
 	// CheckpointStorageLocations returns a CheckpointStorageLocationInformer.
 	CheckpointStorageLocations() TypedCheckpointStorageLocationInformer
 	// RestorePolicies returns a RestorePolicyInformer.
@@ -30,6 +32,11 @@ func New(f internalinterfaces.SharedInformerFactory, namespace string, tweakList
 // Checkpoints returns a TypedCheckpointInformer.
 func (v *version) Checkpoints() TypedCheckpointInformer {
 	return &checkpointInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// CheckpointPolicies returns a TypedCheckpointPolicyInformer.
+func (v *version) CheckpointPolicies() TypedCheckpointPolicyInformer {
+	return &checkpointPolicyInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }
 
 // CheckpointStorageLocations returns a TypedCheckpointStorageLocationInformer.

@@ -13,6 +13,7 @@ import (
 type CheckpointV1alpha1Interface interface {
 	RESTClient() rest.Interface
 	CheckpointsGetter
+	CheckpointPoliciesGetter
 	CheckpointStorageLocationsGetter
 	RestorePoliciesGetter
 }
@@ -24,6 +25,10 @@ type CheckpointV1alpha1Client struct {
 
 func (c *CheckpointV1alpha1Client) Checkpoints(namespace string) CheckpointInterface {
 	return newCheckpoints(c, namespace)
+}
+
+func (c *CheckpointV1alpha1Client) CheckpointPolicies(namespace string) CheckpointPolicyInterface {
+	return newCheckpointPolicies(c, namespace)
 }
 
 func (c *CheckpointV1alpha1Client) CheckpointStorageLocations() CheckpointStorageLocationInterface {

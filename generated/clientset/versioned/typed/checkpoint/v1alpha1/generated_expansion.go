@@ -4,6 +4,8 @@ package v1alpha1
 
 type CheckpointExpansion interface{}
 
+type CheckpointPolicyExpansion interface{}
+
 type CheckpointStorageLocationExpansion interface{}
 
 type RestorePolicyExpansion interface{}

@@ -16,6 +16,10 @@ func (c *FakeCheckpointV1alpha1) Checkpoints(namespace string) v1alpha1.Checkpoi
 	return newFakeCheckpoints(c, namespace)
 }
 
+func (c *FakeCheckpointV1alpha1) CheckpointPolicies(namespace string) v1alpha1.CheckpointPolicyInterface {
+	return newFakeCheckpointPolicies(c, namespace)
+}
+
 func (c *FakeCheckpointV1alpha1) CheckpointStorageLocations() v1alpha1.CheckpointStorageLocationInterface {
 	return newFakeCheckpointStorageLocations(c)
 }

@@ -1,0 +1,78 @@
+package checkpointpolicy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
+)
+
+// judge is the rule: the condition Ready of a policy, by the pods that it applies to and the locations that there are.
+func judge(policy *v1alpha1.CheckpointPolicy, pods []*corev1.Pod, locations []v1alpha1.CheckpointStorageLocation) metav1.Condition {
+	ready := metav1.Condition{Type: v1alpha1.CheckpointPolicyReady, Status: metav1.ConditionFalse, ObservedGeneration: policy.Generation}
+	if _, err := metav1.LabelSelectorAsSelector(policy.Spec.Selector); err != nil {
+		ready.Reason, ready.Message = v1alpha1.CheckpointPolicyInvalidSelector, fmt.Sprintf("it applies to no pod: %v", err)
+		return ready
+	}
+	if message := unknown(policy.Spec.Containers, pods); message != "" {
+		ready.Reason, ready.Message = v1alpha1.CheckpointPolicyUnknownContainers, message
+		return ready
+	}
+	if policy.Spec.StorageLocation != "" {
+		if _, reason, message := v1alpha1.UploadLocation(policy, locations); reason != "" {
+			ready.Reason, ready.Message = reason, message
+			return ready
+		}
+	}
+	if policy.Spec.Paused {
+		ready.Reason, ready.Message = v1alpha1.CheckpointPolicyPaused, "its pods are not captured, as paused says; they are restored from what there is"
+		return ready
+	}
+	ready.Status, ready.Reason, ready.Message = metav1.ConditionTrue, v1alpha1.CheckpointPolicyActive, "its pods are captured as it says"
+	return ready
+}
+
+// unknown says which containers a policy names that none of its pods has, and which they have. Without pods nothing is known.
+func unknown(selection *v1alpha1.ContainerSelection, pods []*corev1.Pod) string {
+	if selection == nil || len(pods) == 0 {
+		return ""
+	}
+	field, named := "include", selection.Include
+	if len(named) == 0 {
+		field, named = "exclude", selection.Exclude
+	}
+	var has []string
+	for _, pod := range pods {
+		for _, c := range podspec.Lasting(pod) {
+			if !slices.Contains(has, c.Name) {
+				has = append(has, c.Name)
+			}
+		}
+	}
+	missing := slices.DeleteFunc(slices.Clone(named), func(name string) bool { return slices.Contains(has, name) })
+	if len(missing) == 0 {
+		return ""
+	}
+	slices.Sort(has)
+	return fmt.Sprintf("containers.%s names %s, which none of its pods has; they have %s", field, quoted(missing), quoted(has))
+}
+
+// most bounds the names in a message.
+const most = 20
+
+func quoted(names []string) string {
+	rest := len(names) - most
+	quoted := make([]string, 0, most)
+	for _, name := range names[:min(len(names), most)] {
+		quoted = append(quoted, fmt.Sprintf("%q", name))
+	}
+	if rest > 0 {
+		quoted = append(quoted, fmt.Sprintf("and %d more", rest))
+	}
+	return strings.Join(quoted, ", ")
+}

@@ -1,0 +1,205 @@
+package retention
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/matching"
+)
+
+// How long Checkpoints stay of which nothing more will come, besides what their policy says.
+const (
+	// expiredTime is for how long one can be seen that has expired. Whoever chose it just before has claimed it by then.
+	expiredTime = time.Minute
+	// consumedTime is for how long one stays that was restored: for whoever wants to know what a pod goes on from.
+	consumedTime = time.Hour
+	// failedTime is for how long one stays that has no state: for whoever looks for the cause.
+	failedTime = 24 * time.Hour
+)
+
+// cause is why a Checkpoint goes: the label of the metric.
+type cause string
+
+// The causes.
+const (
+	causeTTL       cause = "TTL"
+	causeKeepLast  cause = "KeepLast"
+	causeConsumed  cause = "Consumed"
+	causeCompleted cause = "OwnerCompleted"
+	causeReplaced  cause = "RolledOut"
+	causeStateless cause = "NoState"
+)
+
+// end is what became of a controller, or of a plain pod, whose Checkpoints are of no more use.
+type end struct {
+	cause cause
+	// message is a sentence about it.
+	message string
+}
+
+// facts are what is known of a namespace.
+type facts struct {
+	checkpoints []v1alpha1.Checkpoint
+	policies    []v1alpha1.CheckpointPolicy
+	// ends are those of owners, by their UID, and of plain pods, by their lineage.
+	ends map[string]end
+	// readOnly are the names of locations that nothing is deleted in.
+	readOnly map[string]bool
+	now      time.Time
+}
+
+// step is what is to be done next about a Checkpoint.
+type step struct {
+	// cause says that it has expired, or with delete that it is to be deleted; empty is neither.
+	cause   cause
+	message string
+	delete  bool
+	// after is when time alone changes that; 0 is never.
+	after time.Duration
+	// keep says whether it stays when its owner is deleted.
+	keep bool
+}
+
+// judge is the rule for one Checkpoint of the namespace.
+func (f facts) judge(c *v1alpha1.Checkpoint) step {
+	var labels map[string]string
+	if c.Status.Source != nil {
+		labels = c.Status.Source.Labels
+	}
+	retention := v1alpha1.RetentionOf(matching.CheckpointPolicyOf(labels, f.policies))
+	s := f.judgeState(c, retention)
+	s.keep = retention.OnOwnerDeleted == v1alpha1.DisposalKeep
+	return s
+}
+
+func (f facts) judgeState(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRetention) step {
+	claim, ready := c.Status.Claim, meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady)
+	switch {
+	case !c.DeletionTimestamp.IsZero() || ready == nil || c.Status.LocationName != "" && f.readOnly[c.Status.LocationName]:
+		return step{}
+	case claim != nil && claim.Phase != v1alpha1.ClaimConsumed: // it is being restored
+		return step{}
+	case ready.Reason == v1alpha1.StateExpired:
+		return f.due(ready.LastTransitionTime.Time, expiredTime, step{message: ready.Message, delete: true})
+	case ready.Reason == v1alpha1.StateFailed || ready.Reason == v1alpha1.StateDiscarded:
+		return f.stateless(c, retention)
+	}
+	ttl := f.due(age(c), retention.TTL.Duration, step{cause: causeTTL, message: fmt.Sprintf("it is older than %s, its ttl", retention.TTL.Duration)})
+	if ttl.cause != "" || ready.Reason != v1alpha1.StateCompleted { // one that is in flight has no other end
+		return ttl
+	}
+	if e, ended := f.endOf(c, retention); ended {
+		return step{cause: e.cause, message: e.message}
+	}
+	if f.isSuperseded(c, int(*retention.KeepLast)) {
+		return step{cause: causeKeepLast, message: fmt.Sprintf("there are %d newer ones, which is what keepLast says", *retention.KeepLast)}
+	}
+	if claim != nil {
+		consumed := age(c)
+		if claim.ConsumedTime != nil {
+			consumed = claim.ConsumedTime.Time
+		}
+		used := f.due(consumed, consumedTime, step{cause: causeConsumed, message: fmt.Sprintf("pod %s was restored from it %s ago", claim.PodName, consumedTime)})
+		return sooner(used, ttl)
+	}
+	return ttl
+}
+
+// stateless is the rule for a Checkpoint that has no state, and will have none.
+func (f facts) stateless(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRetention) step {
+	if e, ended := f.endOf(c, retention); ended {
+		return step{cause: causeStateless, message: e.message, delete: true}
+	}
+	stays := min(failedTime, retention.TTL.Duration)
+	message := fmt.Sprintf("it has no state, and has been there for %s", stays)
+	return f.due(c.CreationTimestamp.Time, stays, step{cause: causeStateless, message: message, delete: true})
+}
+
+// due returns the step when its time has come, and else when it comes.
+func (f facts) due(since time.Time, stays time.Duration, then step) step {
+	if left := since.Add(stays).Sub(f.now); left > 0 {
+		return step{after: left}
+	}
+	return then
+}
+
+// sooner is that of two steps which is due, or due first.
+func sooner(x, y step) step {
+	if x.cause != "" || x.after <= y.after {
+		return x
+	}
+	return y
+}
+
+// age is what the age of a Checkpoint is counted from.
+func age(c *v1alpha1.Checkpoint) time.Time {
+	if c.Status.CaptureTime != nil {
+		return c.Status.CaptureTime.Time
+	}
+	return c.CreationTimestamp.Time
+}
+
+// endOf returns what became of the Checkpoint's owner, if it needs it no more.
+func (f facts) endOf(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRetention) (e end, ended bool) {
+	source := c.Status.Source
+	if source == nil {
+		return e, false
+	}
+	key := source.Lineage
+	if source.Owner != nil {
+		key = string(source.Owner.UID)
+	}
+	e, ended = f.ends[key]
+	return e, ended && (e.cause != causeCompleted || retention.OnOwnerCompleted == v1alpha1.DisposalDelete)
+}
+
+// isSuperseded tells whether there are as many newer complete Checkpoints of the lineage and identity as are kept. Where any pod can go on from any
+// of them, one that no pod has taken is another pod's work, and is not superseded by that of its neighbours.
+func (f facts) isSuperseded(c *v1alpha1.Checkpoint, keepLast int) bool {
+	source := c.Status.Source
+	if source == nil || c.Status.Claim == nil && source.Owner != nil && source.Identity == "" {
+		return false
+	}
+	newer := 0
+	for i := range f.checkpoints {
+		other := &f.checkpoints[i]
+		s := other.Status.Source
+		if s == nil || s.Lineage != source.Lineage || s.Identity != source.Identity || !other.DeletionTimestamp.IsZero() ||
+			!meta.IsStatusConditionTrue(other.Status.Conditions, v1alpha1.CheckpointReady) {
+			continue
+		}
+		if byAge(other, c) < 0 {
+			newer++
+		}
+	}
+	return newer >= keepLast
+}
+
+// byAge has the newest first.
+func byAge(x, y *v1alpha1.Checkpoint) int {
+	return cmp.Or(age(y).Compare(age(x)), cmp.Compare(y.Name, x.Name))
+}
+
+// reference returns the ownerReferences that a Checkpoint should have, and whether that differs from those that it has.
+func reference(c *v1alpha1.Checkpoint, keep bool) (wanted []metav1.OwnerReference, differs bool) {
+	source := c.Status.Source
+	if source == nil || source.Owner == nil {
+		return nil, false
+	}
+	isOwner := func(r metav1.OwnerReference) bool { return r.UID == source.Owner.UID }
+	has := slices.ContainsFunc(c.OwnerReferences, isOwner)
+	switch {
+	case has && keep:
+		return slices.DeleteFunc(slices.Clone(c.OwnerReferences), isOwner), true
+	case !has && !keep:
+		o := source.Owner
+		return append(slices.Clone(c.OwnerReferences), metav1.OwnerReference{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID}), true
+	}
+	return nil, false
+}
