@@ -41,6 +41,19 @@ func probe(ctx context.Context, store storage.Store, name string) error {
 	return err
 }
 
+// probeReading lists what a probe would have written, and so finds out whether the bucket is there and may be read.
+func probeReading(ctx context.Context, store storage.Store) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	for _, err := range store.List(ctx, "probe/", "") {
+		if err != nil {
+			return fmt.Errorf("list objects: %w", err)
+		}
+		break // one is enough
+	}
+	return nil
+}
+
 // reasonOf returns the reason of the condition Available for an error of a store.
 func reasonOf(err error) string {
 	switch {

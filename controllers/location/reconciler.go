@@ -53,6 +53,8 @@ func SetUp(manager ctrl.Manager, options Options) error {
 	return ctrl.NewControllerManagedBy(manager).Named("location").
 		For(&v1alpha1.CheckpointStorageLocation{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.ofSecret)).
+		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.otherDefaults),
+			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
 }
@@ -71,6 +73,20 @@ func (r *Reconciler) ofSecret(ctx context.Context, secret client.Object) (reques
 	return requests
 }
 
+// otherDefaults returns the locations with the role Default: which of them is in use depends on all.
+func (r *Reconciler) otherDefaults(ctx context.Context, location client.Object) (requests []reconcile.Request) {
+	all := &v1alpha1.CheckpointStorageLocationList{}
+	if err := r.Client.List(ctx, all); err != nil {
+		return nil // they are tried every few minutes anyway
+	}
+	for i := range all.Items {
+		if l := &all.Items[i]; l.Spec.Role == v1alpha1.RoleDefault && l.Name != location.GetName() {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(l)})
+		}
+	}
+	return requests
+}
+
 // Reconcile tries one location and writes what came of it.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	location := &v1alpha1.CheckpointStorageLocation{}
@@ -84,23 +100,63 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	status := apply.CheckpointStorageLocationStatus().WithObservedGeneration(location.Generation).WithLastValidationTime(metav1.NewTime(r.Now())).
-		WithConditions(condition.Apply(location.Status.Conditions, available, r.Now()))
+	inUse, hasRole, err := r.inUse(ctx, location)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	said := []metav1.Condition{available}
+	if hasRole {
+		said = append(said, inUse)
+	}
+	status := apply.CheckpointStorageLocationStatus().WithObservedGeneration(location.Generation).WithLastValidationTime(metav1.NewTime(r.Now()))
+	for _, c := range said {
+		status.WithConditions(condition.Apply(location.Status.Conditions, c, r.Now()))
+	}
 	wanted := apply.CheckpointStorageLocation(location.Name).WithUID(location.UID).WithStatus(status)
 	if err := r.Client.Status().Apply(ctx, wanted, client.FieldOwner(keys.ManagerFields), client.ForceOwnership); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if old := meta.FindStatusCondition(location.Status.Conditions, available.Type); old == nil || old.Reason != available.Reason {
-		kind := corev1.EventTypeWarning
-		if available.Status == metav1.ConditionTrue {
-			kind = corev1.EventTypeNormal
-		}
-		r.Recorder.Eventf(location, nil, kind, available.Reason, "Validate", "%s", available.Message)
+	for _, c := range said {
+		r.tell(location, c)
 	}
 	if available.Status != metav1.ConditionTrue {
 		return ctrl.Result{RequeueAfter: whileBad}, nil
 	}
 	return ctrl.Result{RequeueAfter: whileGood}, nil
+}
+
+// tell makes an event of a condition whose reason is new.
+func (r *Reconciler) tell(location *v1alpha1.CheckpointStorageLocation, c metav1.Condition) {
+	if old := meta.FindStatusCondition(location.Status.Conditions, c.Type); old != nil && old.Reason == c.Reason {
+		return
+	}
+	kind := corev1.EventTypeWarning
+	if c.Status == metav1.ConditionTrue {
+		kind = corev1.EventTypeNormal
+	}
+	r.Recorder.Eventf(location, nil, kind, c.Reason, "Validate", "%s", v1alpha1.EventNote(c.Message))
+}
+
+// inUse returns the condition Default of a location with that role.
+func (r *Reconciler) inUse(ctx context.Context, location *v1alpha1.CheckpointStorageLocation) (c metav1.Condition, hasRole bool, err error) {
+	c = metav1.Condition{
+		Type: v1alpha1.LocationDefault, Status: metav1.ConditionTrue, ObservedGeneration: location.Generation, Reason: v1alpha1.LocationInUse,
+		Message: "new Checkpoints are stored in it",
+	}
+	if location.Spec.Role != v1alpha1.RoleDefault {
+		return c, false, nil
+	}
+	all := &v1alpha1.CheckpointStorageLocationList{}
+	if err := r.Client.List(ctx, all); err != nil {
+		return c, true, err
+	}
+	if first := v1alpha1.DefaultLocation(all.Items); first != nil && first.Name != location.Name {
+		c.Status, c.Reason = metav1.ConditionFalse, v1alpha1.LocationAnotherDefault
+		c.Message = fmt.Sprintf("location %s has the role Default, too, and goes before this one; give one of them the role Named", first.Name)
+	} else if location.IsReadOnly() {
+		c.Message = "new Checkpoints belong into it, and wait on their nodes until it can be written to"
+	}
+	return c, true, nil
 }
 
 // try returns the condition Available; an error says that it could not even be tried.
@@ -121,13 +177,18 @@ func (r *Reconciler) try(ctx context.Context, location *v1alpha1.CheckpointStora
 		return available, nil
 	}
 	store, err := r.Open(ctx, location, secret.Data)
-	if err == nil {
+	message := "an object was written, read and deleted"
+	switch {
+	case err == nil && location.IsReadOnly():
+		message = "its objects could be listed; nothing is written to it"
+		err = probeReading(ctx, store)
+	case err == nil:
 		err = probe(ctx, store, fmt.Sprintf("%s-%d", location.UID, r.Now().UnixNano()))
 	}
 	if err != nil {
 		available.Reason, available.Message = reasonOf(err), err.Error()
 		return available, nil
 	}
-	available.Status, available.Reason, available.Message = metav1.ConditionTrue, v1alpha1.LocationValidated, "an object was written, read and deleted"
+	available.Status, available.Reason, available.Message = metav1.ConditionTrue, v1alpha1.LocationValidated, message
 	return available, nil
 }
