@@ -29,6 +29,10 @@ func TestColumns(t *testing.T) {
 		p.Status.Conditions = conditions(v1alpha1.RestorePolicyReady, v1alpha1.RestorePolicyActive)
 		p.Status.Restored = 3
 	})
+	capturing := create(t, api.CheckpointPolicies(ns), newCheckpointPolicy, func(p *v1alpha1.CheckpointPolicy) {
+		p.Spec.StorageLocation, p.Status.MatchedPods = "archive", 2
+		p.Status.Conditions = conditions(v1alpha1.CheckpointPolicyReady, v1alpha1.CheckpointPolicyActive)
+	})
 	location := create(t, api.CheckpointStorageLocations(), newLocation, func(l *v1alpha1.CheckpointStorageLocation) {
 		l.Status.Conditions = conditions(v1alpha1.LocationAvailable, v1alpha1.LocationValidated)
 		l.Status.LastValidationTime = &metav1.Time{Time: time.Now().Add(-2 * time.Hour)}
@@ -61,11 +65,19 @@ func TestColumns(t *testing.T) {
 				{"State", true, "Active"}, {"Source", true, "Latest"}, {"Max-Age", true, "24h"},
 			},
 		},
+		"a CheckpointPolicy": {
+			resource: "checkpointpolicies", namespace: ns, object: capturing.Name,
+			want: []column{
+				{"Name", false, capturing.Name}, {"State", false, "Active"}, {"Pods", false, int64(2)}, {"Keep-Last", false, int64(3)}, {"TTL", false, "168h"},
+				{"Location", false, "archive"}, {"Age", false, "AGE"}, {"On-Completed", true, "Delete"}, {"On-Deleted", true, "Delete"},
+			},
+		},
 		"a CheckpointStorageLocation": {
 			resource: "checkpointstoragelocations", object: location.Name,
 			want: []column{
 				{"Name", false, location.Name}, {"State", false, "Validated"}, {"Bucket", false, "checkpoints"}, {"Role", false, "Named"},
-				{"Last-Validated", false, "120m"}, {"Age", false, "AGE"}, {"Endpoint", true, "https://s3.example.com"}, {"Prefix", true, "clusters/one"},
+				{"Last-Validated", false, "120m"}, {"Age", false, "AGE"}, {"Default", true, nil}, {"Access", true, "ReadWrite"},
+				{"Endpoint", true, "https://s3.example.com"}, {"Prefix", true, "clusters/one"},
 			},
 		},
 	} {
@@ -81,6 +93,7 @@ func TestKubectlKnowsTheShortNames(t *testing.T) {
 	ns := namespace(t)
 	create(t, client.CheckpointV1alpha1().Checkpoints(ns), newCheckpoint, nil)
 	create(t, client.CheckpointV1alpha1().RestorePolicies(ns), newRestorePolicy, nil)
+	create(t, client.CheckpointV1alpha1().CheckpointPolicies(ns), newCheckpointPolicy, nil)
 	removeLocations(t)
 	create(t, client.CheckpointV1alpha1().CheckpointStorageLocations(), newLocation, nil)
 	for name, tc := range map[string]struct {
@@ -90,6 +103,7 @@ func TestKubectlKnowsTheShortNames(t *testing.T) {
 		"checkpoints":           {[]string{"ckpt"}, "NAME POD STATE SIZE FROZEN NODE AGE"},
 		"checkpoints, wide":     {[]string{"ckpt", "-o", "wide"}, "NAME POD STATE SIZE FROZEN NODE AGE OWNER LOCATION CLAIMED-BY TRIGGER"},
 		"restore policies":      {[]string{"rp"}, "NAME MODE OWNER FALLBACK RESTORED COLD FAILED AGE"},
+		"checkpoint policies":   {[]string{"cp"}, "NAME STATE PODS KEEP-LAST TTL LOCATION AGE"},
 		"storage locations":     {[]string{"csl"}, "NAME STATE BUCKET ROLE LAST-VALIDATED AGE"},
 		"the name in full, too": {[]string{"checkpoints"}, "NAME POD STATE SIZE FROZEN NODE AGE"},
 	} {

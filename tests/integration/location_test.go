@@ -93,6 +93,13 @@ var newLocations = map[string]creation[v1alpha1.CheckpointStorageLocation]{
 		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Addressing = "Carrier" },
 		refused: `supported values: "Auto", "Path", "VirtualHost"`,
 	},
+	"a bucket that is only read": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.AccessMode = v1alpha1.AccessReadOnly },
+	},
+	"a mode of access that there is not": {
+		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.AccessMode = "WriteOnly" },
+		refused: `supported values: "ReadWrite", "ReadOnly"`,
+	},
 	"a role that there is not": {
 		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Role = "Hamlet" },
 		refused: `supported values: "Default", "Named"`,
@@ -149,7 +156,8 @@ func TestDefaultsOfALocation(t *testing.T) {
 	made := create(t, client.CheckpointV1alpha1().CheckpointStorageLocations(), newLocation, nil)
 	want := newLocation()
 	want.Spec.Region, want.Spec.Addressing, want.Spec.Role = "us-east-1", v1alpha1.AddressingAuto, v1alpha1.RoleNamed
-	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.LocationAvailable, v1alpha1.LocationPending)}
+	want.Spec.AccessMode = v1alpha1.AccessReadWrite
+	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.LocationAvailable)}
 	if diff := cmp.Diff(want.Spec, made.Spec); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
 	}

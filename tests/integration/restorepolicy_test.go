@@ -126,7 +126,7 @@ func TestDefaultsOfARestorePolicy(t *testing.T) {
 	want.Spec.Mode, want.Spec.Source, want.Spec.Fallback = v1alpha1.RestoreEnabled, v1alpha1.RestoreLatest, v1alpha1.FallbackColdStart
 	want.Spec.MaxAge = &metav1.Duration{Duration: 24 * time.Hour}
 	want.Spec.Compatibility = v1alpha1.RestoreCompatibility{CPU: v1alpha1.CPUSubset, Kernel: v1alpha1.KernelSameOrNewer, Image: v1alpha1.ImageSame}
-	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.RestorePolicyReady, v1alpha1.RestorePolicyPending)}
+	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.RestorePolicyReady)}
 	if diff := cmp.Diff(want.Spec, made.Spec); diff != "" {
 		t.Errorf("spec (-want +got):\n%s", diff)
 	}

@@ -101,7 +101,8 @@ func checkAnswer(t *testing.T, err error, refused string) {
 func TestEveryRuleIsBrokenByACase(t *testing.T) {
 	needCluster(t)
 	tested := slices.Concat(
-		refusals(newCheckpoints, changedCheckpoints), refusals(newRestorePolicies, changedRestorePolicies), refusals(newLocations, changedLocations))
+		refusals(newCheckpoints, changedCheckpoints), refusals(newCheckpointPolicies, changedCheckpointPolicies),
+		refusals(newRestorePolicies, changedRestorePolicies), refusals(newLocations, changedLocations))
 	definitions := dynamic.NewForConfigOrDie(shared.Config).Resource(
 		schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
 	list, err := definitions.List(t.Context(), metav1.ListOptions{})

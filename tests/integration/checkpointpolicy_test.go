@@ -1,0 +1,128 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+)
+
+func newCheckpointPolicy() *v1alpha1.CheckpointPolicy {
+	return &v1alpha1.CheckpointPolicy{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "web-"},
+		Spec:       v1alpha1.CheckpointPolicySpec{Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}},
+	}
+}
+
+func including(names ...string) *v1alpha1.ContainerSelection {
+	return &v1alpha1.ContainerSelection{Include: names}
+}
+
+func excluding(names ...string) *v1alpha1.ContainerSelection {
+	return &v1alpha1.ContainerSelection{Exclude: names}
+}
+
+var newCheckpointPolicies = map[string]creation[v1alpha1.CheckpointPolicy]{
+	"one for some pods": {
+		with: func(*v1alpha1.CheckpointPolicy) {},
+	},
+	"one for all pods": {
+		with: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Selector = everyPod() },
+	},
+	"one for nobody": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Selector = nil },
+		refused: "spec.selector",
+	},
+	"containers by their names": {
+		with: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Containers = including("web", "istio-proxy") },
+	},
+	"containers that are left out": {
+		with: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Containers = excluding("log") },
+	},
+	"containers in both ways": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Containers = &v1alpha1.ContainerSelection{Include: []string{"web"}, Exclude: []string{"log"}}
+		},
+		refused: "exactly one of include and exclude must be set",
+	},
+	"containers in neither way": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Containers = &v1alpha1.ContainerSelection{} },
+		refused: "exactly one of include and exclude must be set",
+	},
+	"what no container can be called": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Containers = including("Web_1") },
+		refused: "spec.containers.include",
+	},
+	"a container twice": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Containers = excluding("log", "log") },
+		refused: "Duplicate value",
+	},
+	"a location": {
+		with: func(p *v1alpha1.CheckpointPolicy) { p.Spec.StorageLocation = "archive" },
+	},
+	"what no location can be called": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.StorageLocation = "s3/archive" },
+		refused: "storageLocation must be the name of a location",
+	},
+	"none of them kept": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.KeepLast = new(int32(0)) },
+		refused: "spec.retention.keepLast",
+	},
+	"a ttl of an hour and a half": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Retention.TTL = &metav1.Duration{Duration: 90 * time.Minute}
+		},
+	},
+	"a ttl of nothing": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.TTL = &metav1.Duration{} },
+		refused: "ttl must be more than nothing",
+	},
+	"a disposal that there is not": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.OnOwnerDeleted = "Recycle" },
+		refused: `supported values: "Delete", "Keep"`,
+	},
+	"another disposal that there is not": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.OnOwnerCompleted = "Frame" },
+		refused: `supported values: "Delete", "Keep"`,
+	},
+}
+
+var changedCheckpointPolicies = map[string]update[v1alpha1.CheckpointPolicy]{
+	"it is paused": {
+		spec: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Paused = true },
+	},
+	"its selector changes": {
+		spec: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Selector = everyPod() },
+	},
+	"fewer pods than none": {
+		status:  func(p *v1alpha1.CheckpointPolicy) { p.Status.MatchedPods = -1 },
+		refused: "status.matchedPods",
+	},
+}
+
+func TestNewCheckpointPolicies(t *testing.T) {
+	ns := namespace(t)
+	testCreations(t, client.CheckpointV1alpha1().CheckpointPolicies(ns), newCheckpointPolicy, newCheckpointPolicies)
+}
+
+func TestChangedCheckpointPolicies(t *testing.T) {
+	ns := namespace(t)
+	testUpdates(t, client.CheckpointV1alpha1().CheckpointPolicies(ns), newCheckpointPolicy, changedCheckpointPolicies)
+}
+
+func TestDefaultsOfACheckpointPolicy(t *testing.T) {
+	ns := namespace(t)
+	made := create(t, client.CheckpointV1alpha1().CheckpointPolicies(ns), newCheckpointPolicy, nil)
+	want := newCheckpointPolicy()
+	want.Spec.Retention = v1alpha1.RetentionOf(nil) // the same as without a policy
+	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.CheckpointPolicyReady)}
+	if diff := cmp.Diff(want.Spec, made.Spec); diff != "" {
+		t.Errorf("spec (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.Status, made.Status); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+}
