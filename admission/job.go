@@ -43,7 +43,7 @@ func isToBeIgnored(job *batchv1.Job) bool {
 	if job.Spec.PodFailurePolicy != nil || template.Spec.RestartPolicy != corev1.RestartPolicyNever { // the API allows it for no other
 		return false
 	}
-	obstacle, _ := podspec.Obstacle(&corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec})
+	obstacle, _ := podspec.Obstacle(&corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}, nil)
 	return obstacle == "" // else its pods are not captured
 }
 

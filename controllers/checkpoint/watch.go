@@ -59,7 +59,7 @@ func (r *Reconciler) ofLocation(ctx context.Context, _ client.Object) []reconcil
 
 // ofPolicy returns the Checkpoints of its namespace that may wait for a location.
 func (r *Reconciler) ofPolicy(ctx context.Context, policy client.Object) []reconcile.Request {
-	return r.unfinished(ctx, func(c *v1alpha1.Checkpoint) bool { return c.Namespace == policy.GetNamespace() })
+	return r.unfinished(ctx, client.InNamespace(policy.GetNamespace()))
 }
 
 // ofNode returns the Checkpoints whose state may be on a node alone.

@@ -7,6 +7,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -91,8 +93,11 @@ func actionOn(policy *batchv1.PodFailurePolicy, pod *corev1.Pod) batchv1.PodFail
 // nobody can know.
 func fitsExitCode(rule *batchv1.PodFailurePolicyOnExitCodesRequirement, pod *corev1.Pod) bool {
 	codes := map[string]int32{}
-	for _, c := range podspec.Selected(pod) {
-		codes[c.Name] = killed
+	settings, err := capture.ParseSettings(pod.Annotations[keys.Effective])
+	for _, c := range podspec.Lasting(pod) {
+		if err == nil && settings.Selects(c.Name) {
+			codes[c.Name] = killed
+		}
 	}
 	for _, s := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
 		if end := s.State.Terminated; end != nil {

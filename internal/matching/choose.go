@@ -78,6 +78,9 @@ func Choose(f Facts) Choice {
 	case tooOld != "":
 		return cold(keys.ColdCheckpointTooOld, "%s", tooOld)
 	}
+	if expired := f.expired(); expired != "" {
+		return cold(keys.ColdCheckpointTooOld, "Checkpoint %s has expired", expired)
+	}
 	if other := f.otherRevision(); other != "" {
 		return cold(keys.ColdTemplateChanged, "Checkpoint %s is of another revision of the template", other)
 	}
@@ -133,6 +136,16 @@ func (f Facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, to
 		return cmp.Or(y.Status.CaptureTime.Compare(x.Status.CaptureTime.Time), cmp.Compare(x.Name, y.Name))
 	})
 	return found, tooOld
+}
+
+// expired returns the name of a Checkpoint that nobody has taken, and that the pod could have been restored from before it expired.
+func (f Facts) expired() string {
+	for i := range f.Checkpoints {
+		if c := &f.Checkpoints[i]; f.isRelative(c.Status.Source) && isExpired(c) && c.Status.Claim == nil {
+			return c.Name
+		}
+	}
+	return ""
 }
 
 func isExpired(c *v1alpha1.Checkpoint) bool {

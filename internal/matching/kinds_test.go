@@ -80,12 +80,6 @@ func madeByForce(age time.Duration) func(*v1alpha1.Checkpoint) {
 
 func withoutSource(c *v1alpha1.Checkpoint) { c.Status = v1alpha1.CheckpointStatus{} }
 
-func expired(c *v1alpha1.Checkpoint) {
-	c.Status.Conditions = append(c.Status.Conditions, metav1.Condition{
-		Type: v1alpha1.CheckpointReady, Status: metav1.ConditionFalse, Reason: v1alpha1.StateExpired, Message: "a rollout replaced its ReplicaSet",
-	})
-}
-
 func ofWorkload(value string) func(*v1alpha1.Checkpoint) {
 	return func(c *v1alpha1.Checkpoint) { c.Labels[keys.Workload] = value }
 }
