@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"testing"
 
@@ -75,6 +76,25 @@ func TestProbe(t *testing.T) {
 				t.Errorf("it left %v", test.store.objects)
 			}
 		})
+	}
+}
+
+func (s *shelf) List(context.Context, string, string) iter.Seq2[storage.Info, error] {
+	return func(yield func(storage.Info, error) bool) {
+		if s.get != nil {
+			yield(storage.Info{}, s.get)
+		}
+	}
+}
+
+func TestABucketThatIsOnlyReadIsNotWrittenTo(t *testing.T) {
+	refuses := &shelf{objects: map[string][]byte{}, put: storage.ErrAccessDenied, delete: storage.ErrAccessDenied}
+	if err := probeReading(t.Context(), refuses); err != nil {
+		t.Errorf("it says %v", err)
+	}
+	refuses.get = storage.ErrNoBucket
+	if err := probeReading(t.Context(), refuses); err == nil || reasonOf(err) != v1alpha1.LocationBucketNotFound {
+		t.Errorf("without the bucket it says %v", err)
 	}
 }
 
