@@ -49,7 +49,8 @@ func askOf(t *testing.T, raw string, unreadable error, policies ...client.Object
 }
 
 func TestThePolicyOfTheNamespaceSelectsContainers(t *testing.T) {
-	raw := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","labels":{"` + keys.CheckpointMode + `":"true"}},"spec":{"containers":[{"name":"app"},{"name":"log"}]}}`
+	raw := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","labels":{"` + keys.CheckpointMode + `":"true"}},
+		"spec":{"containers":[{"name":"app"},{"name":"log"}]}}`
 	policy := func(namespace string) *v1alpha1.CheckpointPolicy {
 		return &v1alpha1.CheckpointPolicy{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "p"},

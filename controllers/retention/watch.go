@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -49,16 +50,17 @@ func matters(e event.UpdateEvent) bool {
 	if !isOne || !isToo {
 		return true
 	}
-	return state(before) != state(after) || !equality.Semantic.DeepEqual(before.Status.Claim, after.Status.Claim) ||
+	return !equality.Semantic.DeepEqual(state(before), state(after)) || !equality.Semantic.DeepEqual(before.Status.Claim, after.Status.Claim) ||
 		!equality.Semantic.DeepEqual(before.Status.CaptureTime, after.Status.CaptureTime) || (before.Status.Source == nil) != (after.Status.Source == nil) ||
 		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences)
 }
 
-func state(c *v1alpha1.Checkpoint) string {
+// state is the state of a Checkpoint, and since when it has it.
+func state(c *v1alpha1.Checkpoint) (s metav1.Condition) {
 	if ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady); ready != nil {
-		return ready.Reason
+		s.Reason, s.LastTransitionTime = ready.Reason, ready.LastTransitionTime
 	}
-	return ""
+	return s
 }
 
 // ofLocation returns the namespaces whose Checkpoints are stored in a location.
