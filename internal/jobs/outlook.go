@@ -89,15 +89,21 @@ func actionOn(policy *batchv1.PodFailurePolicy, pod *corev1.Pod) batchv1.PodFail
 	return batchv1.PodFailurePolicyActionCount
 }
 
+// captured are the containers of a pod that are captured, as admission has written down; of one that it has not seen, those that would be.
+func captured(pod *corev1.Pod) []*corev1.Container {
+	settings, err := capture.ParseSettings(pod.Annotations[keys.Effective])
+	if err != nil {
+		return podspec.Selected(pod, nil)
+	}
+	return slices.DeleteFunc(podspec.Lasting(pod), func(c *corev1.Container) bool { return !settings.Selects(c.Name) })
+}
+
 // fitsExitCode tells whether a captured container will have ended as a rule says, or another one has. How those end that are not captured
 // nobody can know.
 func fitsExitCode(rule *batchv1.PodFailurePolicyOnExitCodesRequirement, pod *corev1.Pod) bool {
 	codes := map[string]int32{}
-	settings, err := capture.ParseSettings(pod.Annotations[keys.Effective])
-	for _, c := range podspec.Lasting(pod) {
-		if err == nil && settings.Selects(c.Name) {
-			codes[c.Name] = killed
-		}
+	for _, c := range captured(pod) {
+		codes[c.Name] = killed
 	}
 	for _, s := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
 		if end := s.State.Terminated; end != nil {

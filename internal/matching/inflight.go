@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
@@ -17,8 +16,9 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
-// inFlight returns a sentence, and the name of a node, when a pod of the lineage and identity goes whose state may still come (design M2), if it began to go after that time:
-// of pods that go together, one that is written already is as good as one that is still to be, or the last of many would keep all waiting.
+// inFlight returns a sentence, and the name of a node, when a pod of the lineage and identity goes whose state may still come (design M2), if it
+// began to go after that time: of pods that go together, one that is written already is as good as one that is still to be, or the last of
+// many would keep all waiting.
 func (f Facts) inFlight(after time.Time) (sentence, node string) {
 	settled := map[types.UID]bool{f.Pod.UID: true}
 	for i := range f.Checkpoints {

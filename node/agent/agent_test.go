@@ -92,7 +92,8 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 		Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
 			return b.store, nil
 		},
-		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, noted: map[types.UID]int{}, work: map[string]*publication{}, fetches: make(chan struct{}, fetchesAtOnce),
+		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, noted: map[types.UID]int{},
+		work: map[string]*publication{}, fetches: make(chan struct{}, fetchesAtOnce),
 		nearlyFull: func(string) bool { return false },
 		Settle:     func(context.Context, string) error { t.Error("the runtime was asked to settle"); return nil },
 	}

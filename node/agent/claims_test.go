@@ -144,9 +144,9 @@ func (w *world) admit(ctx context.Context, applied runtime.ApplyConfiguration) e
 	if err != nil {
 		return err
 	}
-	var wanted v1alpha1.Checkpoint
-	if json.Unmarshal(data, &wanted) != nil || wanted.Kind != "Checkpoint" || wanted.Status.Claim == nil {
-		return nil
+	var wanted v1alpha1.Checkpoint // of a pod that is applied only the kind is read
+	if err := json.Unmarshal(data, &wanted); err != nil || wanted.Kind != "Checkpoint" || wanted.Status.Claim == nil {
+		return err
 	}
 	var there v1alpha1.Checkpoint
 	if err := w.api.Get(ctx, client.ObjectKeyFromObject(&wanted), &there); err != nil {
