@@ -50,6 +50,8 @@ func TestANewPodPrefersTheNodesOnWhichItCanGoOn(t *testing.T) {
 		}
 		return c
 	}
+	unknown := capturedOn("")
+	unknown.Status.Machine = nil
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -66,7 +68,7 @@ func TestANewPodPrefersTheNodesOnWhichItCanGoOn(t *testing.T) {
 		"none does":                       {there: []client.Object{old, modern, capturedOn("sse5")}},
 		"what is being captured":          {there: []client.Object{old, modern, newest, leaving}, want: []string{modernClass, newestClass}},
 		"there is one class of nodes":     {there: []client.Object{old, capturedOn("avx512f")}},
-		"a Checkpoint without its facts":  {there: []client.Object{old, modern, func() *v1alpha1.Checkpoint { c := capturedOn(""); c.Status.Machine = nil; return c }()}},
+		"a Checkpoint without its facts":  {there: []client.Object{old, modern, unknown}},
 		"it can go on at every old place": {there: []client.Object{old, newest, leaving}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // counts one twice.
 func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
 	restored := podspec.Condition(pod, keys.Restored)
-	if restored == nil || restored.Status == corev1.ConditionUnknown || pod.Annotations[keys.RestoreCounted] != "" {
+	if restored == nil || !isFinal(restored) || pod.Annotations[keys.RestoreCounted] != "" {
 		return nil
 	}
 	policies := &v1alpha1.RestorePolicyList{}
@@ -42,6 +42,7 @@ func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(policy), current); err != nil {
 			return err
 		}
+		patch := client.MergeFromWithOptions(current.DeepCopy(), client.MergeFromWithOptimisticLock{})
 		switch {
 		case restored.Status == corev1.ConditionTrue || restored.Reason == keys.ColdRestarted:
 			current.Status.Restored++
@@ -50,8 +51,13 @@ func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
 		default:
 			current.Status.ColdStarted++
 		}
-		return r.Status().Update(ctx, current, client.FieldOwner(keys.ManagerFields))
+		return r.Status().Patch(ctx, current, patch, client.FieldOwner(keys.ManagerFields))
 	}))
+}
+
+// isFinal tells whether nothing else will become of the pod. One that does not start may still be restored, and one of which containers are to come.
+func isFinal(restored *corev1.PodCondition) bool {
+	return restored.Status != corev1.ConditionUnknown && restored.Reason != keys.RestoreRefused && restored.Reason != keys.ColdIncomplete
 }
 
 // failed tells whether a pod started cold for this reason although there was something to restore it from.

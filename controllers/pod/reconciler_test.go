@@ -274,6 +274,9 @@ func TestEveryPodIsCountedOnce(t *testing.T) {
 		"there was none":         {restored(corev1.ConditionFalse, keys.ColdNoCheckpoint), v1alpha1.RestorePolicyStatus{ColdStarted: 1}},
 		"the restore failed":     {restored(corev1.ConditionFalse, keys.ColdRestoreFailed), v1alpha1.RestorePolicyStatus{Failed: 1}},
 		"nobody has decided yet": {func(*corev1.Pod) {}, v1alpha1.RestorePolicyStatus{}},
+		"it does not start":      {restored(corev1.ConditionFalse, keys.RestoreRefused), v1alpha1.RestorePolicyStatus{}},
+		"containers are to come": {restored(corev1.ConditionFalse, keys.ColdIncomplete), v1alpha1.RestorePolicyStatus{}},
+		"the named one is gone":  {restored(corev1.ConditionFalse, keys.ColdCheckpointNotFound), v1alpha1.RestorePolicyStatus{Failed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := jobPod(test.change)

@@ -10,7 +10,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/controllers/condition"
@@ -18,7 +21,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
-// Reconciler writes the condition Ready of RestorePolicies.
+// Reconciler writes the conditions of RestorePolicies.
 type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
@@ -28,7 +31,11 @@ type Reconciler struct {
 // SetUp adds the reconciler to the manager.
 func SetUp(manager ctrl.Manager) error {
 	r := &Reconciler{Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
-	return ctrl.NewControllerManagedBy(manager).Named("restorepolicy").For(&v1alpha1.RestorePolicy{}).Complete(r)
+	changed := builder.WithPredicates(predicate.GenerationChangedPredicate{})
+	return ctrl.NewControllerManagedBy(manager).Named("restorepolicy").For(&v1alpha1.RestorePolicy{}, changed).
+		Watches(&v1alpha1.RestorePolicy{}, handler.EnqueueRequestsFromMapFunc(r.neighbours), changed).
+		Watches(&corev1.Pod{}, r.podHandler(), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+		Complete(r)
 }
 
 // Reconcile brings the status of one policy up to date.
@@ -37,31 +44,49 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.Client.Get(ctx, request.NamespacedName, policy); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	ready := judge(policy)
-	if !policy.DeletionTimestamp.IsZero() || !condition.Changed(policy.Status.Conditions, ready) && policy.Status.ObservedGeneration == policy.Generation {
+	if !policy.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, nil
 	}
-	status := apply.RestorePolicyStatus().WithObservedGeneration(policy.Generation).
-		WithConditions(condition.Apply(policy.Status.Conditions, ready, r.Now()))
-	wanted := apply.RestorePolicy(policy.Name, policy.Namespace).WithUID(policy.UID).WithStatus(status)
-	if err := r.Client.Status().Apply(ctx, wanted, client.FieldOwner(keys.ManagerFields), client.ForceOwnership); err != nil {
+	overruled, err := r.overruled(ctx, policy)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	wanted := []metav1.Condition{judge(policy), overruled}
+	changed := policy.Status.ObservedGeneration != policy.Generation
+	status := apply.RestorePolicyStatus().WithObservedGeneration(policy.Generation)
+	for _, c := range wanted {
+		changed = changed || condition.Changed(policy.Status.Conditions, c)
+		status.WithConditions(condition.Apply(policy.Status.Conditions, c, r.Now()))
+	}
+	if !changed {
+		return ctrl.Result{}, nil
+	}
+	err = r.Client.Status().Apply(ctx, apply.RestorePolicy(policy.Name, policy.Namespace).WithUID(policy.UID).WithStatus(status),
+		client.FieldOwner(keys.ManagerFields), client.ForceOwnership)
+	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if old := meta.FindStatusCondition(policy.Status.Conditions, ready.Type); old == nil || old.Reason != ready.Reason {
-		r.tell(policy, ready)
+	for _, c := range wanted {
+		r.tell(policy, c)
 	}
 	return ctrl.Result{}, nil
 }
 
-func (r *Reconciler) tell(policy *v1alpha1.RestorePolicy, ready metav1.Condition) {
+// tell says what a condition has become by an event, unless it is what it was. That a policy is not overruled is news only when it was.
+func (r *Reconciler) tell(policy *v1alpha1.RestorePolicy, c metav1.Condition) {
+	old := meta.FindStatusCondition(policy.Status.Conditions, c.Type)
+	isNews := old == nil || old.Reason != c.Reason || c.Reason == v1alpha1.RestorePolicyAnotherFirst && old.Message != c.Message
+	if !isNews || old == nil && c.Reason == v1alpha1.RestorePolicyOnly {
+		return
+	}
 	kind := corev1.EventTypeNormal
-	if ready.Reason == v1alpha1.RestorePolicyInvalidSelector {
+	if c.Reason == v1alpha1.RestorePolicyInvalidSelector || c.Reason == v1alpha1.RestorePolicyAnotherFirst && policy.Spec.Selector != nil {
 		kind = corev1.EventTypeWarning
 	}
-	r.Recorder.Eventf(policy, nil, kind, ready.Reason, "Validate", "%s", ready.Message)
+	r.Recorder.Eventf(policy, nil, kind, c.Reason, "Validate", "%s", v1alpha1.EventNote(c.Message))
 }
 
-// judge is the rule.
+// judge says whether the policy applies.
 func judge(policy *v1alpha1.RestorePolicy) metav1.Condition {
 	ready := metav1.Condition{Type: v1alpha1.RestorePolicyReady, Status: metav1.ConditionFalse, ObservedGeneration: policy.Generation}
 	if policy.Spec.Selector != nil {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/transparent-checkpoint/operator/internal/compat"
 )
 
@@ -20,6 +22,18 @@ const (
 	Cold    Action = "cold"
 )
 
+// Fallback is what the runtime does about a container that it cannot restore.
+type Fallback string
+
+// The fallbacks of a decision.
+const (
+	// StartCold: it creates the container in the same call, as if there had been nothing to restore.
+	StartCold Fallback = ""
+	// Refuse: it does not. The call fails, kubelet shows why and calls again, and the restore is tried again as long as nothing of it ran. Nothing of what
+	// was captured is given up: the claim stays with the pod.
+	Refuse Fallback = "refuse"
+)
+
 // Decision is the file decision.json of a pod: what the agent decided, before the pod's sandbox may be created.
 type Decision struct {
 	SchemaVersion int    `json:"schemaVersion"`
@@ -30,6 +44,10 @@ type Decision struct {
 	Message string `json:"message,omitempty"`
 	// Checkpoint is the name of the object that is restored.
 	Checkpoint string `json:"checkpoint,omitempty"`
+	// Policy is the name of the RestorePolicy that was decided by; empty where none applies.
+	Policy string `json:"policy,omitempty"`
+	// Fallback says what becomes of a container that cannot be restored.
+	Fallback Fallback `json:"fallback,omitempty"`
 	// Directory is the folder of the capture, fetched and verified.
 	Directory string `json:"directory,omitempty"`
 	// Containers are those of the capture that are restored, by name.
@@ -42,6 +60,16 @@ type Decision struct {
 // claim behind it keeps everybody else away.
 func (d *Decision) Restores(name string) bool {
 	return d.Action == Restore && slices.Contains(d.Containers, name)
+}
+
+// Refuses tells whether a container must not start instead of being restored, and has not been restored: its result says that it failed.
+func (d *Decision) Refuses(r *Result) bool {
+	return d.Action == Restore && d.Fallback == Refuse && r.Outcome == RestoreFailed
+}
+
+// Refusal is the beginning of the sentence that says of a pod that it does not start, and why not.
+func Refusal(policy string) string {
+	return fmt.Sprintf("not restored, and RestorePolicy %s says Fail", policy)
 }
 
 // The files beside a decision by which containers that were captured together go on together.
@@ -83,6 +111,8 @@ type Result struct {
 	Consumed bool `json:"consumed"`
 	// Reason is a word for a failure, as SecurityContextMismatch; empty means RestoreFailed.
 	Reason string `json:"reason,omitempty"`
+	// Follows is the name of the container on whose account this one was not restored: half a pod is not.
+	Follows string `json:"follows,omitempty"`
 	// Message is CRIU's first error line, or the step that failed.
 	Message string `json:"message,omitempty"`
 	// Errors are the error lines of CRIU's log, the first and the last of them if there are many.
@@ -119,6 +149,31 @@ func (n Node) Decide(podUID string, d Decision) error {
 	}
 	err := os.Link(own, n.decisionFile(podUID))
 	return errors.Join(err, os.Remove(own))
+}
+
+// ErrRestoring says that a container of the pod is being restored at this moment.
+var ErrRestoring = errors.New("a container of the pod is being restored")
+
+// Relent has containers of a pod start cold that its decision refuses to start. Whether they were restored before stays with their results, which alone
+// say what became of them. It never happens while one is being restored: whoever restores holds the lock, and reads the decision under it.
+func (n Node) Relent(podUID string) error {
+	file, err := os.OpenFile(n.RestoreLock(podUID), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return ErrRestoring
+		}
+		return err
+	}
+	d, err := n.Decision(podUID)
+	if err != nil {
+		return err
+	}
+	d.Fallback = StartCold
+	return WriteJSON(n.decisionFile(podUID), d)
 }
 
 func (n Node) decisionFile(podUID string) string {

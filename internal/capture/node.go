@@ -48,6 +48,8 @@ const (
 	DeletingHint = "deleting"
 	// WaitingHint: a sentence that says what the decision for the pod waits for, as "fetching 3.1 of 8 GiB". The gate repeats it.
 	WaitingHint = "waiting"
+	// FailingHint: the name of the RestorePolicy by which the pod must not start cold, while nothing is decided. Without an agent the gate keeps to it.
+	FailingHint = "failing"
 	// PausedHint: a sentence that says why the pod is not captured, as long as it is there.
 	PausedHint = "paused"
 )

@@ -66,7 +66,7 @@ const (
 	RestoredFromCheckpoint = "RestoredFromCheckpoint"
 	// ColdNoCheckpoint: False; no Checkpoint of this lineage and identity can be claimed.
 	ColdNoCheckpoint = "NoCheckpoint"
-	// ColdTemplateChanged: False; there are Checkpoints of the owner, of another revision of its template only.
+	// ColdTemplateChanged: False; there are Checkpoints of the owner, of another revision of its template only, or the one that is named is.
 	ColdTemplateChanged = "TemplateChanged"
 	// ColdCheckpointTooOld: False; the only Checkpoints are older than the RestorePolicy's maxAge.
 	ColdCheckpointTooOld = "CheckpointTooOld"
@@ -84,6 +84,16 @@ const (
 	ColdAgentUnavailable = "AgentUnavailable"
 	// ColdIncompatible: False; the processor of the node, or its architecture, lacks what the captured program needs.
 	ColdIncompatible = "Incompatible"
+	// ColdCheckpointNotFound: False; the RestorePolicy names a Checkpoint that there is not.
+	ColdCheckpointNotFound = "CheckpointNotFound"
+	// ColdCheckpointNotReady: False; of the Checkpoint that the RestorePolicy names nothing can be restored: it failed, was discarded, or is deleted.
+	ColdCheckpointNotReady = "CheckpointNotReady"
+	// ColdCheckpointClaimed: False; another pod has the Checkpoint that the RestorePolicy names, or was restored from it.
+	ColdCheckpointClaimed = "CheckpointClaimed"
+	// ColdOtherLineage: False; the Checkpoint that the RestorePolicy names is of another owner, or of another place in it.
+	ColdOtherLineage = "OtherLineage"
+	// RestoreRefused: False, and the pod does not start, as the RestorePolicy's fallback Fail says. The message begins with the cause's reason.
+	RestoreRefused = "RestoreRefused"
 	// ColdIncomplete: False for now; some containers of the pod go on, and the others are not restored yet.
 	ColdIncomplete = "RestoreIncomplete"
 )

@@ -178,6 +178,15 @@ func Workload(pod *corev1.Pod, own Lineage, deployment types.UID) string {
 	return Labels(pod.Namespace, pod.Name, v1alpha1.CheckpointSource{Owner: own.Owner}, deployment)[keys.Workload]
 }
 
+// unknown begins the lineage of a pod of which nothing but its name and UID is known.
+const unknown = "unknown-"
+
+// Unknown returns the lineage of such a pod, which it shares with no other.
+func Unknown(podUID string) string { return unknown + podUID[:min(len(podUID), 8)] }
+
+// IsUnknown tells whether it is one.
+func IsUnknown(lineage string) bool { return strings.HasPrefix(lineage, unknown) }
+
 // TerminationCheckpoint returns the Checkpoint of a pod that is terminated, without a status, and the source that belongs into its status.
 // It goes with the pod's controller: the garbage collector removes it when that is gone.
 func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource) {

@@ -10,19 +10,20 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
-	"github.com/transparent-checkpoint/operator/internal/lineage"
 )
 
-// defaultMaxAge is that of a RestorePolicy.
-const defaultMaxAge = 24 * time.Hour
-
-// Choice is what is to be done about a new pod: claim a Checkpoint, wait, or start it cold. Exactly one of the three is set.
+// Choice is what is to be done about a new pod: claim a Checkpoint, wait, start it cold, or not start it. Exactly one of the four is set.
 type Choice struct {
 	Claim *v1alpha1.Checkpoint
 	// Wait is a sentence that says what for.
 	Wait string
 	// Cold is a reason, one of the keys.Cold… constants, and Message says more of it.
-	Cold, Message string
+	Cold string
+	// Refuse is such a reason, too, for which the policy's fallback Fail keeps the pod from starting as long as it holds.
+	Refuse  string
+	Message string
+	// byRule says of a cold start that nothing has failed.
+	byRule bool
 }
 
 func claim(checkpoint *v1alpha1.Checkpoint) Choice { return Choice{Claim: checkpoint} }
@@ -33,58 +34,109 @@ func cold(reason, format string, args ...any) Choice {
 	return Choice{Cold: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-// Choose is the rule (design M1 to M4): the newest unclaimed Checkpoint of the lineage and identity, once nothing newer is on its way. Of several new
-// pods for which it would do, each takes another, see turn.
+// byRule says of a cold start that nothing has failed.
+func byRule(c Choice) Choice {
+	c.byRule = true
+	return c
+}
+
+// Choose is the rule (design M1 to M4), by the policy that applies to the pod: the Checkpoint that it names, or the newest unclaimed one of the lineage
+// and identity, once nothing newer is on its way. Of several new pods for which it would do, each takes another, see turn.
 func Choose(f Facts) Choice {
-	maxAge := defaultMaxAge
+	c := f.choose()
+	if c.Cold == "" {
+		return c
+	}
+	if c.byRule {
+		return c
+	}
+	return f.WithoutRestore(c.Cold, c.Message)
+}
+
+// WithoutRestore is what is to be done about a pod that is not restored, for that reason: what the policy's fallback says.
+func (f Facts) WithoutRestore(reason, message string) Choice {
+	if f.Fails() && f.refuses(reason) {
+		return Choice{Refuse: reason, Message: message}
+	}
+	return Choice{Cold: reason, Message: message}
+}
+
+// refuses tells whether a policy that says Fail keeps a pod from starting for that reason: there was something to restore it from. The first pod
+// of an owner starts, and so does one that is not to be restored.
+func (f Facts) refuses(reason string) bool {
+	switch reason {
+	case keys.ColdNoCheckpoint, keys.ColdRestoreDisabled:
+		return false
+	case keys.ColdTemplateChanged:
+		return f.isNamed()
+	}
+	return true
+}
+
+func (f Facts) choose() Choice {
 	switch p := f.Policy; {
 	case f.Pod.Labels[keys.RestoreMode] == keys.False:
 		return cold(keys.ColdRestoreDisabled, "the label %s says so", keys.RestoreMode)
 	case p != nil && p.Spec.Mode == v1alpha1.RestoreDisabled:
 		return cold(keys.ColdRestoreDisabled, "RestorePolicy %s says so", p.Name)
-	case p != nil && p.Spec.MaxAge != nil:
-		maxAge = p.Spec.MaxAge.Duration
+	case f.isNamed():
+		return f.chooseNamed(p.Spec.CheckpointName)
 	}
-	candidates, tooOld := f.candidates(maxAge)
-	for i, c := range candidates { // the agent claimed it before it was killed
-		if c.Status.Claim != nil && c.Status.Claim.PodUID == f.Pod.UID {
-			return claim(&candidates[i])
+	return f.chooseLatest()
+}
+
+func (f Facts) chooseLatest() Choice {
+	for i := range f.Checkpoints { // the agent claimed it before it was killed, or could not bring it yet
+		if f.holds(&f.Checkpoints[i]) {
+			return claim(&f.Checkpoints[i])
 		}
 	}
+	candidates, old := f.candidates()
 	newest, turn := time.Time{}, f.turn()
 	if turn < len(candidates) {
 		newest = candidates[0].Status.CaptureTime.Time
 	}
-	if going, _ := f.inFlight(newest); going != "" && f.Patient() {
-		return wait("%s", going)
+	going, _ := f.inFlight(newest)
+	late := Choice{}
+	switch {
+	case going != "" && f.Patient():
+		return wait("waiting for %s", going)
+	case going != "":
+		late = cold(keys.ColdWaitTimeout, "%s took longer than %s", going, f.waitFor())
+	case len(candidates) > 0:
+		late = cold(keys.ColdWaitTimeout, "Checkpoint %s was not in the bucket after %s", candidates[0].Name, f.waitFor())
 	}
 	if n := len(candidates); n > 0 {
 		candidates = slices.Concat(candidates[turn%n:], candidates[:turn%n])
 	}
-	for i, c := range candidates {
-		if err := f.mismatch(&candidates[i]); err != nil {
+	for i := range candidates {
+		c := &candidates[i]
+		if f.hasPlace() && (going != "" || i > 0) { // what its place left last is on its way: an older state would take it back
+			break
+		}
+		if err := f.mismatch(c); err != nil {
 			return cold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err)
 		}
-		if meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointUploaded) || f.Here(string(c.Status.Source.PodUID)) {
-			return claim(&candidates[i])
+		if f.isThere(c) {
+			return claim(c)
 		}
 		if f.Patient() {
 			return wait("waiting for the upload of Checkpoint %s from %s", c.Name, c.Status.Source.Node)
 		}
 	}
 	switch {
-	case len(candidates) > 0:
-		return cold(keys.ColdWaitTimeout, "Checkpoint %s was not in the bucket after %s", candidates[0].Name, Patience)
-	case tooOld != "":
-		return cold(keys.ColdCheckpointTooOld, "%s", tooOld)
+	case late.Cold != "":
+		return late
+	case old.Cold != "":
+		return old
 	}
 	if expired := f.expired(); expired != "" {
-		return cold(keys.ColdCheckpointTooOld, "Checkpoint %s has expired", expired)
+		return byRule(cold(keys.ColdCheckpointTooOld, "Checkpoint %s has expired", expired))
 	}
 	if other := f.otherRevision(); other != "" {
-		return cold(keys.ColdTemplateChanged, "Checkpoint %s is of another revision of the template", other)
+		return cold(keys.ColdTemplateChanged, "%s", other)
 	}
-	if f.Replaces != "" {
+	if f.Replaces != "" && !f.restoresOtherRevisions() {
 		return cold(keys.ColdTemplateChanged, "%s", f.Replaces)
 	}
 	return cold(keys.ColdNoCheckpoint, "there is no Checkpoint to restore it from")
@@ -96,52 +148,68 @@ func Expected(f Facts) (checkpoint *v1alpha1.Checkpoint, node string) {
 	if f.Pod.Labels[keys.RestoreMode] == keys.False || f.Policy != nil && f.Policy.Spec.Mode == v1alpha1.RestoreDisabled {
 		return nil, ""
 	}
+	if f.isNamed() {
+		return f.expectedNamed(f.Policy.Spec.CheckpointName)
+	}
 	if _, node = f.inFlight(time.Time{}); node != "" {
 		return nil, node
 	}
-	maxAge := defaultMaxAge
-	if f.Policy != nil && f.Policy.Spec.MaxAge != nil {
-		maxAge = f.Policy.Spec.MaxAge.Duration
-	}
-	if found, _ := f.candidates(maxAge); len(found) > 0 {
+	if found, _ := f.candidates(); len(found) > 0 {
 		return &found[0], ""
 	}
 	return nil, ""
 }
 
-// candidates returns the Checkpoints that the pod could be restored from, the newest first, and says of one that it is too old.
-func (f Facts) candidates(maxAge time.Duration) (found []v1alpha1.Checkpoint, tooOld string) {
-	for _, c := range f.Checkpoints {
-		s := c.Status.Source
-		if !f.isRelative(s) || !c.DeletionTimestamp.IsZero() || c.Status.CaptureTime == nil {
+// candidates returns the Checkpoints that the pod could be restored from, the newest first, and what there is to say of one that is too old.
+func (f Facts) candidates() (found []v1alpha1.Checkpoint, old Choice) {
+	for i := range f.Checkpoints {
+		c := &f.Checkpoints[i]
+		if !f.isRelative(kinOf(c)) || !c.DeletionTimestamp.IsZero() || c.Status.CaptureTime == nil {
 			continue
 		}
-		if !meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointCaptured) && !f.Here(string(s.PodUID)) {
+		if !meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointCaptured) && !f.Here(string(c.Status.Source.PodUID)) {
 			continue
 		}
-		if claim := c.Status.Claim; claim != nil && (claim.PodUID != f.Pod.UID || claim.Phase == v1alpha1.ClaimConsumed) {
+		if c.Status.Claim != nil || f.lacks(c) != "" {
 			continue
 		}
-		switch said, expired := hasExpired(&c); {
-		case expired && c.Status.Claim == nil: // a pod that had claimed it before keeps it
-			tooOld = fmt.Sprintf("Checkpoint %s has expired: %s", c.Name, said)
+		switch said, expired := hasExpired(c); {
+		case expired && old.Cold != "":
 			continue
-		case f.Now.Sub(c.Status.CaptureTime.Time) > maxAge:
-			tooOld = fmt.Sprintf("Checkpoint %s is older than %s", c.Name, maxAge)
+		case expired: // by a rule, as another template is one, and no failure
+			old = byRule(cold(keys.ColdCheckpointTooOld, "Checkpoint %s has expired: %s", c.Name, said))
+			continue
+		case f.isTooOld(c):
+			old = cold(keys.ColdCheckpointTooOld, "Checkpoint %s is older than %s", c.Name, f.maxAge())
 			continue
 		}
-		found = append(found, c)
+		found = append(found, *c)
 	}
 	slices.SortFunc(found, func(x, y v1alpha1.Checkpoint) int {
 		return cmp.Or(y.Status.CaptureTime.Compare(x.Status.CaptureTime.Time), cmp.Compare(x.Name, y.Name))
 	})
-	return found, tooOld
+	return found, old
+}
+
+// holds tells whether the pod has claimed a Checkpoint, of which nothing has run yet.
+func (f Facts) holds(c *v1alpha1.Checkpoint) bool {
+	claim := c.Status.Claim
+	return claim != nil && claim.PodUID == f.Pod.UID && claim.Phase != v1alpha1.ClaimConsumed && c.DeletionTimestamp.IsZero()
+}
+
+// isThere tells whether the state can be had now: from the bucket, or from this node.
+func (f Facts) isThere(c *v1alpha1.Checkpoint) bool {
+	return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointUploaded) || f.Here(string(c.Status.Source.PodUID))
+}
+
+func (f Facts) isTooOld(c *v1alpha1.Checkpoint) bool {
+	return c.Status.CaptureTime != nil && f.Now.Sub(c.Status.CaptureTime.Time) > f.maxAge()
 }
 
 // expired returns the name of a Checkpoint that nobody has taken, and that the pod could have been restored from before it expired.
 func (f Facts) expired() string {
 	for i := range f.Checkpoints {
-		if c := &f.Checkpoints[i]; f.isRelative(c.Status.Source) && isExpired(c) && c.Status.Claim == nil {
+		if c := &f.Checkpoints[i]; f.isRelative(kinOf(c)) && isExpired(c) && c.Status.Claim == nil {
 			return c.Name
 		}
 	}
@@ -162,21 +230,25 @@ func hasExpired(c *v1alpha1.Checkpoint) (said string, expired bool) {
 	return ready.Message, true
 }
 
-// otherRevision returns the name of a Checkpoint that the pods of the same workload left under another template, at the same place. For a Deployment
-// that is another ReplicaSet, which the label says: it is enough for a reason to start cold.
+// otherRevision says of a Checkpoint that the same owner's pods left under another template why it does not serve; nothing if there is none.
 func (f Facts) otherRevision() string {
 	for i := range f.Checkpoints {
 		c := &f.Checkpoints[i]
-		s := c.Status.Source
-		if s == nil || s.Lineage == f.Own.Lineage || s.Identity != f.Own.Identity || (s.Owner == nil) != (f.Own.Owner == nil) {
+		_, expired := hasExpired(c)
+		if f.kinship(kinOf(c)) != otherRevision && !f.hasWorkload(c) || c.Status.Claim != nil || lost(c) != "" && !expired {
 			continue
 		}
-		switch {
-		case s.Owner == nil && c.Spec.SourcePodName == f.Pod.Name, s.Owner != nil && s.Owner.UID == f.Own.Owner.UID:
-			return c.Name
-		case f.Workload != "" && lineage.KindOf(s.Owner) == lineage.ReplicaSet && c.Labels[keys.Workload] == f.Workload:
-			return c.Name
+		if !f.restoresOtherRevisions() || f.kinship(kinOf(c)) != otherRevision {
+			return fmt.Sprintf("Checkpoint %s is of another revision of the template", c.Name)
+		}
+		if lacks := f.lacks(c); lacks != "" {
+			return lacks
 		}
 	}
 	return ""
+}
+
+// age is that of a Checkpoint, for a person.
+func (f Facts) age(c *v1alpha1.Checkpoint) time.Duration {
+	return f.Now.Sub(c.Status.CaptureTime.Time).Round(time.Second)
 }

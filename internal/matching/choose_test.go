@@ -2,6 +2,7 @@ package matching
 
 import (
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,7 +109,7 @@ func paused(p *corev1.Pod) {
 	})
 }
 
-// choiceTest is what a new pod finds, and what is to be chosen: one of claim, wait and cold.
+// choiceTest is what a new pod finds, and what is to be chosen: one of claim, wait, cold and refuse.
 type choiceTest struct {
 	pod         *corev1.Pod // or new
 	policy      *v1alpha1.RestorePolicy
@@ -119,6 +120,8 @@ type choiceTest struct {
 	here        string
 	claim       string
 	wait, cold  string
+	refuse      string
+	says        []string // the message, in parts
 }
 
 func choiceTests() map[string]choiceTest {
@@ -182,21 +185,35 @@ func choiceTests() map[string]choiceTest {
 			pod: newPod("new", boundLongAgo), checkpoints: checkpoints(of(newPod("a"), time.Minute, notUploaded)), cold: keys.ColdWaitTimeout,
 		},
 		"patience ends with the capture": {
-			pod: newPod("new", boundLongAgo), siblings: []corev1.Pod{*newPod("a", going)}, cold: keys.ColdNoCheckpoint,
+			pod: newPod("new", boundLongAgo), siblings: []corev1.Pod{*newPod("a", going)}, cold: keys.ColdWaitTimeout,
 		},
-		"a policy that says no": {
-			policy: &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{Mode: v1alpha1.RestoreDisabled}}, cold: keys.ColdRestoreDisabled,
+		"patience ends, and a sibling has left something, too": {
+			pod: newPod("new", boundLongAgo), siblings: []corev1.Pod{*newPod("b", going)}, checkpoints: checkpoints(of(newPod("a"), time.Hour)), claim: "a-a-uid",
 		},
+		"a policy that says no": {policy: policy(func(s *v1alpha1.RestorePolicySpec) { s.Mode = v1alpha1.RestoreDisabled }), cold: keys.ColdRestoreDisabled},
 		"a policy that wants it younger": {
-			policy:      &v1alpha1.RestorePolicy{Spec: v1alpha1.RestorePolicySpec{MaxAge: &metav1.Duration{Duration: time.Second}}},
+			policy:      policy(func(s *v1alpha1.RestorePolicySpec) { s.MaxAge = &metav1.Duration{Duration: time.Second} }),
 			checkpoints: checkpoints(of(newPod("a"), time.Minute)), cold: keys.ColdCheckpointTooOld,
 		},
 	}
 }
 
+func policy(changes ...func(*v1alpha1.RestorePolicySpec)) *v1alpha1.RestorePolicy {
+	p := &v1alpha1.RestorePolicy{ObjectMeta: metav1.ObjectMeta{Name: "mine"}}
+	for _, change := range changes {
+		change(&p.Spec)
+	}
+	return p
+}
+
 func TestChoose(t *testing.T) {
 	tests := choiceTests()
 	maps.Copy(tests, compatibilityTests())
+	testChoices(t, tests)
+}
+
+func testChoices(t *testing.T, tests map[string]choiceTest) {
+	t.Helper()
 	for what, test := range tests {
 		check(t, what, test)
 	}
@@ -218,7 +235,13 @@ func check(t *testing.T, what string, test choiceTest) {
 	if got.Claim != nil {
 		claim = got.Claim.Name
 	}
-	if claim != test.claim || got.Wait != test.wait || got.Cold != test.cold {
-		t.Errorf("%s: claim %q, wait %q, cold %q (%s); want %q, %q, %q", what, claim, got.Wait, got.Cold, got.Message, test.claim, test.wait, test.cold)
+	if claim != test.claim || got.Wait != test.wait || got.Cold != test.cold || got.Refuse != test.refuse {
+		t.Errorf("%s: claim %q, wait %q, cold %q, refuse %q (%s); want %q, %q, %q, %q",
+			what, claim, got.Wait, got.Cold, got.Refuse, got.Message, test.claim, test.wait, test.cold, test.refuse)
+	}
+	for _, part := range test.says {
+		if !strings.Contains(got.Message, part) {
+			t.Errorf("%s: it says %q, which lacks %q", what, got.Message, part)
+		}
 	}
 }

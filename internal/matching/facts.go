@@ -7,12 +7,14 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/compat"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
-// Patience bounds how long a new pod waits for a state that is not there yet, from the moment it got its node.
-const Patience = 5 * time.Minute
+// patience bounds what the policy's waitFor does not: how long after its begin a capture may still become something, and for how long
+// a state that is there, and cannot be fetched, is tried again.
+const patience = 5 * time.Minute
 
 // Facts are what a choice is made by.
 type Facts struct {
@@ -23,7 +25,7 @@ type Facts struct {
 	Workload string
 	// Policy is the one that applies to the pod, see PolicyOf; nil for the defaults.
 	Policy *v1alpha1.RestorePolicy
-	// Checkpoints are at least those of the pod's lineage, and those of its owner; others do not matter.
+	// Checkpoints are at least those of the pod's lineage, those of its workload if LooksWider, and the one that the policy names; others do not matter.
 	Checkpoints []v1alpha1.Checkpoint
 	// Siblings are at least the labelled pods of the pod's lineage and identity, on all nodes.
 	Siblings []corev1.Pod
@@ -48,10 +50,44 @@ type Unpublished struct {
 	Begun time.Time
 }
 
-// Patient tells whether the pod may still wait.
-func (f Facts) Patient() bool { return f.Now.Sub(podspec.BoundSince(f.Pod)) < Patience }
+// Patient tells whether the pod may still wait for a state that is on its way.
+func (f Facts) Patient() bool { return f.waited() < f.waitFor() }
 
-// isRelative tells whether the pod could be restored from a state of that source: it has the same lineage and identity, and is another pod.
-func (f Facts) isRelative(source *v1alpha1.CheckpointSource) bool {
-	return source != nil && source.Lineage == f.Own.Lineage && source.Identity == f.Own.Identity && source.PodUID != f.Pod.UID
+// MayFetch tells whether a state that could not be fetched may be tried again. A policy by which the pod waits for longer makes this longer, too.
+func (f Facts) MayFetch() bool { return f.waited() < max(patience, f.waitFor()) }
+
+// waited is for how long the pod has been waiting on its node.
+func (f Facts) waited() time.Duration { return f.Now.Sub(podspec.BoundSince(f.Pod)) }
+
+func (f Facts) waitFor() time.Duration {
+	if f.Policy != nil && f.Policy.Spec.WaitFor != nil {
+		return f.Policy.Spec.WaitFor.Duration
+	}
+	return v1alpha1.DefaultWaitFor
+}
+
+func (f Facts) maxAge() time.Duration {
+	if f.Policy != nil && f.Policy.Spec.MaxAge != nil {
+		return f.Policy.Spec.MaxAge.Duration
+	}
+	return v1alpha1.DefaultMaxAge
+}
+
+// Fails tells whether the policy keeps a pod that cannot be restored from starting.
+func (f Facts) Fails() bool {
+	return f.Policy != nil && f.Policy.Spec.Fallback == v1alpha1.FallbackFail
+}
+
+// LooksWider tells whether the choice needs what all revisions of the pod's workload left: to restore it, or to say why the pod starts cold.
+func (f Facts) LooksWider() bool {
+	return f.Policy != nil && f.Policy.Spec.Mode != v1alpha1.RestoreDisabled && (f.restoresOtherRevisions() || f.isNamed()) ||
+		Choose(f).Cold == keys.ColdNoCheckpoint
+}
+
+// Named is the name of the one Checkpoint that the policy lets the pod be restored from; empty if it names none.
+func (f Facts) Named() string {
+	if f.isNamed() {
+		return f.Policy.Spec.CheckpointName
+	}
+	return ""
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
-// inFlight returns a sentence, and the name of a node, when a pod of the lineage and identity goes whose state may still come (design M2), if it
-// began to go after that time: of pods that go together, one that is written already is as good as one that is still to be, or the last of
-// many would keep all waiting.
-func (f Facts) inFlight(after time.Time) (sentence, node string) {
+// inFlight says what is on its way, and from which node, when a pod of the lineage and identity goes whose state may still come (design M2), if it began
+// to go after that time: of pods that go together, one that is written already is as good as one that is still to be, or the last of many would keep all
+// waiting.
+func (f Facts) inFlight(after time.Time) (what, node string) {
 	settled := map[types.UID]bool{f.Pod.UID: true}
 	for i := range f.Checkpoints {
 		if f.isSettled(&f.Checkpoints[i]) {
@@ -32,23 +32,25 @@ func (f Facts) inFlight(after time.Time) (sentence, node string) {
 		if !going || settled[p.UID] || !podspec.IsProtected(p) || podspec.IsPaused(p) || p.Spec.NodeName == "" || !since.After(after) {
 			continue
 		}
-		if own := lineage.Of(p); own.Lineage == f.Own.Lineage && own.Identity == f.Own.Identity {
-			return fmt.Sprintf("waiting for the capture of pod %s on %s", p.Name, p.Spec.NodeName), p.Spec.NodeName
+		own := lineage.Of(p)
+		source := v1alpha1.CheckpointSource{PodUID: p.UID, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity}
+		if f.isRelative(kin{p.Name, source, ""}) {
+			return fmt.Sprintf("the capture of pod %s on %s", p.Name, p.Spec.NodeName), p.Spec.NodeName
 		}
 	}
 	for i := range f.Unpublished {
-		if u := &f.Unpublished[i]; f.isRelative(&u.Source) && !settled[u.Source.PodUID] && u.Begun.After(after) {
-			return fmt.Sprintf("waiting until the capture of pod %s is published", u.PodName), u.Source.Node
+		if u := &f.Unpublished[i]; f.isRelative(kin{u.PodName, u.Source, ""}) && !settled[u.Source.PodUID] && u.Begun.After(after) {
+			return fmt.Sprintf("the publication of the capture of pod %s", u.PodName), u.Source.Node
 		}
 	}
 	for i := range f.Checkpoints {
 		c := &f.Checkpoints[i]
-		s := sourceOf(c)
-		if !f.isRelative(&s) || settled[s.PodUID] || !c.DeletionTimestamp.IsZero() || !c.CreationTimestamp.After(after) {
+		k := kinOf(c)
+		if !f.isRelative(k) || settled[k.source.PodUID] || !c.DeletionTimestamp.IsZero() || !c.CreationTimestamp.After(after) {
 			continue
 		}
-		if f.Now.Sub(c.CreationTimestamp.Time) < Patience {
-			return fmt.Sprintf("waiting for the capture of pod %s on %s", c.Spec.SourcePodName, cmp.Or(s.Node, "its node")), s.Node
+		if f.Now.Sub(c.CreationTimestamp.Time) < max(patience, f.waitFor()) {
+			return fmt.Sprintf("the capture of pod %s on %s", c.Spec.SourcePodName, cmp.Or(k.source.Node, "its node")), k.source.Node
 		}
 	}
 	return "", ""

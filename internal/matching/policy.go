@@ -2,6 +2,7 @@ package matching
 
 import (
 	"cmp"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,16 +14,43 @@ import (
 // PolicyOf returns the RestorePolicy of a pod among those of its namespace: one with a selector, which a person wrote, goes before the one that
 // was spawned for its owner; of several the oldest counts, then the first by name. It is nil when none applies.
 func PolicyOf(pod *corev1.Pod, policies []v1alpha1.RestorePolicy) *v1alpha1.RestorePolicy {
-	written := firstOf(policies, metaOfRestore, func(p *v1alpha1.RestorePolicy) bool {
-		return p.Spec.Selector != nil && selects(p.Spec.Selector, pod.Labels)
-	})
-	if written != nil {
-		return written
+	if all := Applying(pod, policies); len(all) > 0 {
+		return all[0]
 	}
-	owner := metav1.GetControllerOf(pod)
-	return firstOf(policies, metaOfRestore, func(p *v1alpha1.RestorePolicy) bool {
-		return p.Spec.Selector == nil && p.Spec.Owner != nil && owner != nil && p.Spec.Owner.UID == owner.UID
-	})
+	return nil
+}
+
+// Applying returns the RestorePolicies that apply to a pod: the first decides, and overrules the others.
+func Applying(pod *corev1.Pod, policies []v1alpha1.RestorePolicy) []*v1alpha1.RestorePolicy {
+	var all []*v1alpha1.RestorePolicy
+	for i := range policies {
+		if p := &policies[i]; p.DeletionTimestamp.IsZero() && applies(p, pod) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, compareRestore)
+	return all
+}
+
+// GoesBefore tells whether x decides for pods to which both apply.
+func GoesBefore(x, y *v1alpha1.RestorePolicy) bool { return compareRestore(x, y) < 0 }
+
+func applies(p *v1alpha1.RestorePolicy, pod *corev1.Pod) bool {
+	if p.Spec.Selector == nil {
+		owner := metav1.GetControllerOf(pod)
+		return p.Spec.Owner != nil && owner != nil && p.Spec.Owner.UID == owner.UID
+	}
+	return selects(p.Spec.Selector, pod.Labels)
+}
+
+func compareRestore(x, y *v1alpha1.RestorePolicy) int {
+	if (x.Spec.Selector != nil) != (y.Spec.Selector != nil) {
+		if x.Spec.Selector != nil {
+			return -1
+		}
+		return 1
+	}
+	return compare(&x.ObjectMeta, &y.ObjectMeta)
 }
 
 // CheckpointPolicyOf returns the CheckpointPolicy of a pod with these labels among those of its namespace: of several that select it the oldest
@@ -32,8 +60,6 @@ func CheckpointPolicyOf(podLabels map[string]string, policies []v1alpha1.Checkpo
 		return selects(p.Spec.Selector, podLabels)
 	})
 }
-
-func metaOfRestore(p *v1alpha1.RestorePolicy) *metav1.ObjectMeta { return &p.ObjectMeta }
 
 // firstOf returns that of the policies which goes before all others that apply and are not being deleted.
 func firstOf[P any](policies []P, meta func(*P) *metav1.ObjectMeta, applies func(*P) bool) *P {

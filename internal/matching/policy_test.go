@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -22,6 +23,33 @@ func TestAPolicyOfAPersonGoesFirst(t *testing.T) {
 	}
 	if got := PolicyOf(pod, all[:1]); got == nil || got.Name != "spawned" {
 		t.Errorf("%v applies", got)
+	}
+}
+
+func TestPoliciesThatApplyStandInTheOrderInWhichTheyDecide(t *testing.T) {
+	selecting := func(name string, age time.Duration) v1alpha1.RestorePolicy {
+		return v1alpha1.RestorePolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(testNow.Add(-age))},
+			Spec:       v1alpha1.RestorePolicySpec{Selector: &metav1.LabelSelector{}},
+		}
+	}
+	gone := selecting("gone", 9*time.Hour)
+	gone.DeletionTimestamp = &metav1.Time{Time: testNow}
+	wrong := selecting("wrong", 9*time.Hour)
+	wrong.Spec.Selector.MatchExpressions = []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Near"}}
+	spawned := v1alpha1.RestorePolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "spawned", CreationTimestamp: metav1.NewTime(testNow.Add(-8 * time.Hour))},
+		Spec:       v1alpha1.RestorePolicySpec{Owner: &v1alpha1.Owner{UID: "web-uid"}},
+	}
+	another := spawned
+	another.Name, another.Spec.Owner = "another", &v1alpha1.Owner{UID: "db-uid"}
+	all := []v1alpha1.RestorePolicy{spawned, another, selecting("b", time.Hour), selecting("a", time.Hour), selecting("old", 2*time.Hour), gone, wrong}
+	var got []string
+	for _, p := range Applying(newPod("new"), all) {
+		got = append(got, p.Name)
+	}
+	if diff := cmp.Diff([]string{"old", "a", "b", "spawned"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -42,13 +44,29 @@ func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, er
 	if facts, err := a.machine(); err == nil {
 		f.Machine = &facts
 	}
+	if f.LooksWider() {
+		if err := errors.Join(a.lookWider(ctx, &f), a.addNamed(ctx, &f)); err != nil {
+			return f, err
+		}
+	}
 	if len(f.Checkpoints) > 0 {
 		f.Images = a.imagesHere(ctx, pod)
 	}
-	if matching.Choose(f).Cold == keys.ColdNoCheckpoint {
-		err = a.lookWider(ctx, &f)
+	return f, nil
+}
+
+// addNamed adds the Checkpoint that the policy names, which may be anybody's.
+func (a *Agent) addNamed(ctx context.Context, f *matching.Facts) error {
+	name := f.Named()
+	if name == "" || slices.ContainsFunc(f.Checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Name == name }) {
+		return nil
 	}
-	return f, err
+	named := &v1alpha1.Checkpoint{}
+	err := a.Client.Get(ctx, client.ObjectKey{Namespace: f.Pod.Namespace, Name: name}, named)
+	if err == nil {
+		f.Checkpoints = append(f.Checkpoints, *named)
+	}
+	return client.IgnoreNotFound(err)
 }
 
 // siblings returns the labelled pods that the pod could replace, or that could take a Checkpoint from it.
@@ -69,7 +87,8 @@ func (a *Agent) siblings(ctx context.Context, pod *corev1.Pod, own lineage.Linea
 	return list.Items, err
 }
 
-// lookWider adds what other revisions of the pod's workload left, and whether a rollout replaces their pods: it tells why the pod starts cold.
+// lookWider adds what other revisions of the pod's workload left, and whether a rollout replaces their pods: it tells why the pod starts cold, or
+// the policy lets it go on from that.
 func (a *Agent) lookWider(ctx context.Context, f *matching.Facts) error {
 	deployment := types.UID("")
 	if lineage.KindOf(f.Own.Owner) == lineage.ReplicaSet {

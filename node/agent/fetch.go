@@ -107,7 +107,21 @@ func isUploaded(checkpoint *v1alpha1.Checkpoint) bool { return checkpoint.Status
 
 // isForGood tells whether a fetch cannot succeed later.
 func isForGood(err error) bool {
-	return errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrNoBucket)
+	return errors.Is(err, errUnfit) || errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrNoBucket)
+}
+
+// errUnfit says that a state is not one of such a pod.
+var errUnfit = errors.New("it does not fit the pod")
+
+// fits returns an error when a container was captured that the pod has not: the others would wait for it.
+func fits(pod *corev1.Pod, record *capture.Capture) error {
+	has := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
+	for _, captured := range record.Containers {
+		if !slices.ContainsFunc(has, func(own corev1.Container) bool { return own.Name == captured.Name }) {
+			return fmt.Errorf("%w: it has the container %q, which the pod has not", errUnfit, captured.Name)
+		}
+	}
+	return nil
 }
 
 // localCapture returns the folder of the newest complete capture of a pod on this node; none is empty.

@@ -3,7 +3,6 @@ package agent
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -66,7 +65,7 @@ func (a *Agent) noteOf(pod capture.Pod) (n note, known bool, err error) {
 	stranger := &corev1.Pod{}
 	stranger.Namespace, stranger.Name, stranger.UID, stranger.Spec.NodeName = pod.Namespace, pod.Name, uid(pod.UID), a.NodeName
 	n.Checkpoint, n.Source = lineage.TerminationCheckpoint(stranger)
-	n.Source.Lineage = fmt.Sprintf("unknown-%.8s", pod.UID)
+	n.Source.Lineage = lineage.Unknown(pod.UID)
 	n.Checkpoint.Labels[keys.Lineage] = n.Source.Lineage
 	return n, false, nil
 }

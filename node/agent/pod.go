@@ -68,13 +68,18 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 		return ctrl.Result{}, err
 	}
 	c := matching.Choose(f)
+	if err := a.hintFailing(f, c); err != nil {
+		return ctrl.Result{}, err
+	}
 	switch {
 	case c.Wait != "":
 		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, c.Wait)
+	case c.Refuse != "":
+		return a.refuse(ctx, pod, f.Policy, c, refusedInterval)
 	case c.Cold != "":
-		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: c.Cold, Message: c.Message})
+		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: c.Cold, Message: c.Message, Policy: nameOf(f.Policy)})
 	}
-	if err := a.noteClaim(pod, c.Claim); err != nil {
+	if err := a.noteClaim(ctx, pod, c.Claim); err != nil {
 		return ctrl.Result{}, err
 	}
 	won, err := a.claim(ctx, pod, c.Claim)
@@ -86,7 +91,13 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	}
 	record, err := a.fetch(ctx, pod, c.Claim)
 	if err == nil {
-		d := capture.Decision{Action: capture.Restore, Checkpoint: c.Claim.Name, Directory: a.imageOf(pod), Compatibility: matching.RulesOf(f.Policy)}
+		err = fits(pod, record)
+	}
+	if err == nil {
+		d := capture.Decision{
+			Action: capture.Restore, Checkpoint: c.Claim.Name, Directory: a.imageOf(pod), Compatibility: matching.RulesOf(f.Policy),
+			Policy: nameOf(f.Policy), Fallback: fallbackOf(f),
+		}
 		for _, container := range record.Containers {
 			d.Containers = append(d.Containers, container.Name)
 		}
@@ -96,9 +107,15 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 		hint := fmt.Sprintf("Checkpoint %s waits to be fetched: %v", c.Claim.Name, err)
 		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
 	}
-	if isForGood(err) || !f.Patient() {
-		message := fmt.Sprintf("fetch Checkpoint %s: %v", c.Claim.Name, err)
-		cold, decideErr := a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreFailed, Checkpoint: c.Claim.Name, Message: message})
+	if isForGood(err) || !f.MayFetch() {
+		without := f.WithoutRestore(keys.ColdRestoreFailed, fmt.Sprintf("fetch Checkpoint %s: %v", c.Claim.Name, err))
+		if without.Refuse != "" { // and the claim stays with the pod
+			return a.refuse(ctx, pod, f.Policy, without, unfetchedInterval)
+		}
+		d := capture.Decision{
+			Action: capture.Cold, Reason: without.Cold, Message: without.Message, Checkpoint: c.Claim.Name, Policy: nameOf(f.Policy),
+		}
+		cold, decideErr := a.decided(pod, d)
 		return cold, errors.Join(decideErr, a.release(ctx, pod, c.Claim))
 	}
 	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", c.Claim.Name)
@@ -111,7 +128,8 @@ func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error
 	if err := a.Node.Decide(string(pod.UID), d); err != nil && !errors.Is(err, fs.ErrExist) {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: time.Millisecond}, a.Node.DropHint(string(pod.UID), capture.WaitingHint)
+	hints := errors.Join(a.Node.DropHint(string(pod.UID), capture.WaitingHint), a.Node.DropHint(string(pod.UID), capture.FailingHint))
+	return ctrl.Result{RequeueAfter: time.Millisecond}, hints
 }
 
 // imageOf is where the state for a new pod is brought.

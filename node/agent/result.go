@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,7 @@ const attemptPatience = 3 * time.Minute
 // outcome is what became of a decision so far.
 type outcome struct {
 	done     bool // nothing more will come
+	refused  bool // a container does not start, as it was not restored, and is tried again
 	consumed bool // an instruction of the captured program may have run
 	status   corev1.ConditionStatus
 	reason   string
@@ -41,7 +43,7 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 		if message == "" {
 			message = "started cold: " + d.Reason
 		}
-		return outcome{done: true, status: corev1.ConditionFalse, reason: d.Reason, message: message}
+		return outcome{done: true, status: corev1.ConditionFalse, reason: d.Reason, message: byPolicy(message, d.Policy)}
 	}
 	o := outcome{status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint}
 	restored, slowest := 0, time.Duration(0)
@@ -51,22 +53,43 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 		case r.Outcome == capture.Restored:
 			restored++
 			slowest = max(slowest, r.Total)
-		case r.Outcome == capture.RestoreFailed && o.status == corev1.ConditionTrue:
-			o.status, o.reason = corev1.ConditionFalse, keys.ColdRestoreFailed
-			if r.Reason != "" {
-				o.reason = r.Reason
+		case d.Refuses(r):
+			if o.refused || r.Follows != "" {
+				continue
 			}
+			o.refused, o.message = true, fmt.Sprintf("%s: %s, container %q, Checkpoint %s: %s",
+				capture.Refusal(d.Policy), cmp.Or(r.Reason, keys.ColdRestoreFailed), r.Container, d.Checkpoint, explainRestore(r))
+		case r.Outcome == capture.RestoreFailed && o.status == corev1.ConditionTrue:
+			o.status, o.reason = corev1.ConditionFalse, cmp.Or(r.Reason, keys.ColdRestoreFailed)
 			o.message = fmt.Sprintf("container %q starts cold, Checkpoint %s was not restored: %s", r.Container, d.Checkpoint, explainRestore(r))
+		case r.Outcome == capture.Attempted && now.Sub(r.Started) > attemptPatience && d.Fallback == capture.Refuse:
+			o.refused, o.message = true, fmt.Sprintf("%s: %s, container %q: the restore of Checkpoint %s was cut off",
+				capture.Refusal(d.Policy), keys.ColdRestoreFailed, r.Container, d.Checkpoint)
 		case r.Outcome == capture.Attempted && now.Sub(r.Started) > attemptPatience && o.status == corev1.ConditionTrue:
 			o.status, o.reason = corev1.ConditionFalse, keys.ColdRestoreFailed
 			o.message = fmt.Sprintf("container %q: the restore of Checkpoint %s was cut off", r.Container, d.Checkpoint)
 		}
 	}
+	if o.refused {
+		return o
+	}
 	if o.status == corev1.ConditionTrue {
-		o.message = fmt.Sprintf("continues from Checkpoint %s, restored in %s", d.Checkpoint, v1alpha1.ReadableDuration(slowest).Duration)
+		by := ""
+		if d.Policy != "" {
+			by = " by RestorePolicy " + d.Policy
+		}
+		o.message = fmt.Sprintf("continues from Checkpoint %s%s, restored in %s", d.Checkpoint, by, v1alpha1.ReadableDuration(slowest).Duration)
 	}
 	o.done = o.status == corev1.ConditionFalse || restored == len(d.Containers)
 	return o
+}
+
+// byPolicy says by which policy something was decided, unless that is said already.
+func byPolicy(message, policy string) string {
+	if policy == "" || strings.Contains(message, "RestorePolicy "+policy) {
+		return message
+	}
+	return message + " (RestorePolicy " + policy + ")"
 }
 
 // report tells the API what became of a decided pod.
@@ -83,6 +106,9 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 		results = append(results, r)
 	}
 	o := judge(d, results, a.Now())
+	if o.refused && (pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded) { // kubelet does not try again
+		o.done, o.status, o.reason = true, corev1.ConditionFalse, keys.RestoreRefused
+	}
 	if err := a.settleClaim(ctx, pod, o); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -95,7 +121,16 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	if message := restarted(pod, d, results); o.done && o.status == corev1.ConditionTrue && message != "" {
 		o.status, o.reason, o.message = corev1.ConditionFalse, keys.ColdRestarted, message
 	}
+	if o.refused && !o.done {
+		if err := a.tellRefusal(ctx, pod, o.message, conditions...); err != nil {
+			return ctrl.Result{}, err
+		}
+		return a.reconsider(ctx, pod, d)
+	}
 	if !o.done {
+		if c := podspec.Condition(pod, keys.Restored); d.Fallback == capture.Refuse && c != nil && c.Reason == keys.RestoreRefused { // until it is known better
+			conditions = append(conditions, *c)
+		}
 		if err := a.tell(ctx, pod, conditions...); err != nil {
 			return ctrl.Result{}, err
 		}
@@ -103,7 +138,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	}
 	old := podspec.Condition(pod, keys.Restored)
 	err := a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
-	if err == nil && (old == nil || old.Reason == keys.ColdIncomplete) {
+	if err == nil && (old == nil || old.Reason == keys.ColdIncomplete || old.Reason == keys.RestoreRefused && o.reason != keys.RestoreRefused) {
 		restores.WithLabelValues(o.reason).Inc()
 	}
 	if err == nil && d.Action == capture.Restore {
@@ -152,12 +187,38 @@ func (a *Agent) claimFile(podUID string) string {
 	return filepath.Join(a.Node.Restores(podUID), "claim.json")
 }
 
-// noteClaim writes down which Checkpoint is going to be claimed for a pod, so that the claim is settled whatever becomes of pod and agent.
-func (a *Agent) noteClaim(pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) error {
+// noteClaim writes down which Checkpoint is going to be claimed for a pod, so that the claim is settled whatever becomes of pod and agent. One that
+// the pod holds from before, and no longer wants, is released first.
+func (a *Agent) noteClaim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) error {
+	if n, err := a.readClaimNote(string(pod.UID)); err != nil {
+		return err
+	} else if n != nil && n.Checkpoint != checkpoint.Name {
+		former := &v1alpha1.Checkpoint{}
+		err := a.Client.Get(ctx, client.ObjectKey{Namespace: n.Namespace, Name: n.Checkpoint}, former)
+		if err == nil {
+			err = a.release(ctx, pod, former)
+		}
+		if err = errors.Join(client.IgnoreNotFound(err), os.RemoveAll(a.imageOf(pod))); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(a.Node.Restores(string(pod.UID)), 0o700); err != nil {
 		return err
 	}
 	return capture.WriteJSON(a.claimFile(string(pod.UID)), claimNote{pod.Namespace, checkpoint.Name, pod.Name})
+}
+
+// readClaimNote returns the note of a pod; nil when there is none.
+func (a *Agent) readClaimNote(podUID string) (*claimNote, error) {
+	data, err := os.ReadFile(a.claimFile(podUID))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	n := &claimNote{}
+	if err := errors.Join(err, json.Unmarshal(data, n)); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // settleClaim consumes the claim of a restore that ran, and releases that of one of which nothing has.
@@ -165,12 +226,8 @@ func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, o outcome) err
 	if !o.consumed && (!o.done || o.status != corev1.ConditionFalse) {
 		return nil // there is nothing to say yet
 	}
-	data, err := os.ReadFile(a.claimFile(string(pod.UID)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	var n claimNote
-	if err := errors.Join(err, json.Unmarshal(data, &n)); err != nil {
+	n, err := a.readClaimNote(string(pod.UID))
+	if n == nil {
 		return err
 	}
 	checkpoint := &v1alpha1.Checkpoint{}
@@ -206,11 +263,8 @@ func (a *Agent) settleGone(ctx context.Context, podUID string) error {
 	}
 	pod := &corev1.Pod{}
 	pod.UID = uid(podUID)
-	if data, err := os.ReadFile(a.claimFile(podUID)); err == nil {
-		var n claimNote
-		if json.Unmarshal(data, &n) == nil {
-			pod.Name = n.PodName
-		}
+	if n, err := a.readClaimNote(podUID); err == nil && n != nil {
+		pod.Name = n.PodName
 	}
 	if err := a.settleClaim(ctx, pod, o); err != nil {
 		return err

@@ -76,6 +76,22 @@ func TestJudge(t *testing.T) {
 				message: `container "app" starts cold, Checkpoint a-1 was not restored: it needs CAP_X`,
 			},
 		},
+		"it was restored by a policy": {
+			decision: &capture.Decision{Action: capture.Restore, Checkpoint: "a-1", Policy: "mine", Containers: []string{"app"}},
+			results:  []*capture.Result{result("app", capture.Restored)},
+			want: outcome{
+				done: true, consumed: true, status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint,
+				message: "continues from Checkpoint a-1 by RestorePolicy mine, restored in 1s",
+			},
+		},
+		"a cold decision by a policy": {
+			decision: &capture.Decision{Action: capture.Cold, Reason: keys.ColdNoCheckpoint, Message: "there is none", Policy: "mine"},
+			want:     outcome{done: true, status: corev1.ConditionFalse, reason: keys.ColdNoCheckpoint, message: "there is none (RestorePolicy mine)"},
+		},
+		"a cold decision that names the policy": {
+			decision: &capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreDisabled, Message: "RestorePolicy mine says so", Policy: "mine"},
+			want:     outcome{done: true, status: corev1.ConditionFalse, reason: keys.ColdRestoreDisabled, message: "RestorePolicy mine says so"},
+		},
 		"the restore was cut off": {
 			results: []*capture.Result{result("app", capture.Attempted, longAgo)},
 			want: outcome{
@@ -90,6 +106,52 @@ func TestJudge(t *testing.T) {
 				d = restore
 			}
 			if diff := cmp.Diff(test.want, judge(d, test.results, testNow), cmp.AllowUnexported(outcome{})); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestJudgeWhereAColdStartIsRefused(t *testing.T) {
+	failing := &capture.Decision{
+		Action: capture.Restore, Checkpoint: "a-1", Policy: "mine", Fallback: capture.Refuse, Containers: []string{"app", "side"},
+	}
+	follows := func(name string) func(*capture.Result) { return func(r *capture.Result) { r.Follows = name } }
+	for what, test := range map[string]struct {
+		results []*capture.Result
+		want    outcome
+	}{
+		"it is refused, and what follows is not told": {
+			results: []*capture.Result{result("side", capture.RestoreFailed, follows("app")),
+				result("app", capture.RestoreFailed, because(keys.ColdSecurityContextMismatch, "it needs CAP_X"))},
+			want: outcome{
+				refused: true, status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint,
+				message: `not restored, and RestorePolicy mine says Fail: SecurityContextMismatch, container "app", Checkpoint a-1: it needs CAP_X`,
+			},
+		},
+		"it is refused after the other ran": {
+			results: []*capture.Result{result("app", capture.Restored), result("side", capture.RestoreFailed, because("", "no memory"))},
+			want: outcome{
+				refused: true, consumed: true, status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint,
+				message: `not restored, and RestorePolicy mine says Fail: RestoreFailed, container "side", Checkpoint a-1: no memory`,
+			},
+		},
+		"it is refused, as the restore was cut off": {
+			results: []*capture.Result{result("app", capture.Attempted, longAgo, ranNot)},
+			want: outcome{
+				refused: true, status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint,
+				message: `not restored, and RestorePolicy mine says Fail: RestoreFailed, container "app": the restore of Checkpoint a-1 was cut off`,
+			},
+		},
+		"the one that was refused is tried again": {
+			results: []*capture.Result{result("side", capture.RestoreFailed, follows("app")), result("app", capture.Attempted, ranNot)},
+			want: outcome{
+				status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint, message: "continues from Checkpoint a-1 by RestorePolicy mine, restored in 0s",
+			},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, judge(failing, test.results, testNow), cmp.AllowUnexported(outcome{})); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
@@ -166,7 +228,7 @@ func TestAReportSettlesTheClaim(t *testing.T) {
 			if won, err := b.claim(t.Context(), holder, source.DeepCopy()); err != nil || !won {
 				t.Fatalf("claim: %t, %v", won, err)
 			}
-			if err := b.noteClaim(pod, source); err != nil {
+			if err := b.noteClaim(t.Context(), pod, source); err != nil {
 				t.Fatal(err)
 			}
 			if err := b.Node.Decide(string(pod.UID), capture.Decision{Action: capture.Restore, Checkpoint: source.Name, Containers: []string{"app"}}); err != nil {

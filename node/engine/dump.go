@@ -107,7 +107,8 @@ func (a *attempt) recordContainer(m member) {
 		a.engine.Log("container %q: what it was allowed is not known: %v", m.Name, err)
 	}
 	a.record.Containers = append(a.record.Containers, capture.Container{
-		Name: m.Name, ID: m.ID, Image: m.Image, MemoryBytes: dumpedMemory(filepath.Join(a.dir, "containers", m.Name, "criu")), SpecDigest: m.SpecDigest, Security: security,
+		Name: m.Name, ID: m.ID, Image: m.Image, SpecDigest: m.SpecDigest, Security: security,
+		MemoryBytes: dumpedMemory(filepath.Join(a.dir, "containers", m.Name, "criu")),
 	})
 }
 

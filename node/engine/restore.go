@@ -34,6 +34,8 @@ type RestoreOptions struct {
 	Compatibility compat.Rules
 	// Others are the containers of the same pod that are restored as well, whether they are there yet or not.
 	Others []string
+	// Fallback is that of the decision: whether a container that is not restored is started cold, or not at all, and tried again.
+	Fallback capture.Fallback
 	// More are words for the OCI runtime, as --console-socket PATH.
 	More []string
 }
@@ -50,6 +52,9 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 		return err
 	}
 	defer lock.release()
+	if err := e.stillRefuses(opts); err != nil {
+		return err
+	}
 	r := &restoration{engine: e, RestoreOptions: opts, bundle: Bundle{c.Bundle}, result: capture.Result{
 		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(),
 	}}
@@ -73,6 +78,9 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 		e.Log("%v", holdErr) // whoever waits for companions tries again
 	}
 	r.result.Outcome, r.result.Message, r.result.Errors = capture.RestoreFailed, err.Error(), criuLines(err)
+	if follows := (*followsError)(nil); errors.As(err, &follows) {
+		r.result.Follows = follows.container
+	}
 	if mismatch := (*MismatchError)(nil); errors.As(err, &mismatch) {
 		r.result.Reason = keys.ColdSecurityContextMismatch
 	}
@@ -80,6 +88,26 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 		r.result.Reason = keys.ColdIncompatible
 	}
 	return errors.Join(err, r.save())
+}
+
+// stillRefuses returns an error when a container that must be restored, or not start, may start cold by now: the agent has changed the decision,
+// and gives away what it holds for the pod.
+func (e *Engine) stillRefuses(opts RestoreOptions) error {
+	if opts.Fallback != capture.Refuse {
+		return nil
+	}
+	decision, err := e.Node.Decision(opts.Container.Pod.UID)
+	if err == nil && decision.Fallback != capture.Refuse {
+		err = errors.New("the decision has changed: the container may start cold")
+	}
+	return err
+}
+
+// followsError says that a container is not restored as another of its pod was not.
+type followsError struct{ container string }
+
+func (e *followsError) Error() string {
+	return fmt.Sprintf("container %q of the same pod was not restored", e.container)
 }
 
 // goOn lets the containers of the pod go on when this was the last of them.
@@ -157,7 +185,7 @@ func (r *restoration) images() string {
 // check looks at all that can be looked at before anything is changed.
 func (r *restoration) check() (*capture.Capture, error) {
 	if failed, err := r.failedBefore(); err != nil || failed != "" {
-		return nil, errors.Join(err, fmt.Errorf("container %q of the same pod was not restored", failed))
+		return nil, errors.Join(err, &followsError{failed})
 	}
 	record, err := capture.Read(r.Directory)
 	if err != nil {
@@ -209,7 +237,8 @@ func (r *restoration) checkImage(record *capture.Capture) error {
 	return nil
 }
 
-// failedBefore returns the name of a container of the pod whose restore failed: half a pod is not restored.
+// failedBefore returns the name of a container of the pod whose restore failed: half a pod is not restored. Where each is tried again, those that only
+// follow another do not count, or all would wait for each other.
 func (r *restoration) failedBefore() (string, error) {
 	node, uid := r.engine.Node, r.Container.Pod.UID
 	files, err := filepath.Glob(node.ResultFile(uid, "*"))
@@ -218,9 +247,11 @@ func (r *restoration) failedBefore() (string, error) {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "result-"), ".json")
-		if result, err := node.Result(uid, name); err == nil && result.Outcome == capture.RestoreFailed {
-			return name, nil
+		result, err := node.Result(uid, name)
+		if err != nil || result.Outcome != capture.RestoreFailed || r.Fallback == capture.Refuse && result.Follows != "" {
+			continue
 		}
+		return name, nil
 	}
 	return "", nil
 }

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
@@ -81,5 +83,56 @@ func TestARestoreThatWasCutOffIsTriedAgainUnlessItsProgramHasBegun(t *testing.T)
 		if failed, err := other.failedBefore(); err != nil || failed != "c" {
 			t.Errorf("before the other %q failed, %v", failed, err)
 		}
+	}
+}
+
+func TestWhereARestoreIsTriedAgainWhatOnlyFollowedDoesNotCount(t *testing.T) {
+	e := quiet(t)
+	if err := os.MkdirAll(e.Node.Restores(uidOfPod), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	save := func(name, follows string) {
+		t.Helper()
+		result := capture.Result{SchemaVersion: capture.SchemaVersion, Container: name, Outcome: capture.RestoreFailed, Follows: follows}
+		if err := capture.WriteJSON(e.Node.ResultFile(uidOfPod, name), result); err != nil {
+			t.Fatal(err)
+		}
+	}
+	save("b", "a")
+	for fallback, want := range map[capture.Fallback]struct {
+		failed string
+		coming []string
+	}{capture.StartCold: {failed: "b"}, capture.Refuse: {coming: []string{"b"}}} {
+		a := &restoration{engine: e, RestoreOptions: RestoreOptions{
+			Container: &Container{Name: "a", Pod: capture.Pod{UID: uidOfPod}}, Others: []string{"b"}, Fallback: fallback}}
+		if failed, err := a.failedBefore(); err != nil || failed != want.failed {
+			t.Errorf("%q: before it %q failed, %v; want %q", fallback, failed, err, want.failed)
+		}
+		if found, err := a.companions(); err != nil || !slices.Equal(found.coming, want.coming) {
+			t.Errorf("%q: to come are %v, %v; want %v", fallback, found.coming, err, want.coming)
+		}
+	}
+	save("b", "")
+	b := &restoration{engine: e, RestoreOptions: RestoreOptions{Container: &Container{Name: "a", Pod: capture.Pod{UID: uidOfPod}}, Fallback: capture.Refuse}}
+	if failed, err := b.failedBefore(); err != nil || failed != "b" {
+		t.Errorf("before it %q failed, %v", failed, err)
+	}
+}
+
+func TestAContainerThatMayStartColdByNowIsNotRestored(t *testing.T) {
+	e := quiet(t)
+	c := &Container{Name: "app", Pod: capture.Pod{UID: uidOfPod}}
+	if err := e.Node.Decide(uidOfPod, capture.Decision{Action: capture.Restore, Fallback: capture.Refuse, Containers: []string{"app"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Node.Relent(uidOfPod); err != nil {
+		t.Fatal(err)
+	}
+	err := e.Restore(t.Context(), RestoreOptions{Container: c, Directory: t.TempDir(), Fallback: capture.Refuse})
+	if err == nil || !strings.Contains(err.Error(), "the decision has changed") {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := e.Node.Result(uidOfPod, "app"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a result, %v", err)
 	}
 }

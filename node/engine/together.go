@@ -34,11 +34,18 @@ func (r *restoration) companions() (companions, error) {
 			found.coming = append(found.coming, name)
 		case err != nil:
 			return found, err
+		case r.comesAgain(result):
+			found.coming = append(found.coming, name)
 		case result.Outcome == capture.Restored:
 			found.restored = append(found.restored, name)
 		}
 	}
 	return found, nil
+}
+
+// comesAgain tells of a container that was not restored whether it will be tried again.
+func (r *restoration) comesAgain(result *capture.Result) bool {
+	return r.Fallback == capture.Refuse && result.Outcome == capture.RestoreFailed && !result.Consumed
 }
 
 // throughRelay prepares the call of the runtime that restores. A container of several is held until the last of them is there, what they send
@@ -275,8 +282,9 @@ func (a *attempt) carry() error {
 		return err
 	}
 	for _, c := range former.Containers {
-		_, err := a.engine.Node.Result(a.podUID, c.Name)
-		if !decision.Restores(c.Name) || !errors.Is(err, fs.ErrNotExist) {
+		result, err := a.engine.Node.Result(a.podUID, c.Name)
+		isToCome := errors.Is(err, fs.ErrNotExist) || err == nil && decision.Refuses(result) && !result.Consumed
+		if !decision.Restores(c.Name) || !isToCome {
 			continue
 		}
 		a.engine.Log("container %q had not been restored yet: its former state is taken along", c.Name)

@@ -19,7 +19,8 @@ const (
 )
 
 // await returns the decision for a pod once it is there. When it does not come in time, the error says what it waits for; kubelet shows that as
-// an event and tries again. A node whose agent does not run decides for a cold start in the end.
+// an event and tries again. A node whose agent does not run decides for a cold start in the end, unless the agent has left word that the pod's
+// policy says Fail.
 func (f *front) await(pod capture.Pod) (*capture.Decision, error) {
 	return f.awaitFor(pod, gatePatience)
 }
@@ -39,6 +40,9 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 				return nil, errors.New(waiting)
 			}
 			return nil, fmt.Errorf("waiting for the checkpoint agent to decide about pod %s/%s", pod.Namespace, pod.Name)
+		}
+		if policy, there := f.node.ReadHint(pod.UID, capture.FailingHint); there {
+			return nil, fmt.Errorf("%s: checkpoint agent not running on this node", capture.Refusal(policy))
 		}
 		since, err := f.waitingSince(pod.UID)
 		if err != nil {

@@ -19,11 +19,13 @@ func TestTheGateSaysWhatItWaitsFor(t *testing.T) {
 	for what, test := range map[string]struct {
 		agent bool
 		hint  string
+		fails bool
 		want  string
 	}{
-		"an agent that says why":    {agent: true, hint: "fetching 3.1 of 8 GiB", want: "fetching 3.1 of 8 GiB"},
-		"an agent that is silent":   {agent: true, want: "waiting for the checkpoint agent to decide about pod default/a"},
-		"no agent, and an old hint": {hint: "fetching 3.1 of 8 GiB", want: "checkpoint agent not running on this node; the pod starts cold in 4m"},
+		"an agent that says why":                {agent: true, hint: "fetching 3.1 of 8 GiB", want: "fetching 3.1 of 8 GiB"},
+		"an agent that is silent":               {agent: true, want: "waiting for the checkpoint agent to decide about pod default/a"},
+		"no agent, and an old hint":             {hint: "fetching 3.1 of 8 GiB", want: "checkpoint agent not running on this node; the pod starts cold in 4m"},
+		"no agent, and a policy that says Fail": {fails: true, want: "not restored, and RestorePolicy mine says Fail: checkpoint agent not running on this node"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := &front{node: capture.Node{Root: t.TempDir()}}
@@ -32,6 +34,11 @@ func TestTheGateSaysWhatItWaitsFor(t *testing.T) {
 			}
 			if test.hint != "" {
 				if err := f.node.Hint(pod.UID, capture.WaitingHint, test.hint); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.fails {
+				if err := f.node.Hint(pod.UID, capture.FailingHint, "mine"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -85,5 +92,22 @@ func TestWithoutAnAgentThePodStartsColdInTheEnd(t *testing.T) {
 	}()
 	if decision := <-decided; decision == nil || decision.Action != capture.Cold || decision.Reason != keys.ColdAgentUnavailable {
 		t.Errorf("after %s it decided %+v", time.Since(began), decision)
+	}
+}
+
+func TestAPodThatMustNotStartColdWaitsForAnAgentForEver(t *testing.T) {
+	f, pod := &front{node: capture.Node{Root: t.TempDir()}}, capture.Pod{UID: "1234"}
+	if err := f.node.Hint(pod.UID, capture.FailingHint, "mine"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.waitingSince(pod.UID); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-10 * agentPatience)
+	if err := os.Chtimes(f.gateFile(pod.UID), long, long); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := f.awaitFor(pod, time.Millisecond); err == nil {
+		t.Errorf("it decided %+v", d)
 	}
 }

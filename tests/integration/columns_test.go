@@ -62,7 +62,8 @@ func TestColumns(t *testing.T) {
 			want: []column{
 				{"Name", false, policy.Name}, {"Mode", false, "Enabled"}, {"Owner", false, "db"}, {"Fallback", false, "ColdStart"},
 				{"Restored", false, int64(3)}, {"Cold", false, int64(0)}, {"Failed", false, int64(0)}, {"Age", false, "AGE"},
-				{"State", true, "Active"}, {"Source", true, "Latest"}, {"Max-Age", true, "24h"},
+				{"State", true, "Active"}, {"Source", true, "Latest"}, {"Checkpoint", true, nil}, {"Template-Changes", true, "ColdStart"},
+				{"Wait-For", true, "5m"}, {"Max-Age", true, "24h"}, {"Overruled", true, nil},
 			},
 		},
 		"a CheckpointPolicy": {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -152,6 +154,87 @@ func TestAPolicyIsSpawnedOnceAndCounts(t *testing.T) {
 	if len(all.Items) != 1 || all.Items[0].UID != policy.UID {
 		t.Errorf("the policies are %v", all.Items)
 	}
+}
+
+// A policy that was spawned belongs to whoever edits it, and gives way to one with a selector.
+func TestAPolicyThatWasSpawnedStaysAsItWasEditedAndSaysWhoOverrulesIt(t *testing.T) {
+	ns := namespace(t)
+	startManager(t, ns, nil)
+	controller, policies := owner(t, ns, "db"), client.CheckpointV1alpha1().RestorePolicies(ns)
+	first := start(t, builder.MakePod(ns, "db-0").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
+	awaitPolicy(t, ns, v1alpha1.RestorePolicyActive, 0)
+	edit := []byte(`{"spec":{"fallback":"Fail","waitFor":"10m","templateChanges":"Restore","maxAge":"1h","source":"Named","checkpointName":"db-0-1"}}`)
+	edited, err := policies.Patch(t.Context(), spawned, types.MergePatchType, edit, metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitOverruled(t, ns, spawned, metav1.ConditionFalse, "it decides for every pod")
+
+	authored := newRestorePolicy()
+	authored.GenerateName, authored.Name, authored.Spec.Owner, authored.Spec.Selector = "", "mine", nil, everyPod()
+	create(t, policies, func() *v1alpha1.RestorePolicy { return authored }, nil)
+	awaitOverruled(t, ns, spawned, metav1.ConditionTrue, "RestorePolicy mine decides")
+	awaitOverruled(t, ns, "mine", metav1.ConditionFalse, "it decides for every pod")
+	awaitEvent(t, ns, "RestorePolicy", spawned, v1alpha1.RestorePolicyAnotherFirst)
+
+	restored(t, first)
+	lab.Eventually(t, patience, "the pod is counted where it was decided", func() error {
+		mine, err := policies.Get(t.Context(), "mine", metav1.GetOptions{})
+		if err == nil && mine.Status.Restored != 1 {
+			err = fmt.Errorf("its status is %+v", mine.Status)
+		}
+		return err
+	})
+	second := start(t, builder.MakePod(ns, "db-1").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
+	restored(t, second)
+	lab.Eventually(t, patience, "the second is counted, too", func() error {
+		mine, err := policies.Get(t.Context(), "mine", metav1.GetOptions{})
+		if err == nil && mine.Status.Restored != 2 {
+			err = fmt.Errorf("its status is %+v", mine.Status)
+		}
+		return err
+	})
+	now, err := policies.Get(t.Context(), spawned, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(edited.Spec, now.Spec); diff != "" || now.Status.Restored != 0 {
+		t.Errorf("it was changed, or counted %d (-edited +now):\n%s", now.Status.Restored, diff)
+	}
+	if err := policies.Delete(t.Context(), "mine", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitOverruled(t, ns, spawned, metav1.ConditionFalse, "it decides for every pod")
+}
+
+func awaitOverruled(t *testing.T, ns, name string, status metav1.ConditionStatus, says string) {
+	t.Helper()
+	lab.Eventually(t, patience, fmt.Sprintf("policy %s is overruled: %s", name, status), func() error {
+		policy, err := client.CheckpointV1alpha1().RestorePolicies(ns).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		c := meta.FindStatusCondition(policy.Status.Conditions, v1alpha1.RestorePolicyOverruled)
+		if c == nil || c.Status != status || !strings.Contains(c.Message, says) || c.ObservedGeneration != policy.Generation {
+			return fmt.Errorf("its status is %+v", policy.Status)
+		}
+		return nil
+	})
+}
+
+// Two managers count at once, and an older one that knows fewer fields may be among them: what another writes meanwhile stays.
+func TestCountersAndConditionsOfAPolicyAreWrittenByManyAtOnce(t *testing.T) {
+	ns := namespace(t)
+	for range 2 {
+		startManager(t, ns, nil)
+	}
+	controller := owner(t, ns, "db")
+	const pods = 8
+	for i := range pods {
+		restored(t, start(t, builder.MakePod(ns, fmt.Sprintf("db-%d", i)).Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj()))
+	}
+	awaitPolicy(t, ns, v1alpha1.RestorePolicyActive, pods)
+	awaitOverruled(t, ns, spawned, metav1.ConditionFalse, "it decides for every pod")
 }
 
 func TestAPodThatAdmissionMissedSaysSo(t *testing.T) {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -46,11 +47,66 @@ var newRestorePolicies = map[string]creation[v1alpha1.RestorePolicy]{
 	},
 	"a source that there is not": {
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Source = "Oldest" },
-		refused: `supported values: "Latest"`,
+		refused: `supported values: "Latest", "Named"`,
+	},
+	"a Checkpoint by its name": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Source, p.Spec.CheckpointName = v1alpha1.RestoreNamed, "db-0-0f2d4c1a"
+		},
+	},
+	"a Checkpoint by its name, and the newest": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Source, p.Spec.CheckpointName = v1alpha1.RestoreLatest, "db-0-0f2d4c1a"
+		},
+		refused: "checkpointName goes with source Named only",
+	},
+	"a Checkpoint by its name, by default the newest": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.CheckpointName = "db-0-0f2d4c1a" },
+		refused: "checkpointName goes with source Named only",
+	},
+	"a Checkpoint by no name": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Source = v1alpha1.RestoreNamed },
+		refused: "checkpointName goes with source Named only",
+	},
+	"a Checkpoint by a name that cannot be": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Source, p.Spec.CheckpointName = v1alpha1.RestoreNamed, "other/db-0"
+		},
+		refused: "spec.checkpointName",
+	},
+	"a Checkpoint by a name that is too long": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Source, p.Spec.CheckpointName = v1alpha1.RestoreNamed, strings.Repeat("a", 254)
+		},
+		refused: "spec.checkpointName",
+	},
+	"other revisions are restored": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.TemplateChanges = v1alpha1.TemplateChangesRestore },
+	},
+	"other revisions are something else": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.TemplateChanges = "Ignore" },
+		refused: `supported values: "ColdStart", "Restore"`,
+	},
+	"no wait": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.WaitFor = &metav1.Duration{} },
+	},
+	"a wait of an hour": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.WaitFor = &metav1.Duration{Duration: time.Hour} },
+	},
+	"a wait of more": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.WaitFor = &metav1.Duration{Duration: time.Hour + time.Second} },
+		refused: "waitFor must be from 0s to 1h",
+	},
+	"a wait of less than nothing": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.WaitFor = &metav1.Duration{Duration: -time.Second} },
+		refused: "spec.waitFor",
+	},
+	"no start without a restore": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.Fallback = v1alpha1.FallbackFail },
 	},
 	"a fallback that there is not": {
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Fallback = "Despair" },
-		refused: `supported values: "ColdStart"`,
+		refused: `supported values: "ColdStart", "Fail"`,
 	},
 	"a rule for processors that there is not": {
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Compatibility.CPU = "Strict" },
@@ -100,6 +156,19 @@ var changedRestorePolicies = map[string]update[v1alpha1.RestorePolicy]{
 			p.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}}
 		},
 	},
+	"the one that is named can change": {
+		of: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Source, p.Spec.CheckpointName = v1alpha1.RestoreNamed, "db-0-0f2d4c1a"
+		},
+		spec: func(p *v1alpha1.RestorePolicy) { p.Spec.CheckpointName = "db-0-7c5d3a9d" },
+	},
+	"the newest again, and the name stays": {
+		of: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Source, p.Spec.CheckpointName = v1alpha1.RestoreNamed, "db-0-0f2d4c1a"
+		},
+		spec:    func(p *v1alpha1.RestorePolicy) { p.Spec.Source = v1alpha1.RestoreLatest },
+		refused: "checkpointName goes with source Named only",
+	},
 	"pods are counted": {
 		status: func(p *v1alpha1.RestorePolicy) { p.Status.Restored, p.Status.ColdStarted, p.Status.Failed = 3, 2, 1 },
 	},
@@ -124,7 +193,8 @@ func TestDefaultsOfARestorePolicy(t *testing.T) {
 	made := create(t, client.CheckpointV1alpha1().RestorePolicies(ns), newRestorePolicy, nil)
 	want := newRestorePolicy()
 	want.Spec.Mode, want.Spec.Source, want.Spec.Fallback = v1alpha1.RestoreEnabled, v1alpha1.RestoreLatest, v1alpha1.FallbackColdStart
-	want.Spec.MaxAge = &metav1.Duration{Duration: 24 * time.Hour}
+	want.Spec.TemplateChanges = v1alpha1.TemplateChangesColdStart
+	want.Spec.MaxAge, want.Spec.WaitFor = &metav1.Duration{Duration: v1alpha1.DefaultMaxAge}, &metav1.Duration{Duration: v1alpha1.DefaultWaitFor}
 	want.Spec.Compatibility = v1alpha1.RestoreCompatibility{CPU: v1alpha1.CPUSubset, Kernel: v1alpha1.KernelSameOrNewer, Image: v1alpha1.ImageSame}
 	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.RestorePolicyReady)}
 	if diff := cmp.Diff(want.Spec, made.Spec); diff != "" {

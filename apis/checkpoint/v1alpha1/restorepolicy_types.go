@@ -1,11 +1,18 @@
 package v1alpha1
 
 import (
+	"time"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// RestorePolicyReady is the condition of a RestorePolicy, written by the manager. True: pods that it applies to are restored.
-const RestorePolicyReady = "Ready"
+// The conditions of a RestorePolicy, written by the manager.
+const (
+	// RestorePolicyReady: True when pods that it applies to are restored.
+	RestorePolicyReady = "Ready"
+	// RestorePolicyOverruled: True while there are pods that it applies to, and for which another RestorePolicy decides.
+	RestorePolicyOverruled = "Overruled"
+)
 
 // The reasons of the condition Ready of a RestorePolicy.
 const (
@@ -17,6 +24,14 @@ const (
 	RestorePolicyDisabled = "Disabled"
 	// RestorePolicyInvalidSelector: its selector cannot be understood; the message says why.
 	RestorePolicyInvalidSelector = "InvalidSelector"
+)
+
+// The reasons of the condition Overruled of a RestorePolicy.
+const (
+	// RestorePolicyOnly: False; it decides for every pod that it applies to.
+	RestorePolicyOnly = "NotOverruled"
+	// RestorePolicyAnotherFirst: True; the message names those that go before it.
+	RestorePolicyAnotherFirst = "AnotherFirst"
 )
 
 // RestoreMode says whether pods are restored.
@@ -32,18 +47,47 @@ const (
 )
 
 // RestoreSource says which of several Checkpoints a pod is restored from.
-// +kubebuilder:validation:Enum=Latest
+// +kubebuilder:validation:Enum=Latest;Named
 type RestoreSource string
 
-// RestoreLatest is the newest one that no other pod has claimed, by status.captureTime.
-const RestoreLatest RestoreSource = "Latest"
+// The sources of a restore.
+const (
+	// RestoreLatest is the newest one that no other pod has claimed, by status.captureTime.
+	RestoreLatest RestoreSource = "Latest"
+	// RestoreNamed is the one that checkpointName names, and no other.
+	RestoreNamed RestoreSource = "Named"
+)
+
+// TemplateChanges says what becomes of a pod whose owner's template has changed since the capture.
+// +kubebuilder:validation:Enum=ColdStart;Restore
+type TemplateChanges string
+
+// What can become of a pod of another revision.
+const (
+	// TemplateChangesColdStart has it start cold, with the reason TemplateChanged.
+	TemplateChangesColdStart TemplateChanges = "ColdStart"
+	// TemplateChangesRestore has it restored from what pods of any revision left.
+	TemplateChangesRestore TemplateChanges = "Restore"
+)
 
 // RestoreFallback says what becomes of a pod that cannot be restored.
-// +kubebuilder:validation:Enum=ColdStart
+// +kubebuilder:validation:Enum=ColdStart;Fail
 type RestoreFallback string
 
-// FallbackColdStart has the pod start as if there were no Checkpoint, and its condition memverge.ai/Restored says why.
-const FallbackColdStart RestoreFallback = "ColdStart"
+// The fallbacks of a RestorePolicy.
+const (
+	// FallbackColdStart has the pod start as if there were no Checkpoint, and its condition memverge.ai/Restored says why.
+	FallbackColdStart RestoreFallback = "ColdStart"
+	// FallbackFail has the pod not start as long as it cannot be restored.
+	FallbackFail RestoreFallback = "Fail"
+)
+
+// DefaultMaxAge and DefaultWaitFor are maxAge and waitFor of a pod to which no RestorePolicy applies; those of a policy that leaves them out
+// are the same, by the schema.
+const (
+	DefaultMaxAge  = 24 * time.Hour
+	DefaultWaitFor = 5 * time.Minute
+)
 
 // CPURule says how the processor of a new pod's node is compared with that of the capture.
 // +kubebuilder:validation:Enum=Subset;Ignore
@@ -106,6 +150,7 @@ type RestoreCompatibility struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.owner) != has(self.selector)",message="exactly one of owner and selector must be set"
 // +kubebuilder:validation:XValidation:rule="has(self.owner) == has(oldSelf.owner)",message="owner is immutable"
+// +kubebuilder:validation:XValidation:rule="has(self.checkpointName) == (self.source == 'Named')",message="checkpointName goes with source Named only"
 type RestorePolicySpec struct {
 	// owner is the controller for which the manager spawned the policy: it applies to the pods of that controller.
 	// +optional
@@ -121,10 +166,40 @@ type RestorePolicySpec struct {
 	// +kubebuilder:default=Enabled
 	Mode RestoreMode `json:"mode,omitempty"`
 
-	// source says which of several Checkpoints a pod is restored from. Latest: the newest one that no other pod has claimed.
+	// source says which of several Checkpoints a pod is restored from. Latest: the newest one that no other pod has claimed. Named: the one that
+	// checkpointName names, whichever is the newest.
 	// +optional
 	// +kubebuilder:default=Latest
 	Source RestoreSource `json:"source,omitempty"`
+
+	// checkpointName names the Checkpoint, in the same namespace, that a pod is restored from when source is Named. It serves one pod, once, and must be
+	// of the pod's own owner, template and, where pods have one, identity (the name in a StatefulSet, the index in a Job). When it is missing, not
+	// complete, claimed, of other pods, or too old, the pod is not restored from anything else: fallback says what becomes of it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	CheckpointName string `json:"checkpointName,omitempty"`
+
+	// templateChanges says what becomes of a pod whose owner's template has changed since the capture. ColdStart: it starts cold, with the reason
+	// TemplateChanged. Restore: it is restored from the newest Checkpoint of the same owner and identity, whatever the revision; revisions of a
+	// Deployment have one owner here, the Deployment. The program goes on as it was, with the command and the environment of then. The image
+	// must be the same, every captured container must be there, and no right may have been taken away, else the restore is refused.
+	// +optional
+	// +kubebuilder:default=ColdStart
+	TemplateChanges TemplateChanges `json:"templateChanges,omitempty"`
+
+	// waitFor bounds for how long a new pod waits for a state that is on its way: a pod that is being captured, or an upload. It counts from the
+	// moment at which the pod got its node, from 0s (do not wait) to 1h. A pod without anything to wait for never waits. When the time is over, a pod that can
+	// take up the work of any other takes the newest state that is there; else it is not restored, with the reason WaitTimeout. It holds while
+	// the agent of the node runs; without one, a pod starts cold after 5 minutes.
+	// +optional
+	// +kubebuilder:default="5m"
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('1h')",message="waitFor must be from 0s to 1h"
+	WaitFor *metav1.Duration `json:"waitFor,omitempty"`
 
 	// maxAge is the age, from the capture on, beyond which a Checkpoint is not restored, as 90m or 24h.
 	// +optional
@@ -140,7 +215,13 @@ type RestorePolicySpec struct {
 	// +kubebuilder:default={}
 	Compatibility RestoreCompatibility `json:"compatibility,omitempty,omitzero"`
 
-	// fallback says what becomes of a pod that cannot be restored. ColdStart: it starts as if there were no Checkpoint.
+	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were
+	// none. Fail: it does not start. An event and the pod's condition memverge.ai/Restored, False with the reason RestoreRefused, say why, and it is tried again
+	// until the cause is gone, the policy says something else, or the pod's label memverge.ai/restore-mode says "false". Fail applies to the reasons
+	// CheckpointTooOld, WaitTimeout, RestoreFailed, SecurityContextMismatch and Incompatible, and with source Named also to CheckpointNotFound,
+	// CheckpointNotReady, CheckpointClaimed, OtherLineage and TemplateChanged. It does not apply to NoCheckpoint, so that the first pod of an owner
+	// starts, nor to RestoreDisabled, nor, with source Latest, to TemplateChanged, which templateChanges asks for, and to what has expired. It
+	// applies to AgentUnavailable once the agent of the node has seen the pod and found that it has to wait or cannot be restored.
 	// +optional
 	// +kubebuilder:default=ColdStart
 	Fallback RestoreFallback `json:"fallback,omitempty"`
@@ -148,7 +229,7 @@ type RestorePolicySpec struct {
 
 // RestorePolicyStatus says what became of the pods that a policy applies to. The manager alone writes it.
 type RestorePolicyStatus struct {
-	// conditions are Ready.
+	// conditions are Ready and Overruled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -195,7 +276,11 @@ type RestorePolicyStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="State",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`,description="Whether it applies."
 // +kubebuilder:printcolumn:name="Source",type=string,priority=1,JSONPath=`.spec.source`,description="Which of several Checkpoints is restored."
+// +kubebuilder:printcolumn:name="Checkpoint",type=string,priority=1,JSONPath=`.spec.checkpointName`,description="The only Checkpoint that is restored."
+// +kubebuilder:printcolumn:name="Template-Changes",type=string,priority=1,JSONPath=`.spec.templateChanges`,description="What becomes of another revision."
+// +kubebuilder:printcolumn:name="Wait-For",type=string,priority=1,JSONPath=`.spec.waitFor`,description="How long a pod waits for a state on its way."
 // +kubebuilder:printcolumn:name="Max-Age",type=string,priority=1,JSONPath=`.spec.maxAge`,description="The age beyond which a Checkpoint is not restored."
+// +kubebuilder:printcolumn:name="Overruled",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Overruled")].status`,description="By another."
 type RestorePolicy struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the object's standard metadata.

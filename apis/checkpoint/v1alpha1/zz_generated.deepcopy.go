@@ -607,6 +607,11 @@ func (in *RestorePolicySpec) DeepCopyInto(out *RestorePolicySpec) {
 		*out = new(v1.LabelSelector)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.WaitFor != nil {
+		in, out := &in.WaitFor, &out.WaitFor
+		*out = new(v1.Duration)
+		**out = **in
+	}
 	if in.MaxAge != nil {
 		in, out := &in.MaxAge, &out.MaxAge
 		*out = new(v1.Duration)

@@ -20,13 +20,34 @@ type RestorePolicySpecApplyConfiguration struct {
 	Selector *v1.LabelSelectorApplyConfiguration `json:"selector,omitempty"`
 	// mode says whether pods are restored. Disabled: every new pod starts cold; captures go on.
 	Mode *checkpointv1alpha1.RestoreMode `json:"mode,omitempty"`
-	// source says which of several Checkpoints a pod is restored from. Latest: the newest one that no other pod has claimed.
+	// source says which of several Checkpoints a pod is restored from. Latest: the newest one that no other pod has claimed. Named: the one that
+	// checkpointName names, whichever is the newest.
 	Source *checkpointv1alpha1.RestoreSource `json:"source,omitempty"`
+	// checkpointName names the Checkpoint, in the same namespace, that a pod is restored from when source is Named. It serves one pod, once, and must be
+	// of the pod's own owner, template and, where pods have one, identity (the name in a StatefulSet, the index in a Job). When it is missing, not
+	// complete, claimed, of other pods, or too old, the pod is not restored from anything else: fallback says what becomes of it.
+	CheckpointName *string `json:"checkpointName,omitempty"`
+	// templateChanges says what becomes of a pod whose owner's template has changed since the capture. ColdStart: it starts cold, with the reason
+	// TemplateChanged. Restore: it is restored from the newest Checkpoint of the same owner and identity, whatever the revision; revisions of a
+	// Deployment have one owner here, the Deployment. The program goes on as it was, with the command and the environment of then. The image
+	// must be the same, every captured container must be there, and no right may have been taken away, else the restore is refused.
+	TemplateChanges *checkpointv1alpha1.TemplateChanges `json:"templateChanges,omitempty"`
+	// waitFor bounds for how long a new pod waits for a state that is on its way: a pod that is being captured, or an upload. It counts from the
+	// moment at which the pod got its node, from 0s (do not wait) to 1h. A pod without anything to wait for never waits. When the time is over, a pod that can
+	// take up the work of any other takes the newest state that is there; else it is not restored, with the reason WaitTimeout. It holds while
+	// the agent of the node runs; without one, a pod starts cold after 5 minutes.
+	WaitFor *metav1.Duration `json:"waitFor,omitempty"`
 	// maxAge is the age, from the capture on, beyond which a Checkpoint is not restored, as 90m or 24h.
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 	// compatibility says how a node and a new pod are compared with those of the capture before a Checkpoint is claimed.
 	Compatibility *RestoreCompatibilityApplyConfiguration `json:"compatibility,omitempty"`
-	// fallback says what becomes of a pod that cannot be restored. ColdStart: it starts as if there were no Checkpoint.
+	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were
+	// none. Fail: it does not start. An event and the pod's condition memverge.ai/Restored, False with the reason RestoreRefused, say why, and it is tried again
+	// until the cause is gone, the policy says something else, or the pod's label memverge.ai/restore-mode says "false". Fail applies to the reasons
+	// CheckpointTooOld, WaitTimeout, RestoreFailed, SecurityContextMismatch and Incompatible, and with source Named also to CheckpointNotFound,
+	// CheckpointNotReady, CheckpointClaimed, OtherLineage and TemplateChanged. It does not apply to NoCheckpoint, so that the first pod of an owner
+	// starts, nor to RestoreDisabled, nor, with source Latest, to TemplateChanged, which templateChanges asks for, and to what has expired. It
+	// applies to AgentUnavailable once the agent of the node has seen the pod and found that it has to wait or cannot be restored.
 	Fallback *checkpointv1alpha1.RestoreFallback `json:"fallback,omitempty"`
 }
 
@@ -65,6 +86,30 @@ func (b *RestorePolicySpecApplyConfiguration) WithMode(value checkpointv1alpha1.
 // If called multiple times, the Source field is set to the value of the last call.
 func (b *RestorePolicySpecApplyConfiguration) WithSource(value checkpointv1alpha1.RestoreSource) *RestorePolicySpecApplyConfiguration {
 	b.Source = &value
+	return b
+}
+
+// WithCheckpointName sets the CheckpointName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CheckpointName field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithCheckpointName(value string) *RestorePolicySpecApplyConfiguration {
+	b.CheckpointName = &value
+	return b
+}
+
+// WithTemplateChanges sets the TemplateChanges field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TemplateChanges field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithTemplateChanges(value checkpointv1alpha1.TemplateChanges) *RestorePolicySpecApplyConfiguration {
+	b.TemplateChanges = &value
+	return b
+}
+
+// WithWaitFor sets the WaitFor field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the WaitFor field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithWaitFor(value metav1.Duration) *RestorePolicySpecApplyConfiguration {
+	b.WaitFor = &value
 	return b
 }
 

@@ -11,7 +11,7 @@ import (
 //
 // RestorePolicyStatus says what became of the pods that a policy applies to. The manager alone writes it.
 type RestorePolicyStatusApplyConfiguration struct {
-	// conditions are Ready.
+	// conditions are Ready and Overruled.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
