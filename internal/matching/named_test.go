@@ -82,8 +82,16 @@ func consumedBy(pod string) func(*v1alpha1.Checkpoint) {
 }
 
 func TestANamedCheckpointServesOrNone(t *testing.T) {
-	other := of(newPod("b"), time.Second) // newer than any that is named
-	testChoices(t, map[string]choiceTest{
+	tests := namedTests(of(newPod("b"), time.Second))
+	tests["it is being made"] = choiceTest{
+		policy: policy(naming("a")), checkpoints: []v1alpha1.Checkpoint{of(newPod("a"), 0, dumping)}, wait: "waiting for the capture of pod a, Checkpoint a-a-uid",
+	}
+	testChoices(t, tests)
+}
+
+// namedTests have another Checkpoint that is newer than any that is named.
+func namedTests(other v1alpha1.Checkpoint) map[string]choiceTest {
+	return map[string]choiceTest{
 		"it is there": {policy: policy(naming("a")), checkpoints: []v1alpha1.Checkpoint{of(newPod("a"), time.Hour), other}, claim: "a-a-uid"},
 		"nobody waits for what else is on its way": {
 			policy: policy(naming("a")), checkpoints: []v1alpha1.Checkpoint{of(newPod("a"), time.Hour)}, siblings: []corev1.Pod{*newPod("b", going)}, claim: "a-a-uid",
@@ -147,9 +155,6 @@ func TestANamedCheckpointServesOrNone(t *testing.T) {
 			}, machine: &compat.Facts{Architecture: "amd64", Kernel: "6.1.5", PageSize: 4096, Instructions: "avx avx2"},
 			cold: keys.ColdIncompatible, says: []string{"Checkpoint a-a-uid cannot go on here", "RestorePolicy mine names it"},
 		},
-		"it is being made": {
-			policy: policy(naming("a")), checkpoints: []v1alpha1.Checkpoint{of(newPod("a"), 0, dumping)}, wait: "waiting for the capture of pod a, Checkpoint a-a-uid",
-		},
 		"it is being made for too long": {
 			pod: newPod("new", boundLongAgo), policy: policy(naming("a")), checkpoints: []v1alpha1.Checkpoint{of(newPod("a"), 0, dumping), other},
 			cold: keys.ColdWaitTimeout, says: []string{"pod a, Checkpoint a-a-uid, took longer than 5m0s"},
@@ -163,7 +168,7 @@ func TestANamedCheckpointServesOrNone(t *testing.T) {
 			policy: policy(naming("a"), waitsFor(0)), checkpoints: []v1alpha1.Checkpoint{of(newPod("a"), 0, notUploaded), other},
 			cold: keys.ColdWaitTimeout, says: []string{"Checkpoint a-a-uid was not in the bucket after 0s"},
 		},
-	})
+	}
 }
 
 func TestAnotherRevisionIsRestoredWhereThePolicySaysSo(t *testing.T) {
