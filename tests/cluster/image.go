@@ -69,6 +69,7 @@ func (c *command) imageBuild() *cobra.Command {
 	flags.StringVar(&made.tree, "tree", "", "a folder, which becomes the root; all of it will belong to root")
 	flags.StringSliceVar(&made.config.Entrypoint, "entrypoint", nil, "entrypoint, words separated by commas (default: the binary, or /bin/sh)")
 	flags.StringVar(&made.config.User, "user", "", "user, and perhaps group, as UID[:GID]")
+	flags.StringVar(&made.config.StopSignal, "stop-signal", "", "signal that asks the program to end, as SIGQUIT or SIGRTMIN+3 (default: SIGTERM)")
 	flags.StringVar(&made.output, "output", "", "write an archive, OCI layout and docker archive at once, to this file instead of loading it")
 	command.MarkFlagsOneRequired("from-debian", "binary", "tree")
 	command.MarkFlagsMutuallyExclusive("from-debian", "binary", "tree")

@@ -22,6 +22,7 @@ import (
 type Config struct {
 	Entrypoint []string
 	User       string
+	StopSignal string // as SIGTERM, which it is where this is empty
 }
 
 const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -106,7 +107,7 @@ func write(ref, target string, config Config, layers ...string) error {
 		openers[i] = opener(path)
 	}
 	image, err := compose(&v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: v1.Config{
-		Entrypoint: config.Entrypoint, User: config.User, Env: []string{searchPath},
+		Entrypoint: config.Entrypoint, User: config.User, StopSignal: config.StopSignal, Env: []string{searchPath},
 	}}, openers)
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func TestWhatIsBuiltCanBePulledUnderAnyHost(t *testing.T) {
 	if err := os.WriteFile(binary, []byte("not really one"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := FromBinary("my-image:latest", binary, filepath.Join(dir, "my-image.tar"), Config{User: "1000"}); err != nil {
+	if err := FromBinary("my-image:latest", binary, filepath.Join(dir, "my-image.tar"), Config{User: "1000", StopSignal: "SIGRTMIN+3"}); err != nil {
 		t.Fatal(err)
 	}
 	tags, err := Tags(filepath.Join(dir, "my-image.tar"))
@@ -122,7 +122,7 @@ func TestWhatIsBuiltCanBePulledUnderAnyHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := config.Config; got.User != "1000" || !cmp.Equal(got.Entrypoint, []string{"/program"}) {
+		if got := config.Config; got.User != "1000" || got.StopSignal != "SIGRTMIN+3" || !cmp.Equal(got.Entrypoint, []string{"/program"}) {
 			t.Errorf("its configuration is %+v", got)
 		}
 		layers, err := image.Layers()
