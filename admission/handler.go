@@ -50,7 +50,7 @@ func (p Pods) Handle(ctx context.Context, request admission.Request) admission.R
 		if err == nil && p.Placement != nil && podspec.IsProtected(pod) {
 			p.place(ctx, request.Namespace, pod)
 		}
-		return warnings, err
+		return append(warnings, Warnings(pod)...), err
 	})
 }
 

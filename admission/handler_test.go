@@ -109,3 +109,37 @@ func TestARefusalIsForTheUser(t *testing.T) {
 		t.Errorf("%v", answer)
 	}
 }
+
+func TestAPostStartHookIsWarnedAbout(t *testing.T) {
+	hook := &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"register"}}}}
+	for name, test := range map[string]struct {
+		change func(*corev1.Pod)
+		want   []string
+	}{
+		"of a captured container": {change: func(p *corev1.Pod) { p.Spec.Containers[0].Lifecycle = hook }, want: []string{`container "app" has a postStart hook`}},
+		"of a proxy": {change: func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "istio-proxy", Lifecycle: hook})
+		}},
+		"of a pod without the label": {change: func(p *corev1.Pod) {
+			p.Labels, p.Spec.Containers[0].Lifecycle = nil, hook
+		}},
+		"of a pod that cannot be captured": {change: func(p *corev1.Pod) { p.Spec.HostNetwork, p.Spec.Containers[0].Lifecycle = true, hook }},
+		"none":                             {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw, err := json.Marshal(labelled(test.change))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer := ask(t, string(raw))
+			if !answer.Allowed || len(answer.Warnings) != len(test.want) {
+				t.Fatalf("%+v", answer.AdmissionResponse)
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(answer.Warnings[i], want) {
+					t.Errorf("it warns %q", answer.Warnings[i])
+				}
+			}
+		})
+	}
+}

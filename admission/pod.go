@@ -2,6 +2,7 @@ package admission
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,19 @@ import (
 
 // minGrace is the grace period that a labelled pod has at least, in seconds: a capture takes time. A longer one stays.
 const minGrace = 120
+
+// Warnings are what the user of an admitted pod should know, and may have to change. kubectl shows them.
+func Warnings(pod *corev1.Pod) []string {
+	if pod.Annotations[keys.Effective] == "" {
+		return nil
+	}
+	var warnings []string
+	for _, name := range podspec.PostStart(pod) {
+		warnings = append(warnings, fmt.Sprintf("container %q has a postStart hook, which kubelet runs again when the container is restored; "+
+			"have it do no harm to a program that is in the middle of its work", name))
+	}
+	return warnings
+}
 
 // Admit changes a pod that is being made. An error refuses it, and is for the user. It may be called again for a pod that it has changed,
 // since other webhooks add containers after it. policy is the CheckpointPolicy of the pod; nil is none.

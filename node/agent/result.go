@@ -118,6 +118,9 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 			Type: keys.Restored, Status: corev1.ConditionFalse, Reason: keys.ColdIncomplete, Message: strings.TrimSpace(string(said)),
 		})
 	}
+	if names := podspec.PostStart(pod); o.done && o.status == corev1.ConditionTrue && len(names) > 0 {
+		o.message += "; kubelet runs the postStart hook of " + named(names) + " again"
+	}
 	if message := restarted(pod, d, results); o.done && o.status == corev1.ConditionTrue && message != "" {
 		o.status, o.reason, o.message = corev1.ConditionFalse, keys.ColdRestarted, message
 	}
@@ -152,11 +155,19 @@ func protection(pod *corev1.Pod) corev1.PodCondition {
 	c := corev1.PodCondition{
 		Type: keys.Checkpointable, Status: corev1.ConditionTrue, Reason: keys.CheckpointableProtected, Message: protectedMessage,
 	}
+	if names := podspec.PostStart(pod); len(names) > 0 {
+		c.Message += "; when it is restored, kubelet runs the postStart hook of " + named(names) + " again"
+	}
 	if settings, err := capture.ParseSettings(pod.Annotations[keys.Effective]); err == nil && settings.AllowIOUring {
 		c.Reason = keys.CheckpointableIOUringAllowed
 		c.Message += ", unless it uses io_uring then, which cannot be captured: the annotation " + keys.IOUring + " lets it"
 	}
 	return c
+}
+
+// named lists containers, as container "a", "b".
+func named(containers []string) string {
+	return `container "` + strings.Join(containers, `", "`) + `"`
 }
 
 // restarted says which restored containers kubelet has started anew since: those began from scratch (design R6). It is empty when there are none.
@@ -166,14 +177,14 @@ func restarted(pod *corev1.Pod, d *capture.Decision, results []*capture.Result) 
 		_, id, _ := strings.Cut(status.ContainerID, "://")
 		for _, r := range results {
 			if r.Container == status.Name && r.Outcome == capture.Restored && id != "" && id != r.ContainerID && status.RestartCount > 0 {
-				names = append(names, fmt.Sprintf("%q", status.Name))
+				names = append(names, status.Name)
 			}
 		}
 	}
 	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("continued from Checkpoint %s; since then kubelet has started container %s anew, from scratch", d.Checkpoint, strings.Join(names, ", "))
+	return fmt.Sprintf("continued from Checkpoint %s; since then kubelet has started %s anew, from scratch", d.Checkpoint, named(names))
 }
 
 // claimNote is what lies beside a pod's decision from before its claim: which Checkpoint it may hold.

@@ -30,6 +30,20 @@ func because(reason, message string) func(*capture.Result) {
 
 func longAgo(r *capture.Result) { r.Started = testNow.Add(-attemptPatience - time.Second) }
 
+func TestAPodIsToldThatItsHookRunsAgain(t *testing.T) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}, {Name: "side"}}}}
+	if got := protection(pod).Message; got != protectedMessage {
+		t.Errorf("without a hook it says %q", got)
+	}
+	for i := range pod.Spec.Containers {
+		pod.Spec.Containers[i].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}}
+	}
+	want := protectedMessage + `; when it is restored, kubelet runs the postStart hook of container "app", "side" again`
+	if got := protection(pod).Message; got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	restore := &capture.Decision{Action: capture.Restore, Checkpoint: "a-1", Containers: []string{"app", "side"}}
 	for what, test := range map[string]struct {
