@@ -51,10 +51,13 @@ func TestACheckpointFromThePodsDeletionToItsOwn(t *testing.T) {
 	if made.Labels[keys.PodUID] != string(pod.UID) || made.Labels[keys.Lineage] != made.Status.Source.Lineage {
 		t.Errorf("its labels are %v", made.Labels)
 	}
-	stalled := meta.FindStatusCondition(made.Status.Conditions, v1alpha1.CheckpointStalled)
-	if stalled == nil || stalled.Reason != v1alpha1.ReasonNoStorageLocation {
-		t.Errorf("there is nowhere to store it, and it is stalled for %v", stalled)
-	}
+	lab.Eventually(t, patience, "it is stalled, as there is nowhere to store it", func() error { // another writer than that of Pending
+		stalled := meta.FindStatusCondition(read(t, ns, name).Status.Conditions, v1alpha1.CheckpointStalled)
+		if stalled == nil || stalled.Reason != v1alpha1.ReasonNoStorageLocation {
+			return fmt.Errorf("it is stalled for %v", stalled)
+		}
+		return nil
+	})
 
 	location := newWorkingLocation(t, ns)
 	lab.Eventually(t, patience, "it is no longer stalled", func() error {
