@@ -17,6 +17,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/controllers/condition"
+	"github.com/transparent-checkpoint/operator/controllers/origin"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
@@ -173,7 +174,7 @@ func (r *Reconciler) write(ctx context.Context, f facts, v verdict) error {
 		source, changed = &known, true
 	}
 	if source != nil {
-		status.WithSource(sourceOf(source))
+		status.WithSource(origin.Apply(*source))
 	}
 	if stalled, wanted := stalledOf(there, v); wanted {
 		status.WithConditions(condition.Apply(there, stalled, f.now))
@@ -234,15 +235,4 @@ func ownsStalled(checkpoint *v1alpha1.Checkpoint) bool {
 		return true
 	}
 	return false
-}
-
-func sourceOf(source *v1alpha1.CheckpointSource) *apply.CheckpointSourceApplyConfiguration {
-	wanted := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage).WithLabels(source.Labels)
-	if source.Identity != "" {
-		wanted.WithIdentity(source.Identity)
-	}
-	if o := source.Owner; o != nil {
-		wanted.WithOwner(apply.Owner().WithAPIVersion(o.APIVersion).WithKind(o.Kind).WithName(o.Name).WithUID(o.UID))
-	}
-	return wanted
 }

@@ -22,6 +22,7 @@ import (
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/matching"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Reconciler writes the status of CheckpointPolicies.
@@ -48,11 +49,7 @@ func SetUp(manager ctrl.Manager) error {
 func matters(e event.UpdateEvent) bool {
 	before, isPod := e.ObjectOld.(*corev1.Pod)
 	after, isToo := e.ObjectNew.(*corev1.Pod)
-	return !isPod || !isToo || !maps.Equal(before.Labels, after.Labels) || hasEnded(before) != hasEnded(after)
-}
-
-func hasEnded(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	return !isPod || !isToo || !maps.Equal(before.Labels, after.Labels) || podspec.HasEnded(before) != podspec.HasEnded(after)
 }
 
 // ofNamespace returns the policies of an object's namespace.
@@ -124,7 +121,7 @@ func (r *Reconciler) podsOf(ctx context.Context, policy *v1alpha1.CheckpointPoli
 	}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if p := matching.CheckpointPolicyOf(pod.Labels, policies.Items); p != nil && p.UID == policy.UID && !hasEnded(pod) {
+		if p := matching.CheckpointPolicyOf(pod.Labels, policies.Items); p != nil && p.UID == policy.UID && !podspec.HasEnded(pod) {
 			mine = append(mine, pod)
 		}
 	}

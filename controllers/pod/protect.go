@@ -23,7 +23,7 @@ const nodeCheck = 15 * time.Second
 
 // protect keeps the condition Checkpointable of a pod that will not be captured, with the reason. That a pod is protected is the agent's to say.
 func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.Duration, err error) {
-	if !pod.DeletionTimestamp.IsZero() || ended(pod) {
+	if !pod.DeletionTimestamp.IsZero() || podspec.HasEnded(pod) {
 		return 0, nil
 	}
 	reason, message, err := r.unprotected(ctx, pod)

@@ -78,9 +78,4 @@ func going(err error) bool {
 	return apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }
 
-// ended tells whether the pod's containers have ended for good.
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
 func (r *Reconciler) now() metav1.Time { return metav1.NewTime(r.Now()) }

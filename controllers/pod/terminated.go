@@ -2,7 +2,6 @@ package pod
 
 import (
 	"context"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/controllers/origin"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
@@ -50,30 +50,12 @@ func (r *Reconciler) keep(ctx context.Context, pod *corev1.Pod, why string) erro
 	}
 	pending := metaapply.Condition().WithType(v1alpha1.CheckpointReady).WithStatus(metav1.ConditionFalse).WithReason(v1alpha1.StatePending).
 		WithMessage(why).WithLastTransitionTime(r.now())
-	status := apply.CheckpointStatus().WithSource(sourceApply(source)).WithConditions(pending)
+	status := apply.CheckpointStatus().WithSource(origin.Apply(source)).WithConditions(pending)
 	return client.IgnoreNotFound(r.Status().Apply(ctx, apply.Checkpoint(checkpoint.Name, checkpoint.Namespace).WithStatus(status),
 		client.FieldOwner(keys.ManagerFields), client.ForceOwnership))
 }
 
 // mayBeCaptured tells whether a pod has something that its stop signal captures.
 func mayBeCaptured(pod *corev1.Pod) bool {
-	return !ended(pod) && podspec.IsProtected(pod) && !podspec.IsPaused(pod) && running(pod)
-}
-
-// running tells whether a container has a process that could be captured. Pods whose containers only wait to be started have none.
-func running(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses), func(s corev1.ContainerStatus) bool {
-		return s.State.Running != nil
-	})
-}
-
-func sourceApply(source v1alpha1.CheckpointSource) *apply.CheckpointSourceApplyConfiguration {
-	a := apply.CheckpointSource().WithPodUID(source.PodUID).WithNode(source.Node).WithLineage(source.Lineage).WithLabels(source.Labels)
-	if source.Identity != "" {
-		a.WithIdentity(source.Identity)
-	}
-	if o := source.Owner; o != nil {
-		a.WithOwner(apply.Owner().WithAPIVersion(o.APIVersion).WithKind(o.Kind).WithName(o.Name).WithUID(o.UID))
-	}
-	return a
+	return !podspec.HasEnded(pod) && podspec.IsProtected(pod) && !podspec.IsPaused(pod) && podspec.Runs(pod)
 }

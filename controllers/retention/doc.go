@@ -3,5 +3,5 @@
 // Expired, so that no pod is restored from it; a minute later it deletes the object, and by its finalizer the data goes (package checkpoint). Whether a
 // Checkpoint goes with its owner is the garbage collector's to see to: this package keeps the ownerReference as the CheckpointPolicy says.
 //
-// It imports the API types alone. Start reading at judge, which is the rule; Reconcile carries out what it says for one namespace at a time.
+// Start reading at judge, which is the rule; Reconcile carries out what it says for one namespace at a time.
 package retention

@@ -38,10 +38,10 @@ func (r *Reconciler) endsOf(ctx context.Context, namespace string, checkpoints [
 		seen[string(owner.UID)] = true
 		var e *end
 		var err error
-		switch {
-		case owner.Kind == "Job" && owner.APIVersion == batchv1.SchemeGroupVersion.String():
+		switch lineage.KindOf(owner) {
+		case lineage.Job:
 			e, err = r.endOfJob(ctx, namespace, owner)
-		case owner.Kind == "ReplicaSet" && owner.APIVersion == appsv1.SchemeGroupVersion.String():
+		case lineage.ReplicaSet:
 			e, err = r.endOfReplicaSet(ctx, namespace, owner)
 		}
 		if err != nil {

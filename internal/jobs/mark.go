@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Of returns the reference to the Job that a pod belongs to; nil for all other pods.
@@ -23,13 +24,13 @@ func Of(pod *corev1.Pod) *metav1.OwnerReference {
 // IsToBeMarked tells whether a pod that runs, or is being captured, is to get the condition DisruptionTarget: it is a Job's, it is being deleted,
 // and it goes for that reason and not by itself. Where there is the condition already, by whomever and whatever it says, it stays.
 func IsToBeMarked(pod *corev1.Pod) bool {
-	return isJudged(pod) && disruption(pod) == nil && !endedByItself(pod)
+	return isJudged(pod) && podspec.Condition(pod, corev1.DisruptionTarget) == nil && !endedByItself(pod)
 }
 
 // IsToBeUnmarked tells whether a pod whose capture failed is to get that condition with the status False: it ends now as it would have without
 // us, and counts as it would have. What others wrote stays.
 func IsToBeUnmarked(pod *corev1.Pod) bool {
-	c := disruption(pod)
+	c := podspec.Condition(pod, corev1.DisruptionTarget)
 	return isJudged(pod) && (c == nil || c.Status == corev1.ConditionTrue && c.Reason == keys.DisruptionWithCheckpoint)
 }
 
@@ -52,21 +53,11 @@ func Unmark(now time.Time) corev1.PodCondition {
 // isJudged tells whether the Job controller has still to find out what became of a pod that is being deleted. It takes its finalizer off when it
 // has, or when the pod does not matter to it.
 func isJudged(pod *corev1.Pod) bool {
-	return Of(pod) != nil && !pod.DeletionTimestamp.IsZero() && isTracked(pod) &&
-		pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+	return Of(pod) != nil && !pod.DeletionTimestamp.IsZero() && isTracked(pod) && !podspec.HasEnded(pod)
 }
 
 func isTracked(pod *corev1.Pod) bool {
 	return slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
-}
-
-func disruption(pod *corev1.Pod) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == corev1.DisruptionTarget {
-			return c
-		}
-	}
-	return nil
 }
 
 // endedByItself tells whether a container that is not started again had failed before the deletion was asked for: that decided the pod's end.

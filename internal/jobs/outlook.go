@@ -124,7 +124,7 @@ func fitsExitCode(rule *batchv1.PodFailurePolicyOnExitCodesRequirement, pod *cor
 // fitsCondition tells whether a pod has a condition of which a rule speaks, given that it has or gets DisruptionTarget.
 func fitsCondition(patterns []batchv1.PodFailurePolicyOnPodConditionsPattern, pod *corev1.Pod) bool {
 	return slices.ContainsFunc(patterns, func(p batchv1.PodFailurePolicyOnPodConditionsPattern) bool {
-		if p.Type == corev1.DisruptionTarget && disruption(pod) == nil {
+		if p.Type == corev1.DisruptionTarget && podspec.Condition(pod, corev1.DisruptionTarget) == nil {
 			return p.Status == corev1.ConditionTrue
 		}
 		return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == p.Type && c.Status == p.Status })

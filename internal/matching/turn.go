@@ -16,7 +16,7 @@ import (
 // about N²/2 attempts. Who holds a claim has left the queue as its Checkpoint has left the candidates, so that the others' places still fit.
 // Where the lists differ two may meet all the same; the claim decides between them, and the loser looks again.
 func (f Facts) turn() int {
-	if f.Own.Owner == nil || f.Own.Identity != "" { // nobody else can take its place
+	if f.hasPlace() { // nobody else can take it
 		return 0
 	}
 	claimed := map[types.UID]bool{f.Pod.UID: true}

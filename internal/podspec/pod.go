@@ -43,6 +43,18 @@ func EndedByItself(pod *corev1.Pod) bool {
 		})
 }
 
+// HasEnded tells whether a pod's containers have ended for good, in whatever way.
+func HasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// Runs tells whether a container of a pod has a process. Pods whose containers only wait to be started have none.
+func Runs(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses), func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil
+	})
+}
+
 // BoundSince is when a pod got its node.
 func BoundSince(pod *corev1.Pod) time.Time {
 	if c := Condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue {

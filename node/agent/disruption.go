@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -63,11 +62,4 @@ func (a *Agent) disrupt(ctx context.Context, pod *corev1.Pod, isDue func(*corev1
 		pod = live
 	}
 	return nil
-}
-
-// runs tells whether a pod has a container that runs.
-func runs(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses), func(s corev1.ContainerStatus) bool {
-		return s.State.Running != nil
-	})
 }

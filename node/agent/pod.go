@@ -39,7 +39,7 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 		}
 	} else {
 		err := a.Node.Hint(string(pod.UID), capture.DeletingHint, "")
-		if pod.Labels[keys.CheckpointMode] == keys.True && !podspec.IsPaused(pod) && runs(pod) {
+		if pod.Labels[keys.CheckpointMode] == keys.True && !podspec.IsPaused(pod) && podspec.Runs(pod) {
 			err = errors.Join(err, a.mark(ctx, pod))
 		}
 		if err != nil {

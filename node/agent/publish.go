@@ -215,7 +215,7 @@ func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted b
 		return false, "", err
 	case !pod.DeletionTimestamp.IsZero() || podspec.IsDisrupted(pod) || record.State == capture.Failed:
 		return true, "", nil
-	case pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded:
+	case podspec.HasEnded(pod):
 		return false, "the pod ended by itself", nil
 	}
 	return false, "", nil

@@ -106,7 +106,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 		results = append(results, r)
 	}
 	o := judge(d, results, a.Now())
-	if o.refused && (pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded) { // kubelet does not try again
+	if o.refused && podspec.HasEnded(pod) { // kubelet does not try again
 		o.done, o.status, o.reason = true, corev1.ConditionFalse, keys.RestoreRefused
 	}
 	if err := a.settleClaim(ctx, pod, o); err != nil {
