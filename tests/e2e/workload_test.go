@@ -179,6 +179,9 @@ func (w *workload) restored(t *testing.T, pod *corev1.Pod) corev1.PodCondition {
 			return fmt.Errorf("its conditions are %+v", now.Status.Conditions)
 		}
 		found = now.Status.Conditions[i]
+		if found.Reason == keys.RestoreRefused && isRunning(now) { // what it was before it ran
+			return fmt.Errorf("it still says %s", found.Message)
+		}
 		return nil
 	})
 	return found

@@ -24,7 +24,7 @@ import (
 // How long the runner waits.
 const (
 	startPatience = 2 * time.Minute
-	checkPatience = 15 * time.Second
+	checkPatience = 30 * time.Second
 	endPatience   = 3 * time.Minute // of a pod; a failed capture leaves the program its grace period
 )
 

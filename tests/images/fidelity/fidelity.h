@@ -69,7 +69,8 @@ void nap(int milliseconds);
 void fill(void *memory, size_t size, uint32_t seed);
 int filled(const void *memory, size_t size, uint32_t seed);
 
-/* write_all and read_some end the feature, or return -1, unless all bytes came. read_some waits at most two seconds for each part. */
+/* write_all and read_some end the feature, or return -1, unless all bytes came. read_some waits at most eight seconds for
+ * each part: an idle process of a busy machine has to wait for its turn. */
 void write_all(int fd, const void *data, size_t size);
 int read_some(int fd, void *data, size_t size);
 /* file_says reads a small file as a string. */
@@ -82,7 +83,7 @@ struct helper {
 	int fd;
 };
 typedef void answer_function(char question, char *answer);
-/* helper_start forks it; it calls prepare first. helper_ask returns "" when there was no answer within two seconds. */
+/* helper_start forks it; it calls prepare first. helper_ask returns "" when there was no answer within eight seconds. */
 struct helper helper_start(void (*prepare)(void), answer_function *answer);
 const char *helper_ask(const struct helper *helper, char question);
 /* helper_serve is the life of a helper that was forked otherwise. */

@@ -73,7 +73,7 @@ static struct helper orphan_start(int session)
 		if (session)
 			must(setsid(), "setsid");
 		if (must(fork(), "fork") == 0) {
-			if (!EVENTUALLY(getppid() != leader, 2000) || write(ends[0], &(pid_t){getpid()}, sizeof(pid_t)) != sizeof(pid_t))
+			if (!EVENTUALLY(getppid() != leader, 8000) || write(ends[0], &(pid_t){getpid()}, sizeof(pid_t)) != sizeof(pid_t))
 				_exit(1);
 			close(ends[1]);
 			helper_serve(ends[0], who);

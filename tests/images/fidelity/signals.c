@@ -87,7 +87,7 @@ static void pending_setup(void)
 	sigfillset(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	must_zero(pthread_create(&holder, NULL, hold, NULL), "pthread_create");
-	if (!EVENTUALLY(holder_done, 2000))
+	if (!EVENTUALLY(holder_done, 8000))
 		unable("the thread does not start");
 	send_all(0);
 }
@@ -105,7 +105,7 @@ static void pending_check(void)
 		broken("%s", wrong);
 	holder_done = 0;
 	holder_asked = 1;
-	WANT(EVENTUALLY(holder_done, 2000), "the thread does not answer");
+	WANT(EVENTUALLY(holder_done, 8000), "the thread does not answer");
 	WANT(!holder_wrong[0], "of the thread, %s", holder_wrong);
 	send_all(rounds + 1);
 	detail("%d of the process, %d of a thread", QUEUED + 2, QUEUED);
@@ -201,7 +201,7 @@ static void in_handler_setup(void)
 
 	signal(SIGUSR1, stay);
 	must_zero(pthread_create(&thread, NULL, interrupted, NULL), "pthread_create");
-	if (!EVENTUALLY(inside, 2000))
+	if (!EVENTUALLY(inside, 8000))
 		unable("the handler is not called");
 }
 
@@ -211,8 +211,8 @@ static void in_handler_check(void)
 
 	WANT(inside, "the handler has ended by itself");
 	leave = 1;
-	WANT(EVENTUALLY(came_back == before + 1, 2000), "the handler does not come back");
-	WANT(EVENTUALLY(inside, 2000), "the handler is not called again");
+	WANT(EVENTUALLY(came_back == before + 1, 8000), "the handler does not come back");
+	WANT(EVENTUALLY(inside, 8000), "the handler is not called again");
 	detail("came back %d times", came_back);
 }
 

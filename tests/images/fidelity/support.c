@@ -118,7 +118,7 @@ int read_some(int fd, void *data, size_t size)
 		struct pollfd readable = {.fd = fd, .events = POLLIN};
 		ssize_t n;
 
-		if (poll(&readable, 1, 2000) != 1)
+		if (poll(&readable, 1, 8000) != 1)
 			return -1;
 		n = read(fd, (char *)data + done, size - done);
 		if (n <= 0)

@@ -92,7 +92,7 @@ static void threads_setup(void)
 		must_zero(pthread_create(&workers[i].thread, NULL, work, &workers[i]), "pthread_create");
 	}
 	for (int i = 0; i < WORKERS; i++)
-		if (!EVENTUALLY(workers[i].turns > 2, 2000))
+		if (!EVENTUALLY(workers[i].turns > 2, 8000))
 			unable("thread %d does not run", i);
 }
 
@@ -103,7 +103,7 @@ static void threads_check(void)
 	for (int i = 0; i < WORKERS; i++) {
 		unsigned long before = workers[i].turns;
 
-		WANT(EVENTUALLY(workers[i].turns > before, 2000), "thread %d stands still", i);
+		WANT(EVENTUALLY(workers[i].turns > before, 8000), "thread %d stands still", i);
 		WANT(!workers[i].wrong[0], "thread %d has another %s", i, workers[i].wrong);
 		all += workers[i].turns;
 	}
@@ -234,7 +234,7 @@ static void locks_check(void)
 
 		WANT(got == rounds, "%s was got %d times, not %d", lock_names[i], got, rounds);
 		must_zero(pthread_mutex_unlock(&lock->mutex), lock_names[i]);
-		WANT(EVENTUALLY(lock->got == got + 1, 2000), "who waits for the %s does not get it", lock_names[i]);
+		WANT(EVENTUALLY(lock->got == got + 1, 8000), "who waits for the %s does not get it", lock_names[i]);
 		must_zero(pthread_mutex_lock(&lock->mutex), lock_names[i]);
 		lock->go = 1;
 	}
@@ -242,9 +242,9 @@ static void locks_check(void)
 	shared->ready = 1;
 	pthread_cond_signal(&shared->condition);
 	pthread_mutex_unlock(&shared->guard);
-	WANT(EVENTUALLY(shared->woken == woken + 1, 2000), "who waits for the condition does not wake");
+	WANT(EVENTUALLY(shared->woken == woken + 1, 8000), "who waits for the condition does not wake");
 	pthread_rwlock_unlock(&shared->readwrite);
-	WANT(EVENTUALLY(shared->written > written, 2000), "who waits to write does not get the lock");
+	WANT(EVENTUALLY(shared->written > written, 8000), "who waits to write does not get the lock");
 	pthread_rwlock_rdlock(&shared->readwrite);
 	detail("4 mutexes, condition, read-write lock");
 }
@@ -267,7 +267,7 @@ static void robust_begin(void)
 {
 	owns = die = 0;
 	must_zero(pthread_create(&owner, NULL, own, NULL), "pthread_create");
-	if (!EVENTUALLY(owns, 2000))
+	if (!EVENTUALLY(owns, 8000))
 		unable("the owner does not get the lock");
 }
 

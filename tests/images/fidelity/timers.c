@@ -143,7 +143,7 @@ static void timers_setup(void)
 	must(sigaction(SIGRTMIN + 1, &action, NULL), "sigaction");
 	signal(SIGRTMIN + 2, count_in_thread);
 	must_zero(pthread_create(&ticking, NULL, tick, NULL), "pthread_create");
-	EVENTUALLY(ticking_tid, 2000);
+	EVENTUALLY(ticking_tid, 8000);
 	timers_set = now_ms();
 	for (int i = 0; i < CLOCKS; i++) {
 		struct sigevent none = {.sigev_notify = SIGEV_NONE};
@@ -227,7 +227,7 @@ static void descriptors_check(void)
 		if (timerfd_gettime(descriptors[i], &now)) {
 			broken("%s is gone: %s", kinds[i].name, strerror(errno));
 		} else if (kinds[i].periodic) {
-			WANT(EVENTUALLY(read(descriptors[i], &ticks, sizeof(ticks)) == sizeof(ticks), 2000), "%s stands still", kinds[i].name);
+			WANT(EVENTUALLY(read(descriptors[i], &ticks, sizeof(ticks)) == sizeof(ticks), 8000), "%s stands still", kinds[i].name);
 			WANT(now.it_interval.tv_nsec == TICK * 1000000L, "%s has an interval of %ld ns", kinds[i].name, now.it_interval.tv_nsec);
 		} else if (!(kinds[i].flags & TFD_TIMER_CANCEL_ON_SET)) {
 			left(kinds[i].name, descriptors_set + (kinds[i].flags & TFD_TIMER_ABSTIME ? 1000 : 0), ms_of(now.it_value));
