@@ -68,10 +68,15 @@ _images: # one at a time: demo, tests and benchmarks all call it
 bin/localcluster:
 	@CGO_ENABLED=0 go build -o $@ ./tests/cluster
 
+# Those that bring up a cluster, one at a time: together they would be too slow for each other's patience.
+CLUSTERS := ./tests/integration ./tests/e2e ./tests/fidelity
+
 .PHONY: test
 test: bin/localcluster prerequisites ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
 	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
-	go test -count=1 -timeout 40m $(TESTFLAGS) ./...
+	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
+	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
+	go test -count=1 -timeout 40m -p 1 $(TESTFLAGS) $$on && exit $$failed
 
 .PHONY: bench
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
