@@ -171,6 +171,8 @@ const (
 
 // The reasons of the condition Checkpointable with which it is True and a person should look all the same.
 const (
+	// CheckpointableChanged: it will be captured, and something of it comes back otherwise than it was.
+	CheckpointableChanged = "ComesBackChanged"
 	// CheckpointableVolumeSize: the state takes more by now than CheckpointVolumeSize allows; a capture would fail.
 	CheckpointableVolumeSize = "VolumeSizeExceeded"
 	// CheckpointableNoSpace: the state takes more by now than the disk of the node has room for.

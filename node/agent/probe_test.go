@@ -132,6 +132,35 @@ func TestSizesAreAWarning(t *testing.T) {
 	}
 }
 
+func TestWhatComesBackChangedIsAWarning(t *testing.T) {
+	changed := probe.Finding{Reason: keys.CheckpointableChanged, PID: 1, Command: "app", What: "holds a semaphore", Advice: "use a pipe"}
+	for name, test := range map[string]struct {
+		findings []probe.Finding
+		memory   int64
+		status   corev1.ConditionStatus
+		reason   string
+		says     string
+	}{
+		"alone": {
+			[]probe.Finding{changed}, 0, corev1.ConditionTrue, keys.CheckpointableChanged,
+			`but not all of it comes back as it was. container "app": process 1 (app) holds a semaphore; use a pipe`,
+		},
+		"with what cannot go": {
+			[]probe.Finding{changed, ring}, 0, corev1.ConditionFalse, keys.UnprotectedIOUring,
+			`CRIU cannot dump it. container "app": process 7 (python3) uses io_uring`,
+		},
+		"with more than the bound": {[]probe.Finding{changed}, 2 << 20, corev1.ConditionTrue, keys.CheckpointableVolumeSize, "a capture would fail"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, all := watching("app")
+			all[0].counts, all[0].memory, all[0].Settings.VolumeSizeBytes = test.findings, test.memory, 1<<20
+			if v := verdictOn(all, 0); v.status != test.status || v.reason != test.reason || !strings.Contains(v.message, test.says) {
+				t.Errorf("it says %+v", v)
+			}
+		})
+	}
+}
+
 func TestAnAgentThatHasJustStartedKeepsWhatAnotherFound(t *testing.T) {
 	b := newBench(t)
 	pod := &corev1.Pod{}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
+	"github.com/transparent-checkpoint/operator/node/probe"
 )
 
 // verdict is what the looks at a pod's containers came to.
@@ -36,8 +38,14 @@ func verdictOn(containers []*watched, free int64) verdict {
 	var sentences, parts []string
 	v, total := verdict{status: corev1.ConditionFalse}, 0
 	seen := map[string]bool{}
+	hinders := slices.ContainsFunc(containers, func(w *watched) bool { // what is merely changed is told when nothing else is
+		return slices.ContainsFunc(w.counts, func(f probe.Finding) bool { return f.Reason != keys.CheckpointableChanged })
+	})
 	for _, w := range containers {
 		for _, f := range w.counts {
+			if hinders != (f.Reason != keys.CheckpointableChanged) {
+				continue
+			}
 			key := w.Name + "\x00" + f.Key()
 			if seen[key] {
 				continue
@@ -55,7 +63,14 @@ func verdictOn(containers []*watched, free int64) verdict {
 	if total == 0 {
 		return sizeVerdict(containers, free)
 	}
-	v.message = "CRIU cannot dump it. " + strings.Join(sentences, ". ")
+	v.message = "CRIU cannot dump it. "
+	if v.reason == keys.CheckpointableChanged {
+		if size := sizeVerdict(containers, free); size.reason != keys.CheckpointableProtected {
+			return size
+		}
+		v.status, v.message = corev1.ConditionTrue, protectedMessage+", but not all of it comes back as it was. "
+	}
+	v.message += strings.Join(sentences, ". ")
 	if total > maxSentences {
 		v.message += fmt.Sprintf(". There are %d more", total-maxSentences)
 	}

@@ -12,7 +12,7 @@ import (
 // maxFilesSize bounds the image of a container's open files, in bytes.
 const maxFilesSize = 256 << 20
 
-// adaptOpenFiles changes the captured open sockets for the network namespace of that file.
+// adaptOpenFiles changes the captured open sockets for the network namespace of that file, and mends what CRIU writes wrongly.
 func adaptOpenFiles(images, network string) error {
 	var own map[netip.Addr]bool
 	err := inNamespace(network, unix.CLONE_NEWNET, func() (err error) {
@@ -25,6 +25,9 @@ func adaptOpenFiles(images, network string) error {
 	return rewriteImage(filepath.Join(images, "files.img"), maxFilesSize, func(image []byte) ([]byte, error) {
 		adapted, err := adaptSockets(image, own)
 		if err != nil {
+			return nil, err
+		}
+		if adapted, err = trimProcFolders(adapted); err != nil {
 			return nil, err
 		}
 		return armTimers(adapted)

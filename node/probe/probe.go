@@ -20,9 +20,9 @@ type Container struct {
 	GhostLimit int64
 }
 
-// Finding is one thing for which CRIU refuses to dump a container.
+// Finding is one thing for which CRIU refuses to dump a container, cannot restore it, or brings it back otherwise than it was.
 type Finding struct {
-	// Reason is one of keys.Unprotected….
+	// Reason is one of keys.Unprotected…, or keys.CheckpointableChanged for what is captured and comes back changed.
 	Reason string
 	// PID is the process's number in its container, Command its name. Both are empty where it is no single process's.
 	PID     int

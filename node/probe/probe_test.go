@@ -44,6 +44,10 @@ func hold(what string) {
 		_, err = unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)
 	case "pidfd of a thread":
 		_, err = unix.PidfdOpen(os.Getpid(), unix.O_EXCL)
+	case "semaphore":
+		_, err = unix.Eventfd(3, unix.EFD_SEMAPHORE)
+	case "counter":
+		_, err = unix.Eventfd(3, 0)
 	case "secret":
 		_, _, errno := unix.Syscall(unix.SYS_MEMFD_SECRET, 0, 0, 0)
 		if errno != 0 {
@@ -116,6 +120,8 @@ func TestFindings(t *testing.T) {
 		"fuse":              {Reason: keys.UnprotectedDeviceInUse, What: "has the device /dev/fuse open, descriptor "},
 		"vsock":             {Reason: keys.UnprotectedSocket, What: "has a socket of the kind AF_VSOCK, descriptor "},
 		"pidfd of a thread": {Reason: keys.UnprotectedDescriptor, What: "holds a pidfd of a thread (PIDFD_THREAD), descriptor "},
+		"counter":           {},
+		"semaphore":         {Reason: keys.CheckpointableChanged, What: "holds a semaphore (EFD_SEMAPHORE), which comes back as a counter, descriptor "},
 		"secret":            {Reason: keys.UnprotectedDescriptor, What: "holds secret memory (memfd_secret), descriptor "},
 		"deleted":           {Reason: keys.UnprotectedLargeDeletedFile, What: "has the deleted file /tmp/"},
 		"message queue":     {Reason: keys.UnprotectedMessageQueue, What: "has the POSIX message queue /probe-test (deleted) open, descriptor "},

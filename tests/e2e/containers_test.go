@@ -177,6 +177,13 @@ func TestClaimsAreMountedAgain(t *testing.T) {
 	w.countOf(t, last)
 	if cold := w.restored(t, last); cold.Status != corev1.ConditionFalse || cold.Reason != keys.ColdRestoreFailed {
 		t.Errorf("without a file that was open it says %+v", cold)
+	} else {
+		t.Log(cold.Message)
+		events := w.events(t, last)
+		for _, part := range []string{"Error (criu/", "A file that the program had open is not there.", "Keep it on the volume"} { // CRIU's word, and what to do
+			has(t, cold.Message, part)
+			has(t, events, part)
+		}
 	}
 	if text := say(t, c, last, "file/data/other"); text != "changed" {
 		t.Errorf("the claim holds %q", text)

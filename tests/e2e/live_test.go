@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
-	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
@@ -30,6 +30,11 @@ func background(t *testing.T, c *lab.Cluster, input io.Reader, args ...string) <
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return linesOf(output, command)
+}
+
+// linesOf hands out what a command writes, line by line, until it has ended.
+func linesOf(output io.Reader, command *exec.Cmd) <-chan string {
 	lines := make(chan string, 1000)
 	go func() {
 		defer close(lines)
@@ -186,6 +191,17 @@ func TestInputGoesOn(t *testing.T) {
 	}
 }
 
+// cannotBeCaptured has testapp hold what CRIU cannot dump, and write into a folder of its node how it ends.
+func cannotBeCaptured(template *corev1.PodTemplateSpec, out string) {
+	kind := corev1.HostPathDirectoryOrCreate
+	app := &template.Spec.Containers[0]
+	app.Args = []string{"serve", "-undumpable", "-end-log=/out/log"}
+	app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "out", MountPath: "/out"})
+	template.Spec.Volumes = append(template.Spec.Volumes, corev1.Volume{
+		Name: "out", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: out, Type: &kind}},
+	})
+}
+
 // After a failed capture the pod ends as it would have without us: preStop hook first, then the stop signal, in the time that there is.
 func TestAPodThatCannotBeCapturedEndsAsItWould(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -208,15 +224,9 @@ func TestAPodThatCannotBeCapturedEndsAsItWould(t *testing.T) {
 			c := labelled(t)
 			var out string
 			w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
-				kind := corev1.HostPathDirectoryOrCreate
 				out = "/var/lib/out-" + strings.ReplaceAll(name, " ", "-")
-				app := &template.Spec.Containers[0]
-				app.Args = []string{"serve", "-undumpable", "-end-log=/out/log"}
-				app.Lifecycle = &corev1.Lifecycle{PreStop: test.hook}
-				app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "out", MountPath: "/out"})
-				template.Spec.Volumes = append(template.Spec.Volumes, corev1.Volume{
-					Name: "out", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: out, Type: &kind}},
-				})
+				cannotBeCaptured(template, out)
+				template.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: test.hook}
 			})
 			waitForCount(t, c, pod, 5)
 			if err := c.Client.CoreV1().Pods(w.ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &test.grace}); err != nil {
@@ -235,44 +245,37 @@ func TestAPodThatCannotBeCapturedEndsAsItWould(t *testing.T) {
 	}
 }
 
-func TestARestoredProcessEndsAsAnyOther(t *testing.T) {
-	for name, test := range map[string]struct {
-		policy corev1.RestartPolicy
-		check  func(t *testing.T, w *workload, pod *corev1.Pod) error
-	}{
-		"and stays so": {corev1.RestartPolicyNever, func(_ *testing.T, _ *workload, pod *corev1.Pod) error {
-			if ended := pod.Status.ContainerStatuses[0].State.Terminated; pod.Status.Phase != corev1.PodFailed || ended == nil || ended.ExitCode != 7 {
-				return fmt.Errorf("it is %s, its containers are %+v", pod.Status.Phase, pod.Status.ContainerStatuses)
+// An exec session that has the other end of a pipe, or a lock of a file, is ended before the dump: the program reads the pipe's end, gets the lock that
+// it waited for, and keeps the one that it shared.
+func TestWhatAnExecSessionSharesWithTheProgram(t *testing.T) {
+	t.Parallel()
+	c := labelled(t)
+	w, pod := newWorkload(t, c, plainPod, nil)
+	before := waitForCount(t, c, pod, 5)
+	in := "--namespace=" + pod.Namespace
+	background(t, c, nil, in, "exec", pod.Name, "--", "/testapp", "feed", "/proc/1/fd/"+say(t, c, pod, "pipe"))
+	for _, file := range []string{"/scratch/shared", "/scratch/wanted"} {
+		awaitLine(t, background(t, c, nil, in, "exec", pod.Name, "--", "/testapp", "lock", file), "locked")
+	}
+	say(t, c, pod, "lock", "path=/scratch/shared", "shared=1")
+	say(t, c, pod, "lock", "path=/scratch/wanted")
+	told := func(pod *corev1.Pod, pipe, locks string) {
+		t.Helper()
+		lab.Eventually(t, 30*time.Second, "the program tells of its pipe and its locks", func() error {
+			gotPipe, pipeErr := ask(t.Context(), c, pod, "piped", nil)
+			gotLocks, lockErr := ask(t.Context(), c, pod, "locked", nil)
+			if gotPipe != pipe || gotLocks != locks {
+				return fmt.Errorf("it says %q and %q: %w", gotPipe, gotLocks, errors.Join(pipeErr, lockErr))
 			}
 			return nil
-		}},
-		"and is started anew, which is said": {corev1.RestartPolicyOnFailure, func(t *testing.T, w *workload, pod *corev1.Pod) error {
-			status := pod.Status.ContainerStatuses[0]
-			if last := status.LastTerminationState.Terminated; status.RestartCount != 1 || last == nil || last.ExitCode != 7 {
-				return fmt.Errorf("its containers are %+v", pod.Status.ContainerStatuses)
-			}
-			if c := w.restored(t, pod); c.Status != corev1.ConditionFalse || c.Reason != keys.ColdRestarted {
-				return fmt.Errorf("it says %+v", c)
-			}
-			return nil
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := labelled(t)
-			w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) { template.Spec.RestartPolicy = test.policy })
-			before := waitForCount(t, c, pod, 10)
-			w.deletePod(t, pod)
-			next := w.running(t, pod)
-			w.goesOn(t, next, before, nil)
-			_, _ = ask(t.Context(), c, next, "exit", map[string][]string{"code": {"7"}}) // nobody answers
-			lab.Eventually(t, time.Minute, "it has ended", func() error {
-				now, err := c.Client.CoreV1().Pods(w.ns).Get(t.Context(), next.Name, metav1.GetOptions{})
-				if err != nil {
-					return err
-				}
-				return test.check(t, w, now)
-			})
 		})
 	}
+	told(pod, `read "hello"`, "shared ")
+	w.deletePod(t, pod)
+	next := w.running(t, pod)
+	w.goesOn(t, next, before, nil)
+	told(next, `read "hello", then its end`, "shared alone ")
+	say(t, c, next, "lock", "path=/scratch/shared")
+	time.Sleep(time.Second)
+	told(next, `read "hello", then its end`, "shared alone ") // it keeps the shared lock, for which the new one waits
 }

@@ -80,7 +80,7 @@ func fileFeatures() []kernelFeature {
 		{"folders", "open folders, half-read folders, O_PATH", ""},
 		{"direct-file", "O_DIRECT", ""},
 		{"proc-files", "open files of /proc", ""},
-		{"proc-folders", "open folders of /proc, of a process, too", "was not restored"},
+		{"proc-folders", "open folders of /proc, of a process, too", ""},
 		{"cgroup-files", "open files of the control group", ""},
 		{"file-locks", "flock, POSIX and OFD locks", ""},
 		{"lease", "a lease of a file", ""},

@@ -150,6 +150,6 @@ static void group_check(void)
 
 const struct feature special_file_features[] = {
 	{"devices", devices_setup, devices_check, 0}, {"folders", folders_setup, folders_check, 0}, {"direct-file", direct_setup, direct_check, 0},
-	{"proc-files", proc_setup, proc_check, 0}, {"proc-folders", proc_folder_setup, proc_folder_check, 1},
+	{"proc-files", proc_setup, proc_check, 0}, {"proc-folders", proc_folder_setup, proc_folder_check, 0},
 	{"cgroup-files", group_setup, group_check, 0}, {0},
 };

@@ -35,6 +35,7 @@ var descriptors = map[string]hold{
 	"network-namespace": device("/proc/self/ns/net"),
 	"user-namespace":    device("/proc/self/ns/user"),
 	"aio":               aio,
+	"eventfd-semaphore": call(unix.SYS_EVENTFD2, 3, unix.EFD_SEMAPHORE|unix.EFD_CLOEXEC),
 }
 
 // keep holds what the garbage collector must not take.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -25,6 +26,14 @@ var files = map[string]hold{
 	"inotify-volume":    inotify("/volume", false),
 	"fifo":              fifo,
 	"held-lease":        lease,
+	"proc-self":         ofProcess(os.Getpid, "", false),
+	"proc-self-task":    ofProcess(os.Getpid, "/task", false),
+	"proc-self-fd":      ofProcess(os.Getpid, "/fd", false),
+	"proc-child":        ofProcess(startChild, "", false),
+	"proc-child-file":   ofProcess(startChild, "/stat", false),
+	"proc-ended":        ofProcess(startChild, "", true),
+	"proc-ended-file":   ofProcess(startChild, "/stat", true),
+	"proc-ended-folder": ofProcess(startChild, "/task", true),
 }
 
 func create(path string, size int) (int, error) {
@@ -158,4 +167,32 @@ func copyFile(from, to string) error {
 	}
 	_, err = io.Copy(target, source)
 	return errors.Join(err, target.Close())
+}
+
+// ofProcess holds a file or folder that /proc has of a process, which has perhaps ended since.
+func ofProcess(process func() int, name string, ended bool) hold {
+	return func() (func() error, error) {
+		pid := process()
+		fd, err := unix.Open(fmt.Sprintf("/proc/%d%s", pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		if ended {
+			err = unix.Kill(pid, unix.SIGKILL)
+			_, waitErr := unix.Wait4(pid, nil, 0, nil)
+			err = errors.Join(err, waitErr)
+		}
+		return closing(fd), err
+	}
+}
+
+// startChild starts a process that waits, and returns its number; 0 when it cannot.
+func startChild() int {
+	child, err := os.StartProcess("/proc/self/exe", []string{"hostile", "wait-child"}, &os.ProcAttr{})
+	if err != nil {
+		return 0
+	}
+	pid := child.Pid
+	_ = child.Release() // which closes the pidfd that comes with it
+	return pid
 }

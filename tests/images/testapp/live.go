@@ -56,16 +56,38 @@ func surround(connections string) error {
 	return nil
 }
 
-// endSlowly has TERM write two lines to a file, a second apart, before it ends the process.
+// stopSignals are those that the tests' images are ended with, by the names that are written down.
+var stopSignals = map[os.Signal]string{
+	syscall.SIGTERM: "term", syscall.SIGINT: "int", syscall.SIGQUIT: "quit", syscall.SIGUSR1: "usr1", syscall.Signal(37): "rtmin+3",
+}
+
+func notifyStopSignals() <-chan os.Signal {
+	came := make(chan os.Signal, 10)
+	for s := range stopSignals {
+		signal.Notify(came, s)
+	}
+	return came
+}
+
+// endSlowly has a stop signal write two lines to a file, a second apart, before it ends the process.
 func endSlowly(path string) {
-	came := make(chan os.Signal, 1)
-	signal.Notify(came, syscall.SIGTERM)
+	came := notifyStopSignals()
 	go func() {
-		<-came
-		_ = appendLine(path, "term began")
+		name := stopSignals[<-came]
+		_ = appendLine(path, name+" began")
 		time.Sleep(time.Second)
-		_ = appendLine(path, "term ended")
+		_ = appendLine(path, name+" ended")
 		os.Exit(0)
+	}()
+}
+
+// noteStopSignals writes down those that come, and outlives them.
+func noteStopSignals(path string) {
+	came := notifyStopSignals()
+	go func() {
+		for s := range came {
+			_ = appendLine(path, stopSignals[s])
+		}
 	}()
 }
 

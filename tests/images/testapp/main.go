@@ -13,6 +13,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,7 +24,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: testapp {serve|write|webhook|echo|count|append|sleep|leave|processes|lines} [flags]")
+		log.Fatal("usage: testapp {serve|write|webhook|echo|count|append|sleep|leave|processes|lines|parent|feed|lock} [flags]")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	address := flags.String("address", ":8080", "where to listen")
@@ -34,6 +35,8 @@ func main() {
 	undumpable := flags.Bool("undumpable", false, "hold something that CRIU cannot dump while serving")
 	connections := flags.String("connections", "", "where else to listen, for connections that stay open")
 	endLog := flags.String("end-log", "", "file to write to when the stop signal comes")
+	noteSignals := flags.String("note-signals", "", "file to write the names of signals to that come while serving")
+	input := flags.Bool("lines", false, "count the lines of the input, too, while serving")
 	upTo := flags.Int("up-to", 5, "the last number to count to")
 	path := flags.String("file", "", "a file to write; while serving, end with 1 unless it is there, and make it")
 	text := flags.String("text", "", "what to write into it")
@@ -56,33 +59,55 @@ func main() {
 		if *endLog != "" {
 			endSlowly(*endLog)
 		}
+		if *noteSignals != "" {
+			noteStopSignals(*noteSignals)
+		}
+		if *input {
+			go func() { _ = lines() }()
+		}
 		if err = errors.Join(hold(*mib, *undumpable), touch(*pages), surround(*connections)); err == nil {
 			err = serve(*address)
 		}
 	case "webhook":
 		err = webhook(*address, *certificate)
-	case "echo":
-		_, err = io.Copy(os.Stdout, os.Stdin)
 	case "count":
 		for i := 1; i <= *upTo; i++ {
 			fmt.Println(i)
 		}
-	case "append":
-		err = appendLine(flags.Arg(0), flags.Arg(1))
-	case "sleep":
-		time.Sleep(time.Hour)
-	case "leave":
-		err = leave(flags.Arg(0))
-	case "processes":
-		err = processes()
-	case "lines":
-		err = lines()
 	default:
-		err = fmt.Errorf("verb is %q; it may be serve, write, webhook, echo, count, append, sleep, leave, processes or lines", os.Args[1])
+		err = verb(os.Args[1], flags.Args())
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// verb does what has no flags.
+func verb(name string, words []string) (err error) {
+	arguments := append(slices.Clip(words), "", "")
+	switch name {
+	case "echo":
+		_, err = io.Copy(os.Stdout, os.Stdin)
+	case "append":
+		err = appendLine(arguments[0], arguments[1])
+	case "sleep":
+		time.Sleep(time.Hour)
+	case "leave":
+		err = leave(arguments[0])
+	case "processes":
+		err = processes()
+	case "lines":
+		err = lines()
+	case "parent":
+		parent(words)
+	case "feed":
+		err = feed(arguments[0])
+	case "lock":
+		err = lockAndSleep(arguments[0])
+	default:
+		err = fmt.Errorf("verb is %q; it may be serve, write, webhook, echo, count, append, sleep, leave, processes, lines, parent, feed or lock", name)
+	}
+	return err
 }
 
 // held is memory and a descriptor that the process keeps.
@@ -146,6 +171,8 @@ func serve(address string) error {
 	http.HandleFunc("GET /spin", spin)
 	for path, handler := range map[string]http.HandlerFunc{
 		"/look": look, "/build": build, "/hold": holdFile, "/held": heldFiles, "/write": writeHeld, "/rights": rights,
+		"/raise": raise, "/grow": grow, "/healthy": healthy, "/sicken": sicken, "/terminal": terminal,
+		"/pipe": makePipe, "/piped": piped, "/lock": lockFile, "/locked": locked,
 	} {
 		http.HandleFunc("GET "+path, handler)
 	}
