@@ -3,6 +3,8 @@ package retention
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -124,6 +126,22 @@ func (r *Reconciler) endsOfPods(ctx context.Context, namespace string, ends map[
 	return nil
 }
 
+// isPlainAndDone tells whether a pod that nothing makes anew has done its work. One that ended because it was deleted has not, whatever its program
+// answers to the signal.
 func isPlainAndDone(pod *corev1.Pod) bool {
-	return metav1.GetControllerOf(pod) == nil && pod.Status.Phase == corev1.PodSucceeded
+	return metav1.GetControllerOf(pod) == nil && pod.Status.Phase == corev1.PodSucceeded && !endedByDeletion(pod)
+}
+
+func endedByDeletion(pod *corev1.Pod) bool {
+	if pod.DeletionTimestamp.IsZero() {
+		return false
+	}
+	grace := pod.DeletionGracePeriodSeconds
+	if grace == nil || *grace == 0 { // kubelet is through with it, and when that began is no longer there
+		return true
+	}
+	began := pod.DeletionTimestamp.Add(-time.Duration(*grace) * time.Second) // the timestamp is when the grace ends
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.State.Terminated == nil || s.State.Terminated.FinishedAt.After(began.Add(-time.Second)) // as exact as the API is
+	})
 }

@@ -2,8 +2,10 @@ package retention
 
 import (
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -41,6 +43,39 @@ func TestIsReplaced(t *testing.T) {
 			}
 			if got := isReplaced(set, deployment); got != test.want {
 				t.Errorf("it is: %t", got)
+			}
+		})
+	}
+}
+
+func TestAPlainPodThatWasDeletedHasNotDoneItsWork(t *testing.T) {
+	deleted := &metav1.Time{Time: now.Add(30 * time.Second)} // when the grace period ends that began now
+	for name, test := range map[string]struct {
+		deleted  *metav1.Time
+		grace    int64 // more than 30
+		finished time.Time
+		phase    corev1.PodPhase
+		owner    []metav1.OwnerReference
+		want     bool
+	}{
+		"it ended by itself":                       {finished: now, phase: corev1.PodSucceeded, want: true},
+		"it ended by itself, and is deleted":       {deleted: deleted, finished: now.Add(-time.Minute), phase: corev1.PodSucceeded, want: true},
+		"it ended upon its deletion":               {deleted: deleted, finished: now.Add(2 * time.Second), phase: corev1.PodSucceeded},
+		"it ended in the second of its deletion":   {deleted: deleted, finished: now.Truncate(time.Second), phase: corev1.PodSucceeded},
+		"it ended upon its deletion, and goes now": {deleted: &metav1.Time{Time: now}, grace: -30, finished: now.Add(-2 * time.Second), phase: corev1.PodSucceeded},
+		"it has failed":                            {finished: now, phase: corev1.PodFailed},
+		"it has a controller, which knows better":  {finished: now, phase: corev1.PodSucceeded, owner: []metav1.OwnerReference{{Controller: new(true)}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{DeletionTimestamp: test.deleted, OwnerReferences: test.owner}}
+			if test.deleted != nil {
+				pod.DeletionGracePeriodSeconds = new(30 + test.grace)
+			}
+			pod.Status = corev1.PodStatus{Phase: test.phase, ContainerStatuses: []corev1.ContainerStatus{{
+				State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{FinishedAt: metav1.Time{Time: test.finished}}},
+			}}}
+			if got := isPlainAndDone(pod); got != test.want {
+				t.Errorf("it is done: %t", got)
 			}
 		})
 	}
