@@ -76,7 +76,7 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
-	go test -count=1 -timeout 40m -p 1 $(TESTFLAGS) $$on && exit $$failed
+	go test -count=1 -timeout 60m -p 1 $(TESTFLAGS) $$on && exit $$failed
 
 .PHONY: bench
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl

@@ -108,7 +108,7 @@ func count(t *testing.T, c *lab.Cluster, pod *corev1.Pod) answer {
 func waitForCount(t *testing.T, c *lab.Cluster, pod *corev1.Pod, least int64) answer {
 	t.Helper()
 	var now answer
-	lab.Eventually(t, 30*time.Second, fmt.Sprintf("%s counted to %d", pod.Name, least), func() error {
+	lab.Eventually(t, 90*time.Second, fmt.Sprintf("%s counted to %d", pod.Name, least), func() error {
 		body, err := ask(t.Context(), c, pod, "count", nil)
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
@@ -126,13 +127,15 @@ func TestWeakenedRightsAreRefused(t *testing.T) {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
 			c := labelled(t)
-			w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
-				template.Labels["pod-template-hash"] = "always-the-same"
+			w := prepareWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
 				base(&template.Spec)
 				if test.before != nil {
 					test.before(&template.Spec)
 				}
 			})
+			w.policy(t, v1alpha1.RestorePolicySpec{TemplateChanges: v1alpha1.TemplateChangesRestore})
+			w.create(t)
+			pod := w.running(t, nil)
 			w.countOf(t, pod)
 			w.template.Spec.Containers[0].SecurityContext.Privileged = nil
 			test.after(&w.template.Spec)
