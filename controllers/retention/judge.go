@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -47,6 +48,8 @@ type end struct {
 type facts struct {
 	checkpoints []v1alpha1.Checkpoint
 	policies    []v1alpha1.CheckpointPolicy
+	// restores are the namespace's RestorePolicies.
+	restores []v1alpha1.RestorePolicy
 	// ends are those of owners, by their UID, and of plain pods, by their lineage.
 	ends map[string]end
 	// readOnly are the names of locations that nothing is deleted in.
@@ -100,7 +103,7 @@ func (f facts) judgeState(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointR
 	if f.isSuperseded(c, int(*retention.KeepLast)) {
 		return step{cause: causeKeepLast, message: fmt.Sprintf("there are %d newer ones, which is what keepLast says", *retention.KeepLast)}
 	}
-	if claim != nil {
+	if claim != nil && !f.goesBack(c) {
 		consumed := age(c)
 		if claim.ConsumedTime != nil {
 			consumed = claim.ConsumedTime.Time
@@ -109,6 +112,20 @@ func (f facts) judgeState(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointR
 		return sooner(used, ttl)
 	}
 	return ttl
+}
+
+// goesBack tells whether a pod may go on from a Checkpoint that was restored once already, as the one before what that pod left. Its RestorePolicy says so.
+func (f facts) goesBack(c *v1alpha1.Checkpoint) bool {
+	source := c.Status.Source
+	if source == nil {
+		return false
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Spec.SourcePodName, Labels: source.Labels}}
+	if o := source.Owner; o != nil {
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID, Controller: new(true)}}
+	}
+	p := matching.PolicyOf(pod, f.restores)
+	return p != nil && p.Spec.Fallback == v1alpha1.FallbackPrevious
 }
 
 // stateless is the rule for a Checkpoint that has no state, and will have none.

@@ -94,6 +94,7 @@ func changed(all []v1alpha1.Checkpoint, change func(*v1alpha1.Checkpoint)) []v1a
 type fate struct {
 	checkpoints []v1alpha1.Checkpoint // the first is judged
 	policy      func(*v1alpha1.CheckpointRetention)
+	restores    []v1alpha1.RestorePolicy
 	ends        map[string]end
 	readOnly    bool
 	want        step // without its message
@@ -126,6 +127,16 @@ func TestWhatBecomesOfACheckpoint(t *testing.T) {
 		},
 		"it was restored long ago": {
 			checkpoints: one(2*time.Hour, claimed(v1alpha1.ClaimConsumed, time.Hour)),
+			want:        step{cause: causeConsumed},
+		},
+		"it was restored long ago, and pods go back to it": {
+			checkpoints: one(2*time.Hour, claimed(v1alpha1.ClaimConsumed, time.Hour)),
+			restores:    []v1alpha1.RestorePolicy{{Spec: v1alpha1.RestorePolicySpec{Owner: &v1alpha1.Owner{UID: "owner"}, Fallback: v1alpha1.FallbackPrevious}}},
+			want:        step{after: week - 2*time.Hour},
+		},
+		"it was restored long ago, and other pods go back": {
+			checkpoints: one(2*time.Hour, claimed(v1alpha1.ClaimConsumed, time.Hour)),
+			restores:    []v1alpha1.RestorePolicy{{Spec: v1alpha1.RestorePolicySpec{Owner: &v1alpha1.Owner{UID: "other"}, Fallback: v1alpha1.FallbackPrevious}}},
 			want:        step{cause: causeConsumed},
 		},
 		"it was restored just now, and is old": {
@@ -195,7 +206,7 @@ func testFates(t *testing.T, fates map[string]fate) {
 	t.Helper()
 	for name, test := range fates {
 		t.Run(name, func(t *testing.T) {
-			f := facts{checkpoints: test.checkpoints, ends: test.ends, readOnly: map[string]bool{"bucket": test.readOnly}, now: now}
+			f := facts{checkpoints: test.checkpoints, restores: test.restores, ends: test.ends, readOnly: map[string]bool{"bucket": test.readOnly}, now: now}
 			if test.policy != nil {
 				f.policies = []v1alpha1.CheckpointPolicy{policy(test.policy)}
 			}

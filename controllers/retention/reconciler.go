@@ -66,14 +66,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 // gather reads what the rule needs.
 func (r *Reconciler) gather(ctx context.Context, namespace string, checkpoints []v1alpha1.Checkpoint) (facts, error) {
 	f := facts{checkpoints: checkpoints, readOnly: map[string]bool{}, now: r.Now()}
-	policies, locations := &v1alpha1.CheckpointPolicyList{}, &v1alpha1.CheckpointStorageLocationList{}
-	if err := r.Client.List(ctx, policies, client.InNamespace(namespace)); err != nil {
-		return f, err
+	policies, restores, locations := &v1alpha1.CheckpointPolicyList{}, &v1alpha1.RestorePolicyList{}, &v1alpha1.CheckpointStorageLocationList{}
+	for _, list := range []client.ObjectList{policies, restores} {
+		if err := r.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+			return f, err
+		}
 	}
 	if err := r.Client.List(ctx, locations); err != nil {
 		return f, err
 	}
-	f.policies = policies.Items
+	f.policies, f.restores = policies.Items, restores.Items
 	for i := range locations.Items {
 		if l := &locations.Items[i]; l.IsReadOnly() {
 			f.readOnly[l.Name] = true

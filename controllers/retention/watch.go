@@ -27,6 +27,7 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 	return b.
 		Watches(&v1alpha1.Checkpoint{}, ofNamespace, builder.WithPredicates(predicate.Funcs{UpdateFunc: matters})).
 		Watches(&v1alpha1.CheckpointPolicy{}, ofNamespace, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.RestorePolicy{}, ofNamespace, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.ofLocation),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&batchv1.Job{}, ofNamespace).

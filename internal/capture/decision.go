@@ -54,6 +54,40 @@ type Decision struct {
 	Containers []string `json:"containers,omitempty"`
 	// Compatibility is what this machine is compared with that of the capture by.
 	Compatibility compat.Rules `json:"compatibility,omitzero"`
+	// Attempts is how often the restore of a container from one state is begun; 0 is DefaultAttempts.
+	Attempts int `json:"attempts,omitempty"`
+	// Previous is a state of the same containers to go on from when none of them can be restored from Directory.
+	Previous *Fetched `json:"previous,omitempty"`
+	// GivenUp is the state in whose place another is restored; nil when there is none.
+	GivenUp *GivenUp `json:"givenUp,omitempty"`
+	// Restarts is how many times a restored container that is created again, as it has ended, is restored again.
+	Restarts int `json:"restarts,omitempty"`
+	// NoRestarts says why it is not, though the policy would have it.
+	NoRestarts string `json:"noRestarts,omitempty"`
+}
+
+// DefaultAttempts is how often the restore of a container is begun when the decision does not say.
+const DefaultAttempts = 3
+
+// Fetched is a state that can be restored.
+type Fetched struct {
+	// Checkpoint is the name of the object.
+	Checkpoint string `json:"checkpoint"`
+	// Directory is the folder of the capture, fetched and verified.
+	Directory string `json:"directory"`
+}
+
+// GivenUp is a Checkpoint that was not restored.
+type GivenUp struct {
+	Checkpoint string `json:"checkpoint"`
+	// Why is a sentence.
+	Why string `json:"why"`
+}
+
+// GoBack makes Previous what is restored, for the reason why.
+func (d *Decision) GoBack(why string) {
+	d.GivenUp = &GivenUp{Checkpoint: d.Checkpoint, Why: why}
+	d.Checkpoint, d.Directory, d.Previous = d.Previous.Checkpoint, d.Previous.Directory, nil
 }
 
 // Restores tells whether the decision restores a container of that name. It holds however long the images of the pod take to be pulled: the
@@ -64,7 +98,7 @@ func (d *Decision) Restores(name string) bool {
 
 // Refuses tells whether a container must not start instead of being restored, and has not been restored: its result says that it failed.
 func (d *Decision) Refuses(r *Result) bool {
-	return d.Action == Restore && d.Fallback == Refuse && r.Outcome == RestoreFailed
+	return d.Action == Restore && d.Fallback == Refuse && r.Outcome == RestoreFailed && r.Again == 0
 }
 
 // Refusal is the beginning of the sentence that says of a pod that it does not start, and why not.
@@ -116,7 +150,11 @@ type Result struct {
 	// Message is CRIU's first error line, or the step that failed.
 	Message string `json:"message,omitempty"`
 	// Errors are the error lines of CRIU's log, the first and the last of them if there are many.
-	Errors  []string      `json:"errors,omitempty"`
+	Errors []string `json:"errors,omitempty"`
+	// Again is how many times the container has been restored again, after it had ended.
+	Again int `json:"again,omitempty"`
+	// Afresh says that it has begun from scratch since it was restored: it is not restored again.
+	Afresh  bool          `json:"afresh,omitempty"`
 	Started time.Time     `json:"started"`
 	Files   time.Duration `json:"files"`
 	Process time.Duration `json:"process"`
@@ -173,8 +211,11 @@ func (n Node) Relent(podUID string) error {
 		return err
 	}
 	d.Fallback = StartCold
-	return WriteJSON(n.decisionFile(podUID), d)
+	return n.Redecide(podUID, d)
 }
+
+// Redecide writes a decision anew. Whoever calls it holds RestoreLock, and has read the decision under it.
+func (n Node) Redecide(podUID string, d *Decision) error { return WriteJSON(n.decisionFile(podUID), d) }
 
 func (n Node) decisionFile(podUID string) string {
 	return filepath.Join(n.Restores(podUID), "decision.json")

@@ -64,6 +64,9 @@ const Restored = "memverge.ai/Restored"
 const (
 	// RestoredFromCheckpoint: True; the message names the Checkpoint.
 	RestoredFromCheckpoint = "RestoredFromCheckpoint"
+	// RestoredFromPrevious: True; the pod goes on from an older Checkpoint, as the RestorePolicy's fallback Previous says. The message names both, and
+	// says why the newer one did not serve.
+	RestoredFromPrevious = "RestoredFromPrevious"
 	// ColdNoCheckpoint: False; no Checkpoint of this lineage and identity can be claimed.
 	ColdNoCheckpoint = "NoCheckpoint"
 	// ColdTemplateChanged: False; there are Checkpoints of the owner, of another revision of its template only, or the one that is named is.
@@ -92,6 +95,8 @@ const (
 	ColdCheckpointClaimed = "CheckpointClaimed"
 	// ColdOtherLineage: False; the Checkpoint that the RestorePolicy names is of another owner, or of another place in it.
 	ColdOtherLineage = "OtherLineage"
+	// ColdVolumeAdvanced: False; the state that there is to go on from is older than what a volume of the pod holds.
+	ColdVolumeAdvanced = "VolumeAdvanced"
 	// RestoreRefused: False, and the pod does not start, as the RestorePolicy's fallback Fail says. The message begins with the cause's reason.
 	RestoreRefused = "RestoreRefused"
 	// ColdIncomplete: False for now; some containers of the pod go on, and the others are not restored yet.

@@ -15,6 +15,8 @@ import (
 // Choice is what is to be done about a new pod: claim a Checkpoint, wait, start it cold, or not start it. Exactly one of the four is set.
 type Choice struct {
 	Claim *v1alpha1.Checkpoint
+	// From is the Checkpoint before it, which is to be restored in place of the one that is claimed, and Message says why; nil means the claimed one itself.
+	From *v1alpha1.Checkpoint
 	// Wait is a sentence that says what for.
 	Wait string
 	// Cold is a reason, one of the keys.Cold… constants, and Message says more of it.
@@ -87,8 +89,11 @@ func (f Facts) choose() Choice {
 
 func (f Facts) chooseLatest() Choice {
 	for i := range f.Checkpoints { // the agent claimed it before it was killed, or could not bring it yet
-		if f.holds(&f.Checkpoints[i]) {
-			return claim(&f.Checkpoints[i])
+		if c := &f.Checkpoints[i]; f.holds(c) {
+			if why := lost(c); why != "" && f.GoesBack() && f.hasFailed(c) { // it goes on from the one before
+				return f.orBefore(c, cold(keys.ColdNoCheckpoint, "there is nothing of Checkpoint %s: %s", c.Name, why))
+			}
+			return claim(c)
 		}
 	}
 	candidates, old := f.candidates()
@@ -115,7 +120,7 @@ func (f Facts) chooseLatest() Choice {
 			break
 		}
 		if err := f.mismatch(c); err != nil {
-			return cold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err)
+			return f.orBefore(c, cold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err))
 		}
 		if f.isThere(c) {
 			return claim(c)
@@ -125,6 +130,8 @@ func (f Facts) chooseLatest() Choice {
 		}
 	}
 	switch {
+	case late.Cold != "" && going == "":
+		return f.orBefore(&candidates[0], late)
 	case late.Cold != "":
 		return late
 	case old.Cold != "":
@@ -139,7 +146,7 @@ func (f Facts) chooseLatest() Choice {
 	if f.Replaces != "" && !f.restoresOtherRevisions() {
 		return cold(keys.ColdTemplateChanged, "%s", f.Replaces)
 	}
-	return cold(keys.ColdNoCheckpoint, "there is no Checkpoint to restore it from")
+	return f.orBeforeFailed(cold(keys.ColdNoCheckpoint, "there is no Checkpoint to restore it from"))
 }
 
 // Expected says what a pod that has no node yet is probably going to be restored from: a Checkpoint that is there, or, when a newer one is on its way,

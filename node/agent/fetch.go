@@ -27,19 +27,28 @@ import (
 
 // claim takes a Checkpoint for a pod; false when another pod was faster.
 func (a *Agent) claim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) (bool, error) {
-	err := a.applyClaim(ctx, pod, checkpoint, v1alpha1.ClaimClaimed)
+	err := a.applyClaim(ctx, checkpoint, a.claimOf(pod).WithPhase(v1alpha1.ClaimClaimed))
 	if apierrors.IsNotFound(err) || isConflict(err) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-func (a *Agent) applyClaim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint, phase v1alpha1.ClaimPhase) error {
-	claim := apply.CheckpointClaim().WithPodUID(pod.UID).WithPodName(pod.Name).WithNode(a.NodeName).WithPhase(phase)
-	if phase == v1alpha1.ClaimConsumed {
-		claim.WithConsumedTime(metav1.NewTime(a.Now()))
+// consume says that the claimed Checkpoint is used up: the pod goes on from it, or from the older one of that name in its place.
+func (a *Agent) consume(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint, from string) error {
+	claim := a.claimOf(pod).WithPhase(v1alpha1.ClaimConsumed).WithConsumedTime(metav1.NewTime(a.Now()))
+	if from != "" {
+		claim.WithRestoredFrom(from)
 	}
-	return a.applyStatus(ctx, checkpoint, keys.ClaimFields(string(pod.UID)), apply.CheckpointStatus().WithClaim(claim))
+	return a.applyClaim(ctx, checkpoint, claim)
+}
+
+func (a *Agent) claimOf(pod *corev1.Pod) *apply.CheckpointClaimApplyConfiguration {
+	return apply.CheckpointClaim().WithPodUID(pod.UID).WithPodName(pod.Name).WithNode(a.NodeName)
+}
+
+func (a *Agent) applyClaim(ctx context.Context, checkpoint *v1alpha1.Checkpoint, claim *apply.CheckpointClaimApplyConfiguration) error {
+	return a.applyStatus(ctx, checkpoint, keys.ClaimFields(string(*claim.PodUID)), apply.CheckpointStatus().WithClaim(claim))
 }
 
 // release gives a Checkpoint back of which nothing has run.
@@ -48,9 +57,9 @@ func (a *Agent) release(ctx context.Context, pod *corev1.Pod, checkpoint *v1alph
 	return client.IgnoreNotFound(err)
 }
 
-// fetch brings the state of a claimed Checkpoint to imageOf the pod: from this node, where it was captured, or from the bucket, verified.
+// fetch brings the state of a Checkpoint to stateOf the pod: from this node, where it was captured, or from the bucket, verified.
 func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) (*capture.Capture, error) {
-	target := a.imageOf(pod)
+	target := a.stateOf(pod, checkpoint)
 	if record, err := capture.Read(target); err == nil { // before this agent was killed
 		return record, nil
 	}

@@ -119,12 +119,12 @@ func TestAStateComesFromThisNodeOrTheBucket(t *testing.T) {
 		if err != nil || record.Pod.UID != "a-uid" {
 			t.Fatalf("from %s: %+v, %v", from, record, err)
 		}
-		if data, err := os.ReadFile(filepath.Join(b.imageOf(successor), "containers/app/criu/pages-1.img")); err != nil || string(data) != "memory" {
+		if data, err := os.ReadFile(filepath.Join(b.stateOf(successor, c), "containers/app/criu/pages-1.img")); err != nil || string(data) != "memory" {
 			t.Errorf("from %s: %q, %v", from, data, err)
 		}
 		switch from {
 		case "this node":
-			if err := errors.Join(b.remove(dir), os.RemoveAll(b.imageOf(successor))); err != nil {
+			if err := errors.Join(b.remove(dir), os.RemoveAll(b.stateOf(successor, c))); err != nil {
 				t.Fatal(err)
 			}
 		case "the bucket":
@@ -138,8 +138,8 @@ func TestAStateComesFromThisNodeOrTheBucket(t *testing.T) {
 	for key := range b.store.objects {
 		b.store.objects[key] = []byte("something else")
 	}
-	if _, err := b.fetch(t.Context(), newPod("third"), c); !isForGood(err) || isThere(b.imageOf(newPod("third"))) {
-		t.Errorf("what was changed in the bucket: it says %v, the image is there: %t", err, isThere(b.imageOf(newPod("third"))))
+	if _, err := b.fetch(t.Context(), newPod("third"), c); !isForGood(err) || isThere(b.stateOf(newPod("third"), c)) {
+		t.Errorf("what was changed in the bucket: it says %v, the image is there: %t", err, isThere(b.stateOf(newPod("third"), c)))
 	}
 }
 

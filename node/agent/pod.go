@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/matching"
@@ -89,26 +92,39 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	if !won { // another pod was faster: what is left now is known at once
 		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
 	}
-	record, err := a.fetch(ctx, pod, c.Claim)
+	return a.bring(ctx, pod, f, c)
+}
+
+// bring brings the state that was claimed for a pod, or the one before it, to the node, and decides by what came of that.
+func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c matching.Choice) (ctrl.Result, error) {
+	from := cmp.Or(c.From, c.Claim)
+	record, err := a.fetch(ctx, pod, from)
 	if err == nil {
 		err = fits(pod, record)
 	}
+	for c.From == nil && (isForGood(err) || err != nil && !f.MayFetch() && !errors.Is(err, errNoTurn)) {
+		before, why := f.Before(from)
+		if before == nil {
+			if why != "" {
+				err = fmt.Errorf("%w; %s", err, why)
+			}
+			break
+		}
+		c.Message = fmt.Sprintf("fetch Checkpoint %s: %v", from.Name, err)
+		from = before
+		if record, err = a.fetch(ctx, pod, from); err == nil {
+			err = fits(pod, record)
+		}
+	}
 	if err == nil {
-		d := capture.Decision{
-			Action: capture.Restore, Checkpoint: c.Claim.Name, Directory: a.imageOf(pod), Compatibility: matching.RulesOf(f.Policy),
-			Policy: nameOf(f.Policy), Fallback: fallbackOf(f),
-		}
-		for _, container := range record.Containers {
-			d.Containers = append(d.Containers, container.Name)
-		}
-		return a.decided(pod, d)
+		return a.decidedToRestore(ctx, pod, f, from, c, record)
 	}
 	if errors.Is(err, errNoTurn) {
-		hint := fmt.Sprintf("Checkpoint %s waits to be fetched: %v", c.Claim.Name, err)
+		hint := fmt.Sprintf("Checkpoint %s waits to be fetched: %v", from.Name, err)
 		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
 	}
 	if isForGood(err) || !f.MayFetch() {
-		without := f.WithoutRestore(keys.ColdRestoreFailed, fmt.Sprintf("fetch Checkpoint %s: %v", c.Claim.Name, err))
+		without := f.WithoutRestore(keys.ColdRestoreFailed, fmt.Sprintf("fetch Checkpoint %s: %v", from.Name, err))
 		if without.Refuse != "" { // and the claim stays with the pod
 			return a.refuse(ctx, pod, f.Policy, without, unfetchedInterval)
 		}
@@ -118,9 +134,48 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 		cold, decideErr := a.decided(pod, d)
 		return cold, errors.Join(decideErr, a.release(ctx, pod, c.Claim))
 	}
-	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", c.Claim.Name)
-	hint := fmt.Sprintf("fetching Checkpoint %s: %v", c.Claim.Name, err)
+	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", from.Name)
+	hint := fmt.Sprintf("fetching Checkpoint %s: %v", from.Name, err)
 	return ctrl.Result{RequeueAfter: time.Second}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
+}
+
+// decidedToRestore writes the decision to restore a pod from a state that is here. With the fallback Previous the one before it is brought as well, if
+// there is one: what CRIU makes of a state shows when nothing slow may happen any more.
+func (a *Agent) decidedToRestore(
+	ctx context.Context, pod *corev1.Pod, f matching.Facts, from *v1alpha1.Checkpoint, c matching.Choice, record *capture.Capture,
+) (ctrl.Result, error) {
+	d := capture.Decision{
+		Action: capture.Restore, Checkpoint: from.Name, Directory: a.stateOf(pod, from), Compatibility: matching.RulesOf(f.Policy),
+		Policy: nameOf(f.Policy), Fallback: fallbackOf(f), Attempts: f.Attempts(), Containers: containersOf(record),
+	}
+	d.Restarts, d.NoRestarts = f.ContainerRestarts(len(d.Containers))
+	if from != c.Claim {
+		d.GivenUp = &capture.GivenUp{Checkpoint: c.Claim.Name, Why: c.Message}
+		return a.decided(pod, d)
+	}
+	before, _ := f.Before(from)
+	if before == nil {
+		return a.decided(pod, d)
+	}
+	record, err := a.fetch(ctx, pod, before)
+	switch {
+	case errors.Is(err, errNoTurn):
+		hint := fmt.Sprintf("Checkpoint %s, the one before, waits to be fetched: %v", before.Name, err)
+		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
+	case err != nil: // the pod does not wait for what it will probably not need
+		ctrl.LoggerFrom(ctx).Error(err, "fetch the state before", "checkpoint", before.Name)
+	case slices.Equal(containersOf(record), d.Containers):
+		d.Previous = &capture.Fetched{Checkpoint: before.Name, Directory: a.stateOf(pod, before)}
+	}
+	return a.decided(pod, d)
+}
+
+// containersOf returns the names of captured containers.
+func containersOf(record *capture.Capture) (names []string) {
+	for _, c := range record.Containers {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 // decided writes the decision, upon which the runtime goes on, and has the pod looked at again soon.
@@ -132,9 +187,13 @@ func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error
 	return ctrl.Result{RequeueAfter: time.Millisecond}, hints
 }
 
-// imageOf is where the state for a new pod is brought.
-func (a *Agent) imageOf(pod *corev1.Pod) string {
-	return filepath.Join(a.Node.Restores(string(pod.UID)), "image")
+// statesOf is where the states for a new pod are brought, and stateOf where that of one Checkpoint is.
+func (a *Agent) statesOf(pod *corev1.Pod) string {
+	return filepath.Join(a.Node.Restores(string(pod.UID)), "states")
+}
+
+func (a *Agent) stateOf(pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) string {
+	return filepath.Join(a.statesOf(pod), checkpoint.Name)
 }
 
 // tidy removes what belongs to pods that are gone.

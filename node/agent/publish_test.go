@@ -163,7 +163,7 @@ func TestAConsumedStateDoesNotStayOnTheNode(t *testing.T) {
 	b := noted(t, pod)
 	dir := b.captured(pod, "1", capture.Complete)
 	b.look(dir)
-	if err := b.applyClaim(t.Context(), newPod("new"), b.checkpoint("a-a-uid"), v1alpha1.ClaimConsumed); err != nil {
+	if err := b.consume(t.Context(), newPod("new"), b.checkpoint("a-a-uid"), ""); err != nil {
 		t.Fatal(err)
 	}
 	b.now = b.now.Add(cacheInterval)

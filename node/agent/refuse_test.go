@@ -205,7 +205,7 @@ func TestWhenThePolicyNamesAnotherTheFirstIsReleased(t *testing.T) {
 	if d, err := b.Node.Decision("new-uid"); err != nil || d.Checkpoint != "b-b-uid" {
 		t.Errorf("it decided %+v, %v", d, err)
 	}
-	record, err := capture.Read(b.imageOf(pod))
+	record, err := capture.Read(b.stateOf(pod, b.checkpoint("b-b-uid")))
 	if err != nil || record.Pod.Name != "b" {
 		t.Errorf("it fetched %+v, %v", record, err)
 	}
@@ -253,7 +253,7 @@ func TestARestoreThatFailedOnTheNodeIsKeptFromAColdStartUntilThePolicyChanges(t 
 		t.Run(what, func(t *testing.T) {
 			pod := successor()
 			b := refusedByTheRuntime(t, pod, func(r *capture.Result) { r.Consumed = test.consumed })
-			if d, err := b.Node.Decision("new-uid"); err != nil || d.Fallback != capture.Refuse || !isThere(b.imageOf(pod)) {
+			if d, err := b.Node.Decision("new-uid"); err != nil || d.Fallback != capture.Refuse || !isThere(b.statesOf(pod)) {
 				t.Errorf("before, the decision is %+v, %v", d, err)
 			}
 			test.change(b)
@@ -302,8 +302,8 @@ func TestAClaimOutlastsARefusalAndEndsWithThePod(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.reconcile(pod)
-	if claim := b.checkpoint("a-a-uid").Status.Claim; claim != nil || isThere(b.imageOf(pod)) {
-		t.Errorf("the pod has failed, and the claim is %+v; the image is there: %t", claim, isThere(b.imageOf(pod)))
+	if claim := b.checkpoint("a-a-uid").Status.Claim; claim != nil || isThere(b.statesOf(pod)) {
+		t.Errorf("the pod has failed, and the claim is %+v; the image is there: %t", claim, isThere(b.statesOf(pod)))
 	}
 	if c := b.restored(pod); c.Reason != keys.RestoreRefused {
 		t.Errorf("in the end the pod says %+v", c)

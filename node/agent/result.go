@@ -46,13 +46,16 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 		return outcome{done: true, status: corev1.ConditionFalse, reason: d.Reason, message: byPolicy(message, d.Policy)}
 	}
 	o := outcome{status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint}
-	restored, slowest := 0, time.Duration(0)
+	restored, slowest, again := 0, time.Duration(0), ""
 	for _, r := range results {
 		o.consumed = o.consumed || r.Consumed
 		switch {
 		case r.Outcome == capture.Restored:
 			restored++
 			slowest = max(slowest, r.Total)
+			if r.Again > 0 {
+				again = fmt.Sprintf("; it has ended since, and was restored again, %d of %d times", r.Again, d.Restarts)
+			}
 		case d.Refuses(r):
 			if o.refused || r.Follows != "" {
 				continue
@@ -62,7 +65,7 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 		case r.Outcome == capture.RestoreFailed && o.status == corev1.ConditionTrue:
 			o.status, o.reason = corev1.ConditionFalse, cmp.Or(r.Reason, keys.ColdRestoreFailed)
 			o.message = fmt.Sprintf("container %q starts cold, Checkpoint %s was not restored: %s", r.Container, d.Checkpoint, explainRestore(r))
-		case r.Outcome == capture.Attempted && now.Sub(r.Started) > attemptPatience && d.Fallback == capture.Refuse:
+		case r.Outcome == capture.Attempted && now.Sub(r.Started) > attemptPatience && d.Fallback == capture.Refuse && r.Again == 0:
 			o.refused, o.message = true, fmt.Sprintf("%s: %s, container %q: the restore of Checkpoint %s was cut off",
 				capture.Refusal(d.Policy), keys.ColdRestoreFailed, r.Container, d.Checkpoint)
 		case r.Outcome == capture.Attempted && now.Sub(r.Started) > attemptPatience && o.status == corev1.ConditionTrue:
@@ -78,7 +81,11 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 		if d.Policy != "" {
 			by = " by RestorePolicy " + d.Policy
 		}
-		o.message = fmt.Sprintf("continues from Checkpoint %s%s, restored in %s", d.Checkpoint, by, v1alpha1.ReadableDuration(slowest).Duration)
+		o.message = fmt.Sprintf("continues from Checkpoint %s%s, restored in %s", d.Checkpoint, by, v1alpha1.ReadableDuration(slowest).Duration) + again
+		if g := d.GivenUp; g != nil {
+			o.reason = keys.RestoredFromPrevious
+			o.message += fmt.Sprintf("; Checkpoint %s, which is newer, did not serve: %s", g.Checkpoint, g.Why)
+		}
 	}
 	o.done = o.status == corev1.ConditionFalse || restored == len(d.Containers)
 	return o
@@ -131,7 +138,8 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 		return a.reconsider(ctx, pod, d)
 	}
 	if !o.done {
-		if c := podspec.Condition(pod, keys.Restored); d.Fallback == capture.Refuse && c != nil && c.Reason == keys.RestoreRefused { // until it is known better
+		c := podspec.Condition(pod, keys.Restored) // until it is known better
+		if c != nil && (d.Fallback == capture.Refuse && c.Reason == keys.RestoreRefused || slices.ContainsFunc(results, wasRestored)) {
 			conditions = append(conditions, *c)
 		}
 		if err := a.tell(ctx, pod, conditions...); err != nil {
@@ -144,8 +152,8 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	if err == nil && (old == nil || old.Reason == keys.ColdIncomplete || old.Reason == keys.RestoreRefused && o.reason != keys.RestoreRefused) {
 		restores.WithLabelValues(o.reason).Inc()
 	}
-	if err == nil && d.Action == capture.Restore {
-		err = os.RemoveAll(a.imageOf(pod))
+	if err == nil && d.Action == capture.Restore && (d.Restarts == 0 || podspec.HasEnded(pod)) {
+		err = os.RemoveAll(a.statesOf(pod))
 	}
 	return ctrl.Result{}, err
 }
@@ -184,8 +192,18 @@ func restarted(pod *corev1.Pod, d *capture.Decision, results []*capture.Result) 
 	if len(names) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("continued from Checkpoint %s; since then kubelet has started %s anew, from scratch", d.Checkpoint, named(names))
+	message := fmt.Sprintf("continued from Checkpoint %s; since then kubelet has started %s anew, from scratch", d.Checkpoint, named(names))
+	switch {
+	case d.NoRestarts != "":
+		message += "; it is not restored again: " + d.NoRestarts
+	case d.Restarts > 0:
+		message += fmt.Sprintf("; containerRestarts of RestorePolicy %s is %d", d.Policy, d.Restarts)
+	}
+	return message
 }
+
+// wasRestored tells whether a container is being restored again, or has failed in that: it ran before.
+func wasRestored(r *capture.Result) bool { return r.Again > 0 }
 
 // claimNote is what lies beside a pod's decision from before its claim: which Checkpoint it may hold.
 type claimNote struct {
@@ -209,7 +227,7 @@ func (a *Agent) noteClaim(ctx context.Context, pod *corev1.Pod, checkpoint *v1al
 		if err == nil {
 			err = a.release(ctx, pod, former)
 		}
-		if err = errors.Join(client.IgnoreNotFound(err), os.RemoveAll(a.imageOf(pod))); err != nil {
+		if err = errors.Join(client.IgnoreNotFound(err), os.RemoveAll(a.statesOf(pod))); err != nil {
 			return err
 		}
 	}
@@ -246,13 +264,17 @@ func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, o outcome) err
 	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	claim := checkpoint.Status.Claim
-	if claim == nil || claim.PodUID != pod.UID || claim.Phase == v1alpha1.ClaimConsumed {
+	claim, from := checkpoint.Status.Claim, ""
+	if d, err := a.Node.Decision(string(pod.UID)); err == nil && d.Action == capture.Restore && d.Checkpoint != checkpoint.Name {
+		from = d.Checkpoint
+	}
+	if claim == nil || claim.PodUID != pod.UID || claim.Phase == v1alpha1.ClaimConsumed && claim.RestoredFrom == from {
 		return nil
 	}
 	switch {
 	case o.consumed:
-		err = a.applyClaim(ctx, pod, checkpoint, v1alpha1.ClaimConsumed)
+		err = a.consume(ctx, pod, checkpoint, from)
+	case claim.Phase == v1alpha1.ClaimConsumed:
 	case o.done && o.status == corev1.ConditionFalse:
 		err = a.release(ctx, pod, checkpoint)
 	}

@@ -102,6 +102,37 @@ func (b Bundle) setQuota(quota any) error {
 	})
 }
 
+// setMemory sets the limits of memory in the bundle's spec, as an object of the runtime specification has them; of nil there are none.
+func (b Bundle) setMemory(limits *specs.LinuxMemory) error {
+	return b.edit(func(spec map[string]any) {
+		linux, _ := spec["linux"].(map[string]any)
+		resources, _ := linux["resources"].(map[string]any)
+		memory, ok := resources["memory"].(map[string]any)
+		if !ok {
+			return
+		}
+		delete(memory, "limit")
+		delete(memory, "swap")
+		if limits != nil && limits.Limit != nil {
+			memory["limit"] = *limits.Limit
+		}
+		if limits != nil && limits.Swap != nil {
+			memory["swap"] = *limits.Swap
+		}
+	})
+}
+
+// memoryOf returns the limits of memory of a spec; nil when it has none.
+func memoryOf(spec *specs.Spec) *specs.LinuxMemory {
+	if spec.Linux == nil || spec.Linux.Resources == nil || spec.Linux.Resources.Memory == nil {
+		return nil
+	}
+	if m := spec.Linux.Resources.Memory; m.Limit != nil && *m.Limit > 0 {
+		return m
+	}
+	return nil
+}
+
 // quotaOf returns the share of processor time that a spec gives, if it limits it.
 func quotaOf(spec *specs.Spec) (quota int64, period uint64, limited bool) {
 	if spec.Linux == nil || spec.Linux.Resources == nil || spec.Linux.Resources.CPU == nil {

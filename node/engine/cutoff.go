@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -13,9 +14,6 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
-
-// maxRestores bounds how often the restore of a container is begun: one that was cut off before the program could run is tried again.
-const maxRestores = 3
 
 // UndoCutOff looks for restores of the pod's containers that were killed in the middle, and brings what the containers share back to what it was
 // before, so that one of them can be made as if nothing had been tried. Where the program cannot have run, its restore may be tried again; else it
@@ -76,7 +74,14 @@ func (e *Engine) triesFile(podUID, container string) string {
 // mayTryAgain tells of an attempt that was cut off whether it may be begun anew: its program cannot have run, and it is not always cut off.
 func (e *Engine) mayTryAgain(podUID, container string, result *capture.Result) bool {
 	count, err := os.ReadFile(e.triesFile(podUID, container))
-	return !result.Consumed && len(count) < maxRestores-1 && (err == nil || errors.Is(err, fs.ErrNotExist))
+	if result.Consumed || result.Again > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	most := capture.DefaultAttempts
+	if d, err := e.Node.Decision(podUID); err == nil {
+		most = cmp.Or(d.Attempts, most)
+	}
+	return len(count)+1 < most
 }
 
 // undoShared brings back what the container of that name shares with others of its pod.

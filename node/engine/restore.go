@@ -36,13 +36,17 @@ type RestoreOptions struct {
 	Others []string
 	// Fallback is that of the decision: whether a container that is not restored is started cold, or not at all, and tried again.
 	Fallback capture.Fallback
+	// Attempts is how often the restore is begun, at most; 0 is capture.DefaultAttempts.
+	Attempts int
+	// Again is how many times the container, which has ended each time, has been restored again with this time.
+	Again int
 	// More are words for the OCI runtime, as --console-socket PATH.
 	More []string
 }
 
 // Restore starts a captured container in the place of a new one, in steps that are undone when one fails: checks, root file system, the
-// pod's shared memory and volumes, processes. It writes the container's result as it goes on. After an error the new container is as if
-// nothing had been tried, and can be created.
+// pod's shared memory and volumes, processes. It writes the container's result as it goes on. What fails is tried again, and then from the state before,
+// where the decision has one. After an error the new container is as if nothing had been tried, and can be created.
 func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, restorePatience)
 	defer cancel()
@@ -55,14 +59,17 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	if err := e.stillRefuses(opts); err != nil {
 		return err
 	}
+	if d, err := e.Node.Decision(c.Pod.UID); err == nil { // another container may have gone back since it was read
+		opts.Directory = d.Directory
+	}
 	r := &restoration{engine: e, RestoreOptions: opts, bundle: Bundle{c.Bundle}, result: capture.Result{
-		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(),
+		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(), Again: opts.Again,
 	}}
 	if err := r.save(); err != nil {
 		return err
 	}
 	place := r.awaitTurn(ctx)
-	err = r.run(ctx)
+	err = r.attempt(ctx)
 	place.release()
 	r.result.Total = time.Since(r.result.Started)
 	if err == nil {
@@ -73,7 +80,6 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 		return r.goOn(ctx)
 	}
 	e.Log("container %q is not restored: %v", c.Name, err)
-	err = errors.Join(err, r.undo())
 	if holdErr := e.endHold(ctx, c.Pod.UID); holdErr != nil {
 		e.Log("%v", holdErr) // whoever waits for companions tries again
 	}
@@ -128,6 +134,9 @@ type restoration struct {
 	bundle Bundle
 	spec   *specs.Spec
 	result capture.Result
+	// tries is how often the restore from the state has been begun, and took for how long the last one went on.
+	tries int
+	took  time.Duration
 	// quieted says that TCP on the pod's loopback is lost for now.
 	quieted bool
 	// undos bring back what the steps so far have changed, the last one first.
@@ -175,6 +184,7 @@ func (r *restoration) undo() error {
 	for i := len(r.undos) - 1; i >= 0; i-- {
 		all = errors.Join(all, r.undos[i]())
 	}
+	r.undos, r.keeps, r.quieted = nil, nil, false
 	return all
 }
 
@@ -415,12 +425,9 @@ func (r *restoration) process(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	quota, period, limited := quotaOf(r.spec)
-	if limited {
-		if err := r.bundle.setQuota(nil); err != nil {
-			return err
-		}
-		r.undos = append(r.undos, func() error { return r.bundle.setQuota(quota) })
+	limitAgain, err := r.liftContainer()
+	if err != nil {
+		return err
 	}
 	oci, err := r.throughRelay(r.Container.OCI(), work)
 	if err != nil {
@@ -438,16 +445,57 @@ func (r *restoration) process(ctx context.Context) error {
 		}
 		return err
 	}
-	if limited {
-		words := []string{"update", "--cpu-quota", strconv.FormatInt(quota, 10), "--cpu-period", strconv.FormatUint(period, 10), r.Container.ID}
-		if err := errors.Join(oci.call(ctx, words...), r.bundle.setQuota(quota)); err != nil { // it runs: nothing may be undone any more
-			r.engine.Log("container %q runs without its limit of processor time: %v", r.Container.Name, err)
-		}
-	}
+	limitAgain(ctx, oci)
 	if err := asBefore(); err != nil {
 		r.engine.Log("container %q: %v", r.Container.Name, err)
 	}
 	return nil
+}
+
+// liftContainer takes the container's limits of processor time and memory away for the restore, which needs more of both than the program does. It
+// returns what sets them when the program runs.
+func (r *restoration) liftContainer() (again func(ctx context.Context, oci OCI), err error) {
+	quota, period, limited := quotaOf(r.spec)
+	memory := memoryOf(r.spec)
+	var words []string
+	var backs []func() error
+	if limited {
+		backs = append(backs, func() error { return r.bundle.setQuota(quota) })
+		words = append(words, "--cpu-quota", strconv.FormatInt(quota, 10), "--cpu-period", strconv.FormatUint(period, 10))
+		err = errors.Join(err, r.bundle.setQuota(nil))
+	}
+	if memory != nil {
+		backs = append(backs, func() error { return r.bundle.setMemory(memory) })
+		words = append(words, "--memory", strconv.FormatInt(*memory.Limit, 10))
+		if memory.Swap != nil {
+			words = append(words, "--memory-swap", strconv.FormatInt(*memory.Swap, 10))
+		}
+		err = errors.Join(err, r.bundle.setMemory(nil))
+	}
+	r.undos = append(r.undos, backs...)
+	return func(ctx context.Context, oci OCI) {
+		var failed error
+		for _, back := range backs {
+			failed = errors.Join(failed, back())
+		}
+		if len(words) > 0 {
+			failed = errors.Join(failed, updateLimits(ctx, oci, r.Container.ID, words))
+		}
+		if failed != nil { // it runs: nothing may be undone any more
+			r.engine.Log("container %q runs without its limits: %v", r.Container.Name, failed)
+		}
+	}, err
+}
+
+// updateLimits sets limits of a container that runs. Memory in use above its limit is reclaimed by the kernel, which may take more than one call.
+func updateLimits(ctx context.Context, oci OCI, id string, words []string) error {
+	words = slices.Concat([]string{"update"}, words, []string{id})
+	err := oci.call(ctx, words...)
+	for try := 0; err != nil && try < 10 && ctx.Err() == nil; try++ {
+		time.Sleep(50 * time.Millisecond)
+		err = oci.call(ctx, words...)
+	}
+	return err
 }
 
 // quiet keeps the two ends of a connection inside a container from talking until both are there; a pod that is held is quiet already. Where the

@@ -62,7 +62,7 @@ func TestARestoreThatWasCutOffIsTriedAgainUnlessItsProgramHasBegun(t *testing.T)
 			t.Fatal(err)
 		}
 	}
-	for range maxRestores - 1 {
+	for range capture.DefaultAttempts - 1 {
 		cutOff()
 		if _, err := e.Node.Result(uidOfPod, "c"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("there is a result, %v", err)

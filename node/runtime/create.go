@@ -1,10 +1,6 @@
 package runtime
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,53 +208,4 @@ func (f *front) createContainer(c *engine.Container, bundle engine.Bundle, value
 		return err
 	}
 	return f.pass()
-}
-
-// restore tells whether the container was restored. A decision serves one create of each container (design R6). When it was not, there is a
-// result that says why; without one the create fails, as a cold start would be a silent one. It fails as well when the decision refuses a cold start; then
-// every create tries again.
-func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string]string) (bool, error) {
-	decision, err := f.node.Decision(c.Pod.UID)
-	if errors.Is(err, fs.ErrNotExist) { // the sandbox is from before
-		return false, nil
-	}
-	if err != nil || !decision.Restores(c.Name) {
-		return false, err
-	}
-	result, err := f.node.Result(c.Pod.UID, c.Name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil || !decision.Refuses(result):
-		return false, err
-	case result.Consumed: // what it was restored from may have run, and is used up
-		return false, fmt.Errorf("%s: %s", capture.Refusal(decision.Policy), result.Message)
-	}
-	var more []string
-	if socket := values["console-socket"]; socket != "" {
-		more = append(more, "--console-socket", socket)
-	}
-	c.Restored = true
-	if err := engine.Remember(f.node, c); err != nil { // a stop signal may come before this call has returned
-		return false, err
-	}
-	others := slices.DeleteFunc(slices.Clone(decision.Containers), func(name string) bool { return name == c.Name })
-	err = e.Restore(context.Background(), engine.RestoreOptions{
-		Container: c, Directory: decision.Directory, Compatibility: decision.Compatibility, Fallback: decision.Fallback, Others: others, More: more,
-	})
-	if err == nil && len(others) > 0 {
-		if err := f.detach("release", c.Pod.UID); err != nil { // the agent sees to it
-			e.Log("wait for the other containers: %v", err)
-		}
-	}
-	if err == nil {
-		return true, nil
-	}
-	c.Restored = false
-	if decision.Fallback == capture.Refuse {
-		return false, errors.Join(fmt.Errorf("%s: %w", capture.Refusal(decision.Policy), err), engine.Forget(f.node, c.ID))
-	}
-	if _, resultErr := f.node.Result(c.Pod.UID, c.Name); resultErr != nil {
-		return false, errors.Join(err, resultErr)
-	}
-	return false, nil
 }

@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -44,4 +45,17 @@ func (o *Operator) Objects(ctx context.Context, prefix string) ([]Object, error)
 		objects = append(objects, Object{Key: info.Key, Size: info.Size})
 	}
 	return objects, nil
+}
+
+// DropObjects removes what is in the bucket below a prefix, as if it had been lost.
+func (o *Operator) DropObjects(ctx context.Context, prefix string) error {
+	client, err := o.s3()
+	if err != nil {
+		return err
+	}
+	objects, err := o.Objects(ctx, prefix)
+	for _, object := range objects {
+		err = errors.Join(err, client.RemoveObject(ctx, Bucket, object.Key, minio.RemoveObjectOptions{}))
+	}
+	return err
 }

@@ -80,6 +80,43 @@ var newRestorePolicies = map[string]creation[v1alpha1.RestorePolicy]{
 		},
 		refused: "spec.checkpointName",
 	},
+	"the state before, where the last one does not serve": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.Fallback = v1alpha1.FallbackPrevious },
+	},
+	"the state before a named one": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Source, p.Spec.CheckpointName, p.Spec.Fallback = v1alpha1.RestoreNamed, "db-0-0f2d4c1a", v1alpha1.FallbackPrevious
+		},
+		refused: "fallback Previous goes with source Latest only",
+	},
+	"ten attempts, and ten restarts": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Attempts, p.Spec.ContainerRestarts = new(int32(10)), new(int32(10))
+		},
+	},
+	"no attempt": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Attempts = new(int32(0)) },
+		refused: "spec.attempts",
+	},
+	"more attempts than there is time for": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Attempts = new(int32(11)) },
+		refused: "spec.attempts",
+	},
+	"less than no restart": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.ContainerRestarts = new(int32(-1)) },
+		refused: "spec.containerRestarts",
+	},
+	"more restarts than may be": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.ContainerRestarts = new(int32(11)) },
+		refused: "spec.containerRestarts",
+	},
+	"volumes that have moved on are borne": {
+		with: func(p *v1alpha1.RestorePolicy) { p.Spec.VolumeChanges = v1alpha1.VolumeChangesRestore },
+	},
+	"volumes that have moved on are something else": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.VolumeChanges = "Ignore" },
+		refused: `supported values: "ColdStart", "Restore"`,
+	},
 	"other revisions are restored": {
 		with: func(p *v1alpha1.RestorePolicy) { p.Spec.TemplateChanges = v1alpha1.TemplateChangesRestore },
 	},
@@ -106,7 +143,7 @@ var newRestorePolicies = map[string]creation[v1alpha1.RestorePolicy]{
 	},
 	"a fallback that there is not": {
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Fallback = "Despair" },
-		refused: `supported values: "ColdStart", "Fail"`,
+		refused: `supported values: "ColdStart", "Previous", "Fail"`,
 	},
 	"a rule for processors that there is not": {
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Compatibility.CPU = "Strict" },

@@ -321,7 +321,8 @@ type ClaimPhase string
 const (
 	// ClaimClaimed: the pod is going to be restored. The claim can be released, by removing it, as long as nothing of the pod has run.
 	ClaimClaimed ClaimPhase = "Claimed"
-	// ClaimConsumed: the first restored instruction may have run. The Checkpoint is never restored again.
+	// ClaimConsumed: the first restored instruction may have run. The Checkpoint is never restored again, but for the fallback Previous of a
+	// RestorePolicy, in place of the one that the pod left.
 	ClaimConsumed ClaimPhase = "Consumed"
 )
 
@@ -358,6 +359,11 @@ type CheckpointClaim struct {
 	// consumedTime is when phase became Consumed.
 	// +optional
 	ConsumedTime *metav1.Time `json:"consumedTime,omitempty"`
+
+	// restoredFrom is the name of the older Checkpoint that the pod goes on from in place of this one, by the fallback Previous of its RestorePolicy.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	RestoredFrom string `json:"restoredFrom,omitempty"`
 }
 
 // Checkpoint is one consistent capture of one pod. The manager makes one for every labelled pod that is terminated.

@@ -71,22 +71,37 @@ const (
 )
 
 // RestoreFallback says what becomes of a pod that cannot be restored.
-// +kubebuilder:validation:Enum=ColdStart;Fail
+// +kubebuilder:validation:Enum=ColdStart;Previous;Fail
 type RestoreFallback string
 
 // The fallbacks of a RestorePolicy.
 const (
 	// FallbackColdStart has the pod start as if there were no Checkpoint, and its condition memverge.ai/Restored says why.
 	FallbackColdStart RestoreFallback = "ColdStart"
+	// FallbackPrevious has it go on from the state before that one, and start cold where there is none.
+	FallbackPrevious RestoreFallback = "Previous"
 	// FallbackFail has the pod not start as long as it cannot be restored.
 	FallbackFail RestoreFallback = "Fail"
 )
 
-// DefaultMaxAge and DefaultWaitFor are maxAge and waitFor of a pod to which no RestorePolicy applies; those of a policy that leaves them out
-// are the same, by the schema.
+// VolumeChanges says what becomes of a pod whose volumes hold more by now than they did when the state that it would go on from was captured.
+// +kubebuilder:validation:Enum=ColdStart;Restore
+type VolumeChanges string
+
+// What can become of a pod whose volumes have moved on.
 const (
-	DefaultMaxAge  = 24 * time.Hour
-	DefaultWaitFor = 5 * time.Minute
+	// VolumeChangesColdStart has it start cold, with the reason VolumeAdvanced.
+	VolumeChangesColdStart VolumeChanges = "ColdStart"
+	// VolumeChangesRestore has it restored: its program bears finding volumes ahead of its memory.
+	VolumeChangesRestore VolumeChanges = "Restore"
+)
+
+// DefaultMaxAge, DefaultWaitFor and DefaultAttempts are maxAge, waitFor and attempts of a pod to which no RestorePolicy applies; those of a policy that
+// leaves them out are the same, by the schema.
+const (
+	DefaultMaxAge   = 24 * time.Hour
+	DefaultWaitFor  = 5 * time.Minute
+	DefaultAttempts = 3
 )
 
 // CPURule says how the processor of a new pod's node is compared with that of the capture.
@@ -151,6 +166,7 @@ type RestoreCompatibility struct {
 // +kubebuilder:validation:XValidation:rule="has(self.owner) != has(self.selector)",message="exactly one of owner and selector must be set"
 // +kubebuilder:validation:XValidation:rule="has(self.owner) == has(oldSelf.owner)",message="owner is immutable"
 // +kubebuilder:validation:XValidation:rule="has(self.checkpointName) == (self.source == 'Named')",message="checkpointName goes with source Named only"
+// +kubebuilder:validation:XValidation:rule="self.fallback != 'Previous' || self.source == 'Latest'",message="fallback Previous goes with source Latest only"
 type RestorePolicySpec struct {
 	// owner is the controller for which the manager spawned the policy: it applies to the pods of that controller.
 	// +optional
@@ -215,13 +231,41 @@ type RestorePolicySpec struct {
 	// +kubebuilder:default={}
 	Compatibility RestoreCompatibility `json:"compatibility,omitempty,omitzero"`
 
-	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were
-	// none. Fail: it does not start. An event and the pod's condition memverge.ai/Restored, False with the reason RestoreRefused, say why, and it is tried again
-	// until the cause is gone, the policy says something else, or the pod's label memverge.ai/restore-mode says "false". Fail applies to the reasons
-	// CheckpointTooOld, WaitTimeout, RestoreFailed, SecurityContextMismatch and Incompatible, and with source Named also to CheckpointNotFound,
-	// CheckpointNotReady, CheckpointClaimed, OtherLineage and TemplateChanged. It does not apply to NoCheckpoint, so that the first pod of an owner
-	// starts, nor to RestoreDisabled, nor, with source Latest, to TemplateChanged, which templateChanges asks for, and to what has expired. It
-	// applies to AgentUnavailable once the agent of the node has seen the pod and found that it has to wait or cannot be restored.
+	// attempts is how often the restore of a container from one state is begun before it counts as failed: again when CRIU fails or is killed, as long as
+	// no instruction of the captured program can have run, and within the 90 s that restores of a container may take together. What another try
+	// cannot change, as rights that the new container lacks, is tried once.
+	// +optional
+	// +kubebuilder:default=3
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10
+	Attempts *int32 `json:"attempts,omitempty"`
+
+	// containerRestarts is how many times at most a restored container that ends, and that kubelet starts again in the same pod, is restored again from
+	// the state that the pod began with; beyond that, and with 0, it begins from scratch. The state stays on the node as long as the pod does.
+	// Containers that were captured together with others begin from scratch at any rate: those have moved on.
+	// +optional
+	// +kubebuilder:default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10
+	ContainerRestarts *int32 `json:"containerRestarts,omitempty"`
+
+	// volumeChanges says what becomes of a pod with writable volumes that outlive it, as PersistentVolumeClaims, where it would go on from a state from
+	// before what they hold: with the fallback Previous, or with containerRestarts. ColdStart: it starts cold, with the reason VolumeAdvanced.
+	// Restore: it is restored; its program must bear volumes that are ahead of its memory.
+	// +optional
+	// +kubebuilder:default=ColdStart
+	VolumeChanges VolumeChanges `json:"volumeChanges,omitempty"`
+
+	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were none.
+	// Previous: it goes on from the Checkpoint before that one, which is the one that the captured pod itself was restored from; the reason is
+	// RestoredFromPrevious then, and where there is none, it starts cold. It applies to RestoreFailed and SecurityContextMismatch, to Incompatible, to a
+	// capture that failed, and to WaitTimeout of an upload. Fail: it does not start. An event and the pod's condition memverge.ai/Restored, False with the
+	// reason RestoreRefused, say why, and it is tried again until the cause is gone, the policy says something else, or the pod's label
+	// memverge.ai/restore-mode says "false". Fail applies to the reasons CheckpointTooOld, WaitTimeout, RestoreFailed, SecurityContextMismatch and
+	// Incompatible, and with source Named also to CheckpointNotFound, CheckpointNotReady, CheckpointClaimed, OtherLineage and TemplateChanged. It does not
+	// apply to NoCheckpoint, so that the first pod of an owner starts, nor to RestoreDisabled, nor, with source Latest, to TemplateChanged, which
+	// templateChanges asks for, and to what has expired. It applies to AgentUnavailable once the agent of the node has seen the pod and found that it has
+	// to wait or cannot be restored.
 	// +optional
 	// +kubebuilder:default=ColdStart
 	Fallback RestoreFallback `json:"fallback,omitempty"`

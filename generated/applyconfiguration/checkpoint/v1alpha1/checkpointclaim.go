@@ -24,6 +24,8 @@ type CheckpointClaimApplyConfiguration struct {
 	Phase *checkpointv1alpha1.ClaimPhase `json:"phase,omitempty"`
 	// consumedTime is when phase became Consumed.
 	ConsumedTime *v1.Time `json:"consumedTime,omitempty"`
+	// restoredFrom is the name of the older Checkpoint that the pod goes on from in place of this one, by the fallback Previous of its RestorePolicy.
+	RestoredFrom *string `json:"restoredFrom,omitempty"`
 }
 
 // CheckpointClaimApplyConfiguration constructs a declarative configuration of the CheckpointClaim type for use with
@@ -69,5 +71,13 @@ func (b *CheckpointClaimApplyConfiguration) WithPhase(value checkpointv1alpha1.C
 // If called multiple times, the ConsumedTime field is set to the value of the last call.
 func (b *CheckpointClaimApplyConfiguration) WithConsumedTime(value v1.Time) *CheckpointClaimApplyConfiguration {
 	b.ConsumedTime = &value
+	return b
+}
+
+// WithRestoredFrom sets the RestoredFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestoredFrom field is set to the value of the last call.
+func (b *CheckpointClaimApplyConfiguration) WithRestoredFrom(value string) *CheckpointClaimApplyConfiguration {
+	b.RestoredFrom = &value
 	return b
 }

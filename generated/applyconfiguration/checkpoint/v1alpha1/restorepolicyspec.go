@@ -41,13 +41,28 @@ type RestorePolicySpecApplyConfiguration struct {
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 	// compatibility says how a node and a new pod are compared with those of the capture before a Checkpoint is claimed.
 	Compatibility *RestoreCompatibilityApplyConfiguration `json:"compatibility,omitempty"`
-	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were
-	// none. Fail: it does not start. An event and the pod's condition memverge.ai/Restored, False with the reason RestoreRefused, say why, and it is tried again
-	// until the cause is gone, the policy says something else, or the pod's label memverge.ai/restore-mode says "false". Fail applies to the reasons
-	// CheckpointTooOld, WaitTimeout, RestoreFailed, SecurityContextMismatch and Incompatible, and with source Named also to CheckpointNotFound,
-	// CheckpointNotReady, CheckpointClaimed, OtherLineage and TemplateChanged. It does not apply to NoCheckpoint, so that the first pod of an owner
-	// starts, nor to RestoreDisabled, nor, with source Latest, to TemplateChanged, which templateChanges asks for, and to what has expired. It
-	// applies to AgentUnavailable once the agent of the node has seen the pod and found that it has to wait or cannot be restored.
+	// attempts is how often the restore of a container from one state is begun before it counts as failed: again when CRIU fails or is killed, as long as
+	// no instruction of the captured program can have run, and within the 90 s that restores of a container may take together. What another try
+	// cannot change, as rights that the new container lacks, is tried once.
+	Attempts *int32 `json:"attempts,omitempty"`
+	// containerRestarts is how many times at most a restored container that ends, and that kubelet starts again in the same pod, is restored again from
+	// the state that the pod began with; beyond that, and with 0, it begins from scratch. The state stays on the node as long as the pod does.
+	// Containers that were captured together with others begin from scratch at any rate: those have moved on.
+	ContainerRestarts *int32 `json:"containerRestarts,omitempty"`
+	// volumeChanges says what becomes of a pod with writable volumes that outlive it, as PersistentVolumeClaims, where it would go on from a state from
+	// before what they hold: with the fallback Previous, or with containerRestarts. ColdStart: it starts cold, with the reason VolumeAdvanced.
+	// Restore: it is restored; its program must bear volumes that are ahead of its memory.
+	VolumeChanges *checkpointv1alpha1.VolumeChanges `json:"volumeChanges,omitempty"`
+	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were none.
+	// Previous: it goes on from the Checkpoint before that one, which is the one that the captured pod itself was restored from; the reason is
+	// RestoredFromPrevious then, and where there is none, it starts cold. It applies to RestoreFailed and SecurityContextMismatch, to Incompatible, to a
+	// capture that failed, and to WaitTimeout of an upload. Fail: it does not start. An event and the pod's condition memverge.ai/Restored, False with the
+	// reason RestoreRefused, say why, and it is tried again until the cause is gone, the policy says something else, or the pod's label
+	// memverge.ai/restore-mode says "false". Fail applies to the reasons CheckpointTooOld, WaitTimeout, RestoreFailed, SecurityContextMismatch and
+	// Incompatible, and with source Named also to CheckpointNotFound, CheckpointNotReady, CheckpointClaimed, OtherLineage and TemplateChanged. It does not
+	// apply to NoCheckpoint, so that the first pod of an owner starts, nor to RestoreDisabled, nor, with source Latest, to TemplateChanged, which
+	// templateChanges asks for, and to what has expired. It applies to AgentUnavailable once the agent of the node has seen the pod and found that it has
+	// to wait or cannot be restored.
 	Fallback *checkpointv1alpha1.RestoreFallback `json:"fallback,omitempty"`
 }
 
@@ -126,6 +141,30 @@ func (b *RestorePolicySpecApplyConfiguration) WithMaxAge(value metav1.Duration) 
 // If called multiple times, the Compatibility field is set to the value of the last call.
 func (b *RestorePolicySpecApplyConfiguration) WithCompatibility(value *RestoreCompatibilityApplyConfiguration) *RestorePolicySpecApplyConfiguration {
 	b.Compatibility = value
+	return b
+}
+
+// WithAttempts sets the Attempts field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Attempts field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithAttempts(value int32) *RestorePolicySpecApplyConfiguration {
+	b.Attempts = &value
+	return b
+}
+
+// WithContainerRestarts sets the ContainerRestarts field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ContainerRestarts field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithContainerRestarts(value int32) *RestorePolicySpecApplyConfiguration {
+	b.ContainerRestarts = &value
+	return b
+}
+
+// WithVolumeChanges sets the VolumeChanges field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the VolumeChanges field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithVolumeChanges(value checkpointv1alpha1.VolumeChanges) *RestorePolicySpecApplyConfiguration {
+	b.VolumeChanges = &value
 	return b
 }
 
