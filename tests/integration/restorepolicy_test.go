@@ -230,7 +230,8 @@ func TestDefaultsOfARestorePolicy(t *testing.T) {
 	made := create(t, client.CheckpointV1alpha1().RestorePolicies(ns), newRestorePolicy, nil)
 	want := newRestorePolicy()
 	want.Spec.Mode, want.Spec.Source, want.Spec.Fallback = v1alpha1.RestoreEnabled, v1alpha1.RestoreLatest, v1alpha1.FallbackColdStart
-	want.Spec.TemplateChanges = v1alpha1.TemplateChangesColdStart
+	want.Spec.TemplateChanges, want.Spec.VolumeChanges = v1alpha1.TemplateChangesColdStart, v1alpha1.VolumeChangesColdStart
+	want.Spec.Attempts, want.Spec.ContainerRestarts = new(int32(v1alpha1.DefaultAttempts)), new(int32(0))
 	want.Spec.MaxAge, want.Spec.WaitFor = &metav1.Duration{Duration: v1alpha1.DefaultMaxAge}, &metav1.Duration{Duration: v1alpha1.DefaultWaitFor}
 	want.Spec.Compatibility = v1alpha1.RestoreCompatibility{CPU: v1alpha1.CPUSubset, Kernel: v1alpha1.KernelSameOrNewer, Image: v1alpha1.ImageSame}
 	want.Status.Conditions = []metav1.Condition{unseen(v1alpha1.RestorePolicyReady)}
