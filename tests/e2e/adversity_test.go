@@ -265,7 +265,7 @@ func TestWhereARestoreFailsThePodStartsColdAsIfNothingHadBeenTried(t *testing.T)
 	if cold.Status != "False" || cold.Reason != keys.ColdRestoreFailed || cold.Message == "" {
 		t.Errorf("it says %+v", cold)
 	}
-	has(t, w.events(t, next), keys.ColdRestoreFailed)
+	w.tells(t, next, keys.ColdRestoreFailed)
 	if now := w.countOf(t, next); now.Count >= before.Count {
 		t.Errorf("before it was %+v, now it is %+v", before, now)
 	}

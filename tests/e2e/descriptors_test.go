@@ -88,7 +88,7 @@ func TestASemaphoreComesBackAsACounter(t *testing.T) {
 		return fmt.Errorf("its conditions are %+v", h.now(t).Status.Conditions)
 	})
 	w := &workload{c: c, ns: h.ns}
-	has(t, w.events(t, h.pod), "Warning "+keys.CheckpointableChanged+": its state is captured when it is terminated, but not all of it comes back as it was")
+	w.tells(t, h.pod, "Warning "+keys.CheckpointableChanged+": its state is captured when it is terminated, but not all of it comes back as it was")
 	const says = "grep -hE '^eventfd-(count|semaphore):' /proc/$p/fdinfo/*"
 	if got := h.onFirst(t, says); !strings.Contains(got, "eventfd-semaphore: 1") {
 		t.Fatalf("it says %q", got)

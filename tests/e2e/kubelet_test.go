@@ -68,7 +68,7 @@ func TestKubeletLooksAfterARestoredContainer(t *testing.T) {
 	w.isReady(t, next, 0)
 	const again = `kubelet runs the postStart hook of container "app" again`
 	has(t, w.restored(t, next).Message, again)
-	has(t, w.events(t, next), again)
+	w.tells(t, next, again)
 	say(t, c, next, "sicken")
 	w.isReady(t, next, 1)
 	w.saysRestarted(t, next)

@@ -52,6 +52,17 @@ func (w *workload) isCold(t *testing.T, pod *corev1.Pod, reason string, parts ..
 	}
 }
 
+// tells waits until an event of a pod says something: they come a moment after its conditions.
+func (w *workload) tells(t *testing.T, pod *corev1.Pod, part string) {
+	t.Helper()
+	lab.Eventually(t, 30*time.Second, "an event says "+part, func() error {
+		if events := w.events(t, pod); !strings.Contains(events, part) {
+			return fmt.Errorf("they are\n%s", events)
+		}
+		return nil
+	})
+}
+
 // refused waits until the workload's new pod says that it does not start, in its condition and by kubelet's events.
 func (w *workload) refused(t *testing.T, former *corev1.Pod, sentence string) *corev1.Pod {
 	t.Helper()

@@ -76,7 +76,7 @@ func TestAPodGoesBackToTheStateBefore(t *testing.T) {
 			for _, part := range []string{"continues from Checkpoint " + v1alpha1.TerminationName(first.Name, first.UID), last.Name, test.says} {
 				has(t, said.Message, part)
 			}
-			has(t, w.events(t, third), keys.RestoredFromPrevious)
+			w.tells(t, third, keys.RestoredFromPrevious)
 			if got := w.countOf(t, third); got.Count < before.Count || got.PID != before.PID {
 				t.Errorf("the first was at %+v, the third is at %+v", before, got)
 			}
