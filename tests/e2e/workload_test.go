@@ -155,14 +155,17 @@ func cordon(t *testing.T, c *lab.Cluster, node string) (lift func()) {
 	return func() { set(t.Context(), false) }
 }
 
-// put has testapp write a file in its pod.
+// put has testapp write a file in its pod, as soon as it listens.
 func put(t *testing.T, c *lab.Cluster, pod *corev1.Pod, path, content string) {
 	t.Helper()
-	request := c.Client.CoreV1().RESTClient().Verb(http.MethodPut).Namespace(pod.Namespace).Resource("pods").
-		Name(pod.Name + ":8080").SubResource("proxy").Suffix("file" + path).Body([]byte(content))
-	if body, err := request.DoRaw(t.Context()); err != nil {
-		t.Fatalf("write %s in pod %s: %v: %s", path, pod.Name, err, body)
-	}
+	lab.Eventually(t, 30*time.Second, "pod "+pod.Name+" writes "+path, func() error {
+		body, err := c.Client.CoreV1().RESTClient().Verb(http.MethodPut).Namespace(pod.Namespace).Resource("pods").
+			Name(pod.Name + ":8080").SubResource("proxy").Suffix("file" + path).Body([]byte(content)).DoRaw(t.Context())
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, body)
+		}
+		return nil
+	})
 }
 
 // restored waits for the pod's condition and returns it.
