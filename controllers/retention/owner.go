@@ -15,6 +15,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Revision is the annotation by which a Deployment says which of its ReplicaSets it wants, and each of those which it is
@@ -136,11 +137,10 @@ func endedByDeletion(pod *corev1.Pod) bool {
 	if pod.DeletionTimestamp.IsZero() {
 		return false
 	}
-	grace := pod.DeletionGracePeriodSeconds
-	if grace == nil || *grace == 0 { // kubelet is through with it, and when that began is no longer there
+	if grace := pod.DeletionGracePeriodSeconds; grace == nil || *grace == 0 { // when it began is no longer there
 		return true
 	}
-	began := pod.DeletionTimestamp.Add(-time.Duration(*grace) * time.Second) // the timestamp is when the grace ends
+	began := podspec.DeletionBegan(pod)
 	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.State.Terminated == nil || s.State.Terminated.FinishedAt.After(began.Add(-time.Second)) // as exact as the API is
 	})

@@ -65,10 +65,7 @@ func endedByItself(pod *corev1.Pod) bool {
 	if pod.Spec.RestartPolicy != corev1.RestartPolicyNever {
 		return false
 	}
-	asked := pod.DeletionTimestamp.Time
-	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
-		asked = asked.Add(-time.Duration(*grace) * time.Second)
-	}
+	asked := podspec.DeletionBegan(pod)
 	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		end := s.State.Terminated
 		return end != nil && end.ExitCode != 0 && end.FinishedAt.Time.Before(asked) && !restarts(pod, s.Name)

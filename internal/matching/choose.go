@@ -90,8 +90,8 @@ func (f Facts) choose() Choice {
 func (f Facts) chooseLatest() Choice {
 	for i := range f.Checkpoints { // the agent claimed it before it was killed, or could not bring it yet
 		if c := &f.Checkpoints[i]; f.holds(c) {
-			if why := lost(c); why != "" && f.GoesBack() && f.hasFailed(c) { // it goes on from the one before
-				return f.orBefore(c, cold(keys.ColdNoCheckpoint, "there is nothing of Checkpoint %s: %s", c.Name, why))
+			if f.GoesBack() && f.hasFailed(c) { // it goes on from the one before
+				return f.orBefore(c, nothingOf(c))
 			}
 			return claim(c)
 		}

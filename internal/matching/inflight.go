@@ -63,11 +63,7 @@ func goingSince(p *corev1.Pod) (since time.Time, going bool) {
 	case podspec.EndedByItself(p):
 		return time.Time{}, false
 	case !p.DeletionTimestamp.IsZero():
-		since = p.DeletionTimestamp.Time
-		if grace := p.DeletionGracePeriodSeconds; grace != nil { // the timestamp is when that ends
-			since = since.Add(-time.Duration(*grace) * time.Second)
-		}
-		return since, true
+		return podspec.DeletionBegan(p), true
 	case disrupted != nil && disrupted.Status == corev1.ConditionTrue:
 		return disrupted.LastTransitionTime.Time, true
 	case podspec.IsDisrupted(p): // it does not say since when

@@ -89,10 +89,13 @@ func (f Facts) orBefore(c *v1alpha1.Checkpoint, otherwise Choice) Choice {
 
 // orBeforeFailed is orBefore of the last capture of which there is no state.
 func (f Facts) orBeforeFailed(otherwise Choice) Choice {
+	if !f.GoesBack() {
+		return otherwise
+	}
 	var last *v1alpha1.Checkpoint
 	for i := range f.Checkpoints {
 		c := &f.Checkpoints[i]
-		if f.GoesBack() && c.Status.Claim == nil && f.hasFailed(c) && (last == nil || capturedAt(c).After(capturedAt(last))) {
+		if c.Status.Claim == nil && f.hasFailed(c) && (last == nil || capturedAt(c).After(capturedAt(last))) {
 			last = c
 		}
 	}
@@ -105,7 +108,11 @@ func (f Facts) orBeforeFailed(otherwise Choice) Choice {
 		}
 		return otherwise
 	}
-	return f.orBefore(last, cold(otherwise.Cold, "there is nothing of Checkpoint %s: %s", last.Name, strings.TrimSuffix(lost(last), ".")))
+	return f.orBefore(last, nothingOf(last))
+}
+
+func nothingOf(c *v1alpha1.Checkpoint) Choice {
+	return cold(keys.ColdNoCheckpoint, "there is nothing of Checkpoint %s: %s", c.Name, strings.TrimSuffix(lost(c), "."))
 }
 
 func (f Facts) hasFailed(c *v1alpha1.Checkpoint) bool {

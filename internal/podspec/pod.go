@@ -55,6 +55,19 @@ func Runs(pod *corev1.Pod) bool {
 	})
 }
 
+// DeletionBegan is when the deletion of a pod was asked for; the zero time if it was not. When kubelet is through with it, it is when that was: the API
+// moves the timestamp then, and the grace period is 0.
+func DeletionBegan(pod *corev1.Pod) time.Time {
+	if pod.DeletionTimestamp.IsZero() {
+		return time.Time{}
+	}
+	began := pod.DeletionTimestamp.Time
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil { // the timestamp is when that ends
+		began = began.Add(-time.Duration(*grace) * time.Second)
+	}
+	return began
+}
+
 // BoundSince is when a pod got its node.
 func BoundSince(pod *corev1.Pod) time.Time {
 	if c := Condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue {
