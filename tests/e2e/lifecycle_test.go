@@ -151,7 +151,11 @@ func TestTwoClustersSideBySide(t *testing.T) {
 // TestUpAndDownLeaveNothing brings a cluster up and down again and again, after every kind of accident that there may have been.
 func TestUpAndDownLeaveNothing(t *testing.T) {
 	cluster(t)
-	const name, rounds = "e2e-leak", 20
+	const name = "e2e-leak"
+	rounds := 7 // each accident once, and a last round after the last of them
+	if n, err := strconv.Atoi(os.Getenv("TEST_ROUNDS")); err == nil {
+		rounds = n
+	}
 	accidents := []struct {
 		what string
 		do   func(t *testing.T, c *lab.Cluster)

@@ -148,11 +148,11 @@ for i in $(seq 1 6000); do
   for f in $(ls /var/lib/checkpoint/restores/*/lifted.json 2>/dev/null); do
     d=$(dirname $f)
     grep -q %[1]s $d/image/capture.json 2>/dev/null || continue
-    for p in /proc/[0-9]*; do
-      case "$(tr '\0' ' ' < $p/cmdline 2>/dev/null)" in
-      */checkpoint-runtime\ *\ create\ *)
-        id=$(tr '\0' '\n' < $p/cmdline | tail -n 1)
-        if grep -q $(basename $d) /run/checkpoint/containers/$id.json; then kill -9 ${p#/proc/}; echo killed; exit 0; fi ;;
+    for p in $(grep -lsz '/checkpoint-runtime$' /proc/[0-9]*/cmdline); do
+      case "$(tr '\0' ' ' < $p 2>/dev/null)" in
+      *\ create\ *)
+        id=$(tr '\0' '\n' < $p | tail -n 1)
+        if grep -q $(basename $d) /run/checkpoint/containers/$id.json; then p=${p%%/cmdline}; kill -9 ${p#/proc/}; echo killed; exit 0; fi ;;
       esac
     done
   done
