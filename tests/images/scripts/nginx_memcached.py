@@ -61,8 +61,8 @@ class Nginx:
         threading.Thread(target=http.server.ThreadingHTTPServer(("127.0.0.1", 9001), Behind).serve_forever, daemon=True).start()
         self.process = subprocess.Popen(["nginx", "-c", "/work/files/nginx.conf"])
         until(10, "nginx answers", lambda: connected(9000))
-        self.clients = [http.client.HTTPConnection("127.0.0.1", 9000, timeout=5) for _ in range(20)]
-        self.clients += [http.client.HTTPConnection("::1", 9000, timeout=5) for _ in range(5)]
+        self.clients = [http.client.HTTPConnection("127.0.0.1", 9000, timeout=30) for _ in range(20)]
+        self.clients += [http.client.HTTPConnection("::1", 9000, timeout=30) for _ in range(5)]
         for client in self.clients:
             client.connect()
             client.auto_open = False  # a second connection would be an error
@@ -79,7 +79,7 @@ class Nginx:
     def begin(self):
         """Reads a part of a large answer; nginx is in the middle of it, and the socket's buffers are full."""
         if self.slow is None:
-            self.slow = http.client.HTTPConnection("127.0.0.1", 9000, timeout=5)
+            self.slow = http.client.HTTPConnection("127.0.0.1", 9000, timeout=30)
             self.slow.connect()
             self.slow.auto_open = False
         self.slow.request("GET", "/files/big")
