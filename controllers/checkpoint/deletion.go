@@ -38,33 +38,33 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 		return ctrl.Result{}, nil
 	}
 	log, tried := ctrl.LoggerFrom(ctx), r.Now().Sub(checkpoint.DeletionTimestamp.Time)
-	location, prefix := checkpoint.Status.LocationName, keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID))
+	location, folder := checkpoint.Status.LocationName, folderOf(checkpoint)
 	err := r.deleteData(ctx, checkpoint)
 	if errors.Is(err, errReadOnly) {
-		log.Info("the data is kept", "location", location, "prefix", prefix)
+		log.Info("the data is kept", "location", location, "folder", folder, "uid", checkpoint.UID)
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeNormal, dataKept, "Delete",
-			"location %s has the accessMode ReadOnly: the objects below %s stay", location, prefix)
+			"location %s has the accessMode ReadOnly: the objects of %s below %s stay", location, checkpoint.UID, folder)
 		err = nil
 	}
 	if err == nil {
 		return ctrl.Result{}, r.release(ctx, checkpoint)
 	}
 	if tried >= deletionTime {
-		log.Error(err, "data is left behind", "location", location, "prefix", prefix)
+		log.Error(err, "data is left behind", "location", location, "folder", folder, "uid", checkpoint.UID)
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, dataLeftBehind, "Delete",
-			"gave up after %s; delete the objects below %s in location %s by hand: %v", deletionTime, prefix, location, err)
+			"gave up after %s; the objects of %s below %s in location %s stay: %v", deletionTime, checkpoint.UID, folder, location, err)
 		leftBehind.Inc()
 		return ctrl.Result{}, r.release(ctx, checkpoint)
 	}
 	wait := min(max(tried/2, firstPause), longestPause, deletionTime-tried)
-	log.Error(err, "delete the data", "location", location, "prefix", prefix, "wait", wait.String())
+	log.Error(err, "delete the data", "location", location, "folder", folder, "uid", checkpoint.UID, "wait", wait.String())
 	r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, deletionFailed, "Delete", "the data in location %s is not deleted yet: %v", location, err)
 	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
 // deleteData deletes what is in the bucket. What is on the node is the agent's, which sees the deletion as well.
 func (r *Reconciler) deleteData(ctx context.Context, checkpoint *v1alpha1.Checkpoint) error {
-	if checkpoint.Status.LocationName == "" && checkpoint.Status.ManifestDigest == "" {
+	if checkpoint.Status.LocationName == "" && checkpoint.Status.ManifestDigest == "" || checkpoint.Status.Source == nil {
 		return nil // no upload was begun
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTime)
@@ -84,7 +84,15 @@ func (r *Reconciler) deleteData(ctx context.Context, checkpoint *v1alpha1.Checkp
 	if err != nil {
 		return err
 	}
-	return image.Delete(ctx, store, keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID)))
+	return (&image.Folder{Store: store, Name: folderOf(checkpoint)}).Delete(ctx, string(checkpoint.UID))
+}
+
+// folderOf is where the state of a Checkpoint lies in its location, with those of its lineage.
+func folderOf(checkpoint *v1alpha1.Checkpoint) string {
+	if checkpoint.Status.Source == nil {
+		return ""
+	}
+	return keys.StorageFolder(checkpoint.Namespace, checkpoint.Status.Source.Lineage)
 }
 
 // release takes the finalizer off, and nothing else.

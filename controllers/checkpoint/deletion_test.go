@@ -49,9 +49,9 @@ func TestADeletedCheckpoint(t *testing.T) {
 				ObjectMeta: metav1.ObjectMeta{
 					Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: now.Add(-test.ago)},
 				},
-				Status: v1alpha1.CheckpointStatus{LocationName: test.location},
+				Status: v1alpha1.CheckpointStatus{LocationName: test.location, Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
 			}
-			key := path.Join(keys.StoragePrefix(c.Namespace, string(c.UID)), "data")
+			key := path.Join(keys.StorageFolder(c.Namespace, "one"), "packs", string(c.UID), "1")
 			store := &shelf{keys: []string{key}}
 			recorder := events.NewFakeRecorder(10)
 			r := &Reconciler{
@@ -89,10 +89,10 @@ func TestADeletionThatWasCutOffIsFinished(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: now},
 		},
-		Status: v1alpha1.CheckpointStatus{LocationName: "default"},
+		Status: v1alpha1.CheckpointStatus{LocationName: "default", Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
 	}
-	prefix := keys.StoragePrefix(c.Namespace, string(c.UID))
-	store := &shelf{keys: []string{prefix + "/data/1", prefix + "/data/2", prefix + "/manifest.json"}, deletions: 1}
+	folder := keys.StorageFolder(c.Namespace, "one")
+	store := &shelf{keys: []string{folder + "/packs/1234/1", folder + "/packs/1234/2", folder + "/manifests/1234"}, deletions: 1}
 	r := &Reconciler{
 		Client: newClient(t, c), Recorder: events.NewFakeRecorder(10), Now: func() time.Time { return now },
 		Options: Options{Namespace: "operator", Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
@@ -103,7 +103,7 @@ func TestADeletionThatWasCutOffIsFinished(t *testing.T) {
 	if _, err := r.Reconcile(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Client.Get(t.Context(), request.NamespacedName, c); err != nil || slices.Contains(store.keys, prefix+"/manifest.json") || len(store.keys) != 2 {
+	if err := r.Client.Get(t.Context(), request.NamespacedName, c); err != nil || slices.Contains(store.keys, folder+"/manifests/1234") || len(store.keys) != 2 {
 		t.Fatalf("in the middle: %v; the bucket has %v", err, store.keys)
 	}
 	store.deletions = 100

@@ -58,7 +58,7 @@ const (
 	undecidedInterval = 250 * time.Millisecond
 	podsAtOnce        = 64
 	verdictsAtOnce    = 1024
-	// Each transfer takes up to image.DefaultParallel × 32 MiB of memory.
+	// All transfers together hold the memory of image.NewMemory.
 	uploadsAtOnce = 2
 	fetchesAtOnce = 2
 )

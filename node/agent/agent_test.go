@@ -187,7 +187,7 @@ type memory struct {
 	mu      sync.Mutex
 	objects map[string][]byte
 	broken  error // what all calls end with
-	lists   int
+	calls   int
 }
 
 func (m *memory) Put(_ context.Context, key string, body storage.Body, opts storage.PutOptions) error {
@@ -199,6 +199,7 @@ func (m *memory) Put(_ context.Context, key string, body storage.Body, opts stor
 	data, err := io.ReadAll(r)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.calls++
 	if _, there := m.objects[key]; err == nil && there && opts.IfAbsent {
 		return storage.ErrExist
 	}
@@ -235,7 +236,7 @@ func (m *memory) Stat(_ context.Context, key string) (storage.Info, error) {
 func (m *memory) List(_ context.Context, prefix, after string) iter.Seq2[storage.Info, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.lists++
+	m.calls++
 	objects, broken := maps.Clone(m.objects), m.broken
 	return func(yield func(storage.Info, error) bool) {
 		if broken != nil {

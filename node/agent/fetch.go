@@ -95,7 +95,8 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+text)
 	})
 	defer stop()
-	if _, err := image.Fetch(ctx, store, Prefix(checkpoint), checkpoint.Status.ManifestDigest, target, image.Options{Progress: progress}); err != nil {
+	state := image.Checkpoint{Name: string(checkpoint.UID), Digest: checkpoint.Status.ManifestDigest}
+	if _, err := folderOf(checkpoint.Namespace, checkpoint.Status.Source, store).Fetch(ctx, state, target, progress); err != nil {
 		return nil, err
 	}
 	return capture.Read(target)

@@ -106,8 +106,11 @@ func TestTheStateBeforeIsFetchedAsWell(t *testing.T) {
 func TestWhatIsDamagedInTheBucketIsGivenUp(t *testing.T) {
 	pod := successor()
 	b := twoStates(t, pod)
-	for _, key := range b.store.keys(Prefix(b.checkpoint("b-b-uid"))) {
-		b.store.objects[key] = []byte("something else")
+	damaged := b.checkpoint("b-b-uid")
+	for _, key := range b.store.keys(folder(damaged)) {
+		if strings.Contains(key, string(damaged.UID)) {
+			b.store.objects[key] = []byte("something else")
+		}
 	}
 	b.reconcile(pod)
 	d := b.decision(pod)

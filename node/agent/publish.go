@@ -47,9 +47,9 @@ type publication struct {
 type memo struct {
 	// CheckpointUID is that of the object under which it is published. When that is gone, so is the reason to keep the folder.
 	CheckpointUID string `json:"checkpointUID"`
-	// Location and Prefix are where its objects lie, from when the first one may.
+	// Location and Folder are where its objects lie, from when the first one may.
 	Location string    `json:"location,omitempty"`
-	Prefix   string    `json:"prefix,omitempty"`
+	Folder   string    `json:"folder,omitempty"`
 	Uploaded time.Time `json:"uploaded,omitzero"`
 }
 
@@ -409,10 +409,10 @@ func (a *Agent) withdraw(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if m.Prefix != "" {
+	if m.Folder != "" {
 		store, err := a.writableStore(ctx, m.Location)
 		if err == nil {
-			err = image.Delete(ctx, store, m.Prefix)
+			err = (&image.Folder{Store: store, Name: m.Folder}).Delete(ctx, m.CheckpointUID)
 		}
 		if err != nil && errors.As(err, new(noLocation)) { // what lies in it stays
 			err = nil

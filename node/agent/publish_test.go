@@ -36,7 +36,9 @@ func isTrue(c *v1alpha1.Checkpoint, kind string) bool {
 	return meta.IsStatusConditionTrue(c.Status.Conditions, kind)
 }
 
-func prefix(c *v1alpha1.Checkpoint) string { return keys.StoragePrefix(c.Namespace, string(c.UID)) }
+func folder(c *v1alpha1.Checkpoint) string {
+	return keys.StorageFolder(c.Namespace, c.Status.Source.Lineage)
+}
 
 // noted is a bench whose agent has seen the pod while it lived; it is gone by now.
 func noted(t *testing.T, pod *corev1.Pod) *bench {
@@ -87,7 +89,7 @@ func TestACompleteCaptureIsPublishedAndUploaded(t *testing.T) {
 	if diff := cmp.Diff(want, c.Status, ignored); diff != "" {
 		t.Errorf("status (-want +got)\n%s", diff)
 	}
-	if !strings.HasPrefix(c.Status.ManifestDigest, "sha256:") || len(b.store.keys(prefix(c))) == 0 {
+	if !strings.HasPrefix(c.Status.ManifestDigest, "sha256:") || len(b.store.keys(folder(c))) == 0 {
 		t.Errorf("the manifest is %q, the bucket has %v", c.Status.ManifestDigest, b.store.keys(""))
 	}
 
@@ -99,7 +101,7 @@ func TestACompleteCaptureIsPublishedAndUploaded(t *testing.T) {
 	if b.look(dir); isThere(dir) {
 		t.Error("its folder stays for longer than it is of use")
 	}
-	if len(b.store.keys(prefix(c))) == 0 {
+	if len(b.store.keys(folder(c))) == 0 {
 		t.Error("what was uploaded is gone with the folder")
 	}
 }
@@ -121,12 +123,12 @@ func TestAnUploadIsTriedAgain(t *testing.T) {
 	}
 	for _, wait := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, longestWait, longestWait} {
 		b.now = b.now.Add(wait - time.Millisecond)
-		b.store.lists = 0
-		if b.look(dir); b.store.lists > 0 {
+		b.store.calls = 0
+		if b.look(dir); b.store.calls > 0 {
 			t.Errorf("it is tried again before %s are over", wait)
 		}
 		b.now = b.now.Add(time.Millisecond)
-		if b.look(dir); b.store.lists == 0 {
+		if b.look(dir); b.store.calls == 0 {
 			t.Errorf("it is not tried again after %s", wait)
 		}
 	}
@@ -197,7 +199,7 @@ func TestACaptureWhoseCheckpointWasDeletedIsWithdrawn(t *testing.T) {
 	if err := b.Client.Delete(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	b.write(filepath.Join(dir, memoFile), `{"checkpointUID": "`+string(c.UID)+`", "location": "main", "prefix": "`+prefix(c)+`"}`) // the upload was cut off
+	b.write(filepath.Join(dir, memoFile), `{"checkpointUID": "`+string(c.UID)+`", "location": "main", "folder": "`+folder(c)+`"}`) // the upload was cut off
 	b.look(dir)
 	if isThere(dir) || len(b.store.keys("")) > 0 || b.checkpoints() > 0 {
 		t.Errorf("folder there: %t, bucket: %v, Checkpoints: %d", isThere(dir), b.store.keys(""), b.checkpoints())

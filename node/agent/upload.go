@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,7 +47,8 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Prefix: Prefix(checkpoint)}
+	folder := folderOf(checkpoint.Namespace, &r.source, store)
+	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Folder: folder.Name}
 	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
 		return err
 	}
@@ -68,7 +71,12 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 			cancel()
 		}
 	})
-	summary, err := image.Upload(ctx, store, m.Prefix, dir, image.Options{Progress: progress})
+	bases, err := a.bases(ctx, checkpoint, &r.source, location)
+	var summary image.Summary
+	if err == nil {
+		options := image.UploadOptions{Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress}
+		summary, err = folder.Upload(ctx, string(checkpoint.UID), dir, options)
+	}
 	stop()
 	if err != nil {
 		a.refresh(dir, &r)
@@ -126,9 +134,41 @@ func (a *Agent) failedBefore(checkpoint *v1alpha1.Checkpoint) bool {
 	return before
 }
 
-// Prefix is where the objects of a Checkpoint lie in its bucket.
-func Prefix(checkpoint *v1alpha1.Checkpoint) string {
-	return keys.StoragePrefix(checkpoint.Namespace, string(checkpoint.UID))
+// uploadState is what the names of files begin with, in the folder of a capture, in which an upload notes how far it is.
+const uploadState = "agent-upload"
+
+// folderOf is where the state of a Checkpoint lies in its store, with those of its lineage.
+func folderOf(namespace string, source *v1alpha1.CheckpointSource, store storage.Store) *image.Folder {
+	return &image.Folder{Store: store, Name: keys.StorageFolder(namespace, source.Lineage)}
+}
+
+// mostBases is how many Checkpoints are tried as the base of an upload.
+const mostBases = 3
+
+// bases returns the Checkpoints in a location with which a new one may have much in common: that from which its pod was restored, then the newest.
+func (a *Agent) bases(ctx context.Context, checkpoint *v1alpha1.Checkpoint, source *v1alpha1.CheckpointSource, location string) ([]image.Checkpoint, error) {
+	list := &v1alpha1.CheckpointList{}
+	if err := a.Client.List(ctx, list, client.InNamespace(checkpoint.Namespace), client.MatchingLabels{keys.Lineage: source.Lineage}); err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(list.Items, func(c v1alpha1.Checkpoint) bool {
+		return c.UID == checkpoint.UID || c.Status.Source == nil || c.Status.Source.Lineage != source.Lineage || c.Status.LocationName != location ||
+			c.Status.ManifestDigest == "" || c.DeletionTimestamp != nil
+	})
+	own := func(c *v1alpha1.Checkpoint) int {
+		if c.Status.Claim != nil && c.Status.Claim.PodUID == source.PodUID {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(others, func(x, y v1alpha1.Checkpoint) int {
+		return cmp.Or(cmp.Compare(own(&x), own(&y)), y.CreationTimestamp.Compare(x.CreationTimestamp.Time), cmp.Compare(x.Name, y.Name))
+	})
+	var bases []image.Checkpoint
+	for i := range others[:min(len(others), mostBases)] {
+		bases = append(bases, image.Checkpoint{Name: string(others[i].UID), Digest: others[i].Status.ManifestDigest})
+	}
+	return bases, nil
 }
 
 // uploadStore returns the location for a new Checkpoint: that in which its upload was begun, or that of its CheckpointPolicy, or the default.

@@ -2,44 +2,184 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"path"
+	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
-// deletions is how many objects are deleted at once.
-const deletions = 16
+// atOnce is how many objects are deleted or read at once.
+const atOnce = 16
 
-// Delete removes all that is below a prefix: the manifest first, so that nobody begins to fetch what is going, then everything else. That
-// nothing is there, or no longer, is no error.
-func Delete(ctx context.Context, store storage.Store, prefix string) error {
-	if err := deleteAll(ctx, store, prefix); err != nil {
-		return fmt.Errorf("delete the checkpoint at %q: %w", prefix, err)
+// Delete removes a checkpoint: its manifest first, so that nobody begins to fetch what is going, then what nothing else in the folder needs. That it
+// is not there, or no longer, is no error. Uploads may go on meanwhile. In a folder one Delete goes on at a time: of one process, the others wait.
+func (f *Folder) Delete(ctx context.Context, checkpoint string) error {
+	err := f.check(checkpoint)
+	if err == nil {
+		var done func()
+		if done, err = deletions.lock(ctx, f.Name); err == nil {
+			defer done()
+		}
+	}
+	for _, kind := range []string{manifestKind, indexKind, intentKind} {
+		if err == nil {
+			err = f.Store.Delete(ctx, f.key(kind, checkpoint))
+		}
+	}
+	if err == nil {
+		err = f.collect(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("delete the checkpoint %s of %s: %w", checkpoint, f.Name, err)
 	}
 	return nil
 }
 
-func deleteAll(ctx context.Context, store storage.Store, prefix string) error {
-	if err := storage.CheckKey("prefix", prefix); err != nil { // an empty one would be all of the store
+// collect removes the packs and indexes that nothing needs. The order in which it looks is what makes it safe beside uploads; docs/storage-format.md,
+// section 8, has the proof.
+func (f *Folder) collect(ctx context.Context) error {
+	packs, err := f.list(ctx, packKind)
+	if err != nil {
 		return err
 	}
-	if err := store.Delete(ctx, path.Join(prefix, manifestName)); err != nil {
+	indexes, err := f.list(ctx, indexKind)
+	if err != nil || len(packs)+len(indexes) == 0 {
 		return err
 	}
-	var keys []string
-	for info, err := range store.List(ctx, prefix+"/", "") {
+	intents, err := f.intents(ctx)
+	if err != nil {
+		return err
+	}
+	manifests, err := f.list(ctx, manifestKind)
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{}
+	for _, names := range intents {
+		for _, name := range names {
+			needed[name] = true
+		}
+	}
+	if len(packs) > 0 {
+		if err := f.needs(ctx, manifests, needed); err != nil {
+			return err
+		}
+	}
+	var garbage []string
+	for name := range packs {
+		writer, _, _ := strings.Cut(name, "/")
+		if _, uploading := intents[writer]; !uploading && !needed[name] {
+			garbage = append(garbage, f.key(packKind, name))
+		}
+	}
+	for name := range indexes {
+		_, uploading := intents[name]
+		if _, whole := manifests[name]; !uploading && !whole {
+			garbage = append(garbage, f.key(indexKind, name))
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, key := range garbage {
+		group.Go(func() error { return f.Store.Delete(ctx, key) })
+	}
+	return group.Wait()
+}
+
+// needs adds the packs that manifests name. One that cannot be read might name any, so it is an error.
+func (f *Folder) needs(ctx context.Context, manifests map[string]int64, needed map[string]bool) error {
+	for name := range manifests {
+		m, err := f.manifest(ctx, Checkpoint{Name: name})
+		if errors.Is(err, storage.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		keys = append(keys, info.Key)
+		for i := range m.Packs {
+			needed[m.Packs[i].Name] = true
+		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(deletions)
-	for _, key := range keys {
-		group.Go(func() error { return store.Delete(ctx, key) })
+	return nil
+}
+
+// folderLocks has a lock for each name of a folder in which something is deleted.
+type folderLocks struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // closed when it is free again
+}
+
+var deletions = &folderLocks{held: map[string]chan struct{}{}}
+
+func (l *folderLocks) lock(ctx context.Context, name string) (unlock func(), err error) {
+	for {
+		l.mu.Lock()
+		held := l.held[name]
+		if held == nil {
+			mine := make(chan struct{})
+			l.held[name] = mine
+			l.mu.Unlock()
+			return func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				delete(l.held, name)
+				close(mine)
+			}, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	return group.Wait()
+}
+
+// Usage is what a checkpoint takes.
+type Usage struct {
+	Name    string
+	Logical int64 // bytes of its files
+	Stored  int64 // bytes of the frames that it needs, in the store
+	Shared  int64 // of those, the bytes in packs that others need, too
+}
+
+// Usage returns what the checkpoints of the folder take, by name.
+func (f *Folder) Usage(ctx context.Context) (map[string]Usage, error) {
+	names, err := f.list(ctx, manifestKind)
+	if err != nil {
+		return nil, err
+	}
+	users, manifests := map[string]int{}, map[string]*manifest{} // users of a pack
+	for name := range names {
+		m, err := f.manifest(ctx, Checkpoint{Name: name})
+		if errors.Is(err, storage.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		manifests[name] = m
+		for i := range m.Packs {
+			users[m.Packs[i].Name]++
+		}
+	}
+	all := map[string]Usage{}
+	for name, m := range manifests {
+		u := Usage{Name: name}
+		for i := range m.Entries {
+			u.Logical += m.Entries[i].Size
+		}
+		for i := range m.frames {
+			u.Stored += int64(m.frames[i].stored)
+			if users[m.Packs[m.frames[i].pack].Name] > 1 {
+				u.Shared += int64(m.frames[i].stored)
+			}
+		}
+		all[name] = u
+	}
+	return all, nil
 }

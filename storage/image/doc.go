@@ -1,9 +1,10 @@
-// Package image keeps checkpoints in a storage.Store: a directory becomes objects below a prefix, and objects become a directory again.
+// Package image keeps checkpoints in a storage.Store: a directory with CRIU's images becomes objects, and objects become a directory again.
 //
-// It is the first, simple format, as docs/storage-format.md describes it: files in chunks that are named by their SHA-256, compressed where it
-// pays, and a manifest that is written last. It imports the port, x/sync, s2 and the standard library; it knows neither Kubernetes nor what
-// the files mean, but for one thing: the agent's own notes at the top of the directory are left out (see Upload).
+// docs/storage-format.md is the format; this package is one writer and reader of it. It knows neither Kubernetes nor what the files mean, but for two
+// things: memory in CRIU's pages-*.img is looked at page by page, by its addresses; and names at the top of the directory that begin with "agent" are
+// notes of whoever uses this package, and are left out.
 //
-// Start reading at Upload in upload.go and Fetch in fetch.go. What comes from a bucket is not trusted: parseManifest in manifest.go has the
-// checks.
+// Start reading at Folder in folder.go, then upload.go and fetch.go. Data goes one way up: survey.go finds the files, pack.go makes frames of them,
+// similar.go and index.go find out what is there already, manifest.go has what all comes to. What comes from a bucket is not trusted: parseManifest
+// has the checks.
 package image

@@ -1,15 +1,21 @@
 package image
 
 import (
+	"cmp"
 	"context"
+	"crypto/cipher"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"strings"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
 
-	"github.com/klauspost/compress/s2"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -17,231 +23,368 @@ import (
 // PartialSuffix is what Fetch adds to the name of a directory that is not whole yet.
 const PartialSuffix = ".partial"
 
-// Fetch makes the directory dir of what is below a prefix. The manifest has to have the given digest, and all else what the manifest says: if
-// not, or if a part is missing, the error is storage.ErrCorrupt; without a manifest it is storage.ErrNotExist.
+// Fetch makes the directory dir of a checkpoint. The manifest has to have the given digest, and all else what the manifest says: if not, or if a part is
+// missing, the error is storage.ErrCorrupt; without a manifest it is storage.ErrNotExist.
 //
-// It works in dir.partial, whose parent has to be there, and renames it at the end: dir is there as a whole or not at all. After an error or a
-// kill, another Fetch goes on with what dir.partial has, as far as it is right. If dir is there already, it is compared with the manifest and
-// left alone. Owners and times are those of the process; nothing is synced to the disk.
-func Fetch(ctx context.Context, store storage.Store, prefix, manifestDigest, dir string, opts Options) (Summary, error) {
-	summary, err := fetch(ctx, store, prefix, manifestDigest, dir, opts)
+// It works in dir.partial, whose parent has to be there, and renames it at the end: dir is there as a whole or not at all. What an earlier Fetch has
+// left behind is removed first. If dir is there already, that is storage.ErrExist. Nothing is synced to the disk. Owners are set by root alone.
+func (f *Folder) Fetch(ctx context.Context, checkpoint Checkpoint, dir string, progress Progress) (Summary, error) {
+	summary, err := f.fetch(ctx, checkpoint, dir, progress)
 	if err != nil {
-		return summary, fmt.Errorf("fetch the checkpoint at %q: %w", prefix, err)
+		return summary, fmt.Errorf("fetch the checkpoint %s of %s: %w", checkpoint.Name, f.Name, err)
 	}
 	return summary, nil
 }
 
-func fetch(ctx context.Context, store storage.Store, prefix, digest, dir string, opts Options) (summary Summary, err error) {
-	if err := storage.CheckKey("prefix", prefix); err != nil {
-		return summary, err
-	}
-	m, err := readManifest(ctx, store, prefix, digest)
+func (f *Folder) fetch(ctx context.Context, checkpoint Checkpoint, dir string, progress Progress) (Summary, error) {
+	r, err := f.reader(ctx, checkpoint, progress)
 	if err != nil {
-		return summary, err
+		return Summary{}, err
 	}
-	summary.ManifestDigest = digest
-	for i := range m.Entries {
-		if m.Entries[i].Kind == kindFile {
-			summary.Files++
-			summary.Bytes += m.Entries[i].Size
-		}
-	}
-	f := &fetcher{store: store, prefix: prefix, manifest: m, work: newWork(ctx, opts, m.ChunkSize, summary.Bytes)}
 	if _, err := os.Lstat(dir); err == nil {
-		return summary, f.in(dir, f.compare)
+		return r.summary, fmt.Errorf("%s: %w", dir, storage.ErrExist)
 	}
 	partial := dir + PartialSuffix
-	if err := os.Mkdir(partial, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return summary, err
+	if err := errors.Join(os.RemoveAll(partial), os.Mkdir(partial, 0o700)); err != nil {
+		return r.summary, err
 	}
-	err = f.in(partial, f.fill)
-	summary.Sent = f.work.sent
+	root, err := os.OpenRoot(partial) // nothing in the directory leads out of it
 	if err != nil {
-		return summary, err
+		return r.summary, err
 	}
-	return summary, os.Rename(partial, dir)
+	defer root.Close()
+	if err := r.into(ctx, root); err != nil {
+		return r.summary, err
+	}
+	return r.summary, os.Rename(partial, dir)
 }
 
-type fetcher struct {
-	store    storage.Store
-	prefix   string
-	manifest *manifest
-	work     *work
-	root     *os.Root // nothing in the directory leads out of it
+// reader checks the names and reads the manifest.
+func (f *Folder) reader(ctx context.Context, checkpoint Checkpoint, progress Progress) (*reader, error) {
+	if err := f.check(checkpoint.Name); err != nil {
+		return nil, err
+	}
+	if !isDigest(checkpoint.Digest) {
+		return nil, fmt.Errorf("digest of the manifest is %q; it may be %q and %d hexadecimal digits: %w",
+			checkpoint.Digest, digestAlgorithm, digestDigits, storage.ErrInvalid)
+	}
+	m, err := f.manifest(ctx, checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{Folder: f, m: m, budget: f.memory(), progress: progress, summary: Summary{ManifestDigest: checkpoint.Digest}}
+	for i := range m.Entries {
+		if m.Entries[i].Kind == kindFile {
+			r.summary.Files++
+			r.summary.Bytes += m.Entries[i].Size
+		}
+	}
+	return r, nil
 }
 
-// in opens a directory for do.
-func (f *fetcher) in(dir string, do func() error) (err error) {
-	if f.root, err = os.OpenRoot(dir); err != nil {
-		return err
-	}
-	defer f.root.Close()
-	return do()
+// reader brings the frames of a checkpoint to where they belong.
+type reader struct {
+	*Folder
+	m      *manifest
+	budget *Memory
+	uses   []use      // in the order of the packs
+	files  []*os.File // of the entries; without them all is only verified
+
+	mu       sync.Mutex
+	progress Progress
+	done     int64
+	summary  Summary
 }
 
-// fill makes everything in the partial directory.
-func (f *fetcher) fill() error {
-	if err := f.removeStrange(); err != nil {
-		return err
-	}
-	if err := f.work.wait(f.fillEntries()); err != nil {
-		return err
-	}
-	// From the end, so that a directory which may not be written to is closed after all that is in it.
-	for i := len(f.manifest.Entries) - 1; i >= 0; i-- {
-		e := &f.manifest.Entries[i]
-		if err := f.root.Chmod(e.Path, e.perm()); err != nil {
+// use is an extent, seen from its frame.
+type use struct {
+	frame  uint32
+	offset uint32 // in the frame
+	length uint32
+	entry  uint32
+	at     int64 // in the file
+}
+
+const (
+	maxSpan   = 8 << 20   // bytes of a pack that are read at once
+	maxGap    = 128 << 10 // bytes that are read for nothing rather than to ask again
+	maxOpened = 512       // files that are open at once
+)
+
+// into makes everything in a directory.
+func (r *reader) into(ctx context.Context, root *os.Root) error {
+	// Few files have most of the bytes. Beyond that many, files are filled in several rounds.
+	for first := 0; first < len(r.m.Entries); {
+		last := min(first+maxOpened, len(r.m.Entries))
+		if err := r.fill(ctx, root, first, last); err != nil {
 			return err
+		}
+		first = last
+	}
+	return r.attributes(root)
+}
+
+// fill makes the entries from first to last, the latter excluded.
+func (r *reader) fill(ctx context.Context, root *os.Root, first, last int) (err error) {
+	r.files = make([]*os.File, len(r.m.Entries))
+	defer func() {
+		for _, file := range r.files {
+			if file != nil {
+				err = errors.Join(err, file.Close())
+			}
+		}
+	}()
+	for i := first; i < last; i++ {
+		e := &r.m.Entries[i]
+		if e.Kind == kindDirectory {
+			if err := root.Mkdir(e.Path, 0o700); err != nil {
+				return err
+			}
+			continue
+		}
+		if r.files[i], err = root.OpenFile(e.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+			return err
+		}
+		if err := e.allocate(r.files[i]); err != nil {
+			return fmt.Errorf("%q: %w", e.Path, err)
+		}
+	}
+	return r.read(ctx, first, last)
+}
+
+// allocate gives a file its size, and room on the disk for all but the holes.
+func (e *entry) allocate(file *os.File) error {
+	if err := file.Truncate(e.Size); err != nil {
+		return err
+	}
+	at, from := int64(0), int64(-1)
+	for i := 0; i <= len(e.extents); i++ {
+		isHole := i == len(e.extents) || e.extents[i].frame == hole
+		switch {
+		case isHole && from >= 0:
+			if err := unix.Fallocate(int(file.Fd()), 0, from, at-from); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+				return err
+			}
+			from = -1
+		case !isHole && from < 0:
+			from = at
+		}
+		if i < len(e.extents) {
+			at += int64(e.extents[i].length)
 		}
 	}
 	return nil
 }
 
-func (f *fetcher) fillEntries() error {
-	for i := range f.manifest.Entries {
-		e := &f.manifest.Entries[i]
-		if e.Kind == kindDirectory {
-			if err := f.root.Mkdir(e.Path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-			continue
+// attributes gives everything its owner, mode, times and extended attributes: from the end, so that a directory which may not be written to is closed
+// after all that is in it.
+func (r *reader) attributes(root *os.Root) error {
+	for i := len(r.m.Entries) - 1; i >= 0; i-- {
+		e := &r.m.Entries[i]
+		var err error
+		if os.Geteuid() == 0 {
+			err = root.Lchown(e.Path, e.UID, e.GID)
 		}
-		if err := f.fillFile(e); err != nil {
+		for name, value := range e.XAttrs {
+			err = errors.Join(err, unix.Lsetxattr(filepath.Join(root.Name(), e.Path), name, value, 0))
+		}
+		modified := time.Unix(0, e.Modified)
+		if err = errors.Join(err, root.Chmod(e.Path, e.mode()), root.Chtimes(e.Path, modified, modified)); err != nil {
 			return fmt.Errorf("%q: %w", e.Path, err)
 		}
 	}
 	return nil
 }
 
-// fillFile starts the fetching of a file's chunks.
-func (f *fetcher) fillFile(e *entry) (err error) {
-	opened, err := f.root.OpenFile(e.Path, os.O_RDWR|os.O_CREATE, 0o600)
+// read reads what the entries from first to last consist of.
+func (r *reader) read(ctx context.Context, first, last int) error {
+	r.collectUses(first, last)
+	spans := make(chan []use)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(spans)
+		for rest := r.uses; len(rest) > 0; {
+			n := r.spanOf(rest)
+			select {
+			case spans <- rest[:n]:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			rest = rest[n:]
+		}
+		return nil
+	})
+	for range min(cap(r.budget.gets), len(r.uses)) {
+		group.Go(func() error {
+			decoder, err := newDecoder()
+			if err != nil {
+				return err
+			}
+			defer decoder.zstd.Close()
+			buffer := make([]byte, maxFrame+maxOverhead)
+			for span := range spans {
+				if err := r.readSpan(ctx, span, decoder, buffer); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// collectUses sorts the extents by their place in the packs. Holes are there already.
+func (r *reader) collectUses(first, last int) {
+	r.uses = nil
+	holes := int64(0)
+	for i := first; i < last; i++ {
+		at := int64(0)
+		for _, x := range r.m.Entries[i].extents {
+			if x.frame == hole {
+				holes += int64(x.length)
+			} else {
+				r.uses = append(r.uses, use{x.frame, x.offset, x.length, uint32(i), at})
+			}
+			at += int64(x.length)
+		}
+	}
+	slices.SortFunc(r.uses, func(a, b use) int {
+		x, y := &r.m.frames[a.frame], &r.m.frames[b.frame]
+		return cmp.Or(cmp.Compare(x.pack, y.pack), cmp.Compare(x.offset, y.offset), cmp.Compare(a.frame, b.frame), cmp.Compare(a.offset, b.offset))
+	})
+	r.count(holes, 0)
+}
+
+// spanOf returns how many of the uses lie in the next range to read.
+func (r *reader) spanOf(uses []use) int {
+	first := &r.m.frames[uses[0].frame]
+	end := int64(first.offset) + int64(first.stored)
+	for n := 1; n < len(uses); n++ {
+		if uses[n].frame == uses[n-1].frame {
+			continue
+		}
+		next := &r.m.frames[uses[n].frame]
+		stop := int64(next.offset) + int64(next.stored)
+		if next.pack != first.pack || int64(next.offset) < end || int64(next.offset) > end+maxGap || stop-int64(first.offset) > maxSpan {
+			return n
+		}
+		end = stop
+	}
+	return len(uses)
+}
+
+// readSpan reads a range of a pack and writes what its frames hold to where it belongs.
+func (r *reader) readSpan(ctx context.Context, span []use, d *decoder, buffer []byte) error {
+	done, err := r.budget.read(ctx)
 	if err != nil {
 		return err
 	}
-	file := share(opened)
-	defer func() { err = errors.Join(err, file.release()) }()
-	if err := opened.Truncate(e.Size); err != nil {
+	defer done()
+	first, last := &r.m.frames[span[0].frame], &r.m.frames[span[len(span)-1].frame]
+	name := r.m.Packs[first.pack].Name
+	aead, err := r.aeadOf(first.pack)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", name, err)
+	}
+	at, end := int64(first.offset), int64(last.offset)+int64(last.stored)
+	body, err := r.openPack(ctx, name, storage.Range{Offset: at, Length: end - at})
+	if err != nil {
 		return err
 	}
-	for i, name := range e.Chunks {
-		offset, size := int64(i)*f.manifest.ChunkSize, e.chunkLength(i, f.manifest.ChunkSize)
-		written := hasData(opened, offset, size)
-		if !written && name == zeroChunk {
-			f.work.count(size, 0)
-			continue
+	defer body.Close()
+	for rest := span; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[n].frame == rest[0].frame {
+			n++
 		}
-		file.use()
-		err := f.work.start(size, func(buffer []byte) (int64, error) {
-			sent, err := f.fillChunk(file.File, offset, buffer, name, written)
-			if err = errors.Join(err, file.release()); err != nil {
-				return 0, fmt.Errorf("%q from byte %d on: %w", e.Path, offset, err)
-			}
-			return sent, nil
-		})
+		f := &r.m.frames[rest[0].frame]
+		if _, err := io.CopyN(io.Discard, body, int64(f.offset)-at); err != nil {
+			return r.broken(ctx, name, at, err)
+		}
+		stored := buffer[:f.stored]
+		if _, err := io.ReadFull(body, stored); err != nil {
+			return r.broken(ctx, name, int64(f.offset), err)
+		}
+		at = int64(f.offset) + int64(f.stored)
+		content, err := d.decode(f, stored, aead)
 		if err != nil {
-			return errors.Join(err, file.release())
+			return fmt.Errorf("pack %s: frame at byte %d: %w", name, f.offset, err)
 		}
+		if err := r.write(rest[:n], content, int64(f.stored)); err != nil {
+			return err
+		}
+		rest = rest[n:]
 	}
 	return nil
 }
 
-// fillChunk writes a chunk to its place, unless it is there. written says that something is.
-func (f *fetcher) fillChunk(file *os.File, offset int64, buffer []byte, name string, written bool) (sent int64, err error) {
-	if written {
-		if is, err := chunkIs(file, offset, buffer, name); err != nil || is {
-			return 0, err
-		}
+// openPack begins to read a range of a pack.
+func (r *reader) openPack(ctx context.Context, name string, part storage.Range) (io.ReadCloser, error) {
+	body, err := r.Store.Get(ctx, r.key(packKind, name), part)
+	if errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrInvalid) { // gone, or shorter than it was
+		return nil, fmt.Errorf("pack %s is missing or too short: %w: %w", name, storage.ErrCorrupt, err)
 	}
-	if name == zeroChunk { // of another checkpoint, perhaps
-		clear(buffer)
-	} else {
-		if sent, err = f.get(name, buffer); err != nil {
-			return 0, err
-		}
-	}
-	_, err = file.WriteAt(buffer, offset)
-	return sent, err
+	return body, err
 }
 
-// chunkIs says whether a file has a chunk at its place. A file that ends before has it not.
-func chunkIs(file *os.File, offset int64, buffer []byte, name string) (bool, error) {
-	if n, err := file.ReadAt(buffer, offset); n < len(buffer) {
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return false, err
+// aeadOf returns the cipher of a pack; nil if it is not encrypted.
+func (r *reader) aeadOf(number uint32) (cipher.AEAD, error) {
+	p := &r.m.Packs[number]
+	if p.Key == "" {
+		return nil, nil
 	}
-	if name == zeroChunk {
-		return isZero(buffer), nil
-	}
-	return hexDigest(buffer) == strings.TrimSuffix(name, compressed), nil
+	id, _ := hex.DecodeString(p.Key) // the check of the manifest has done the same
+	salt, _ := hex.DecodeString(p.Salt)
+	return r.Keys.aead(id, salt, purposePack)
 }
 
-// get reads a chunk from the store, verifies it, and says how many bytes it has there.
-func (f *fetcher) get(name string, buffer []byte) (stored int64, err error) {
-	digest, isCompressed := strings.CutSuffix(name, compressed)
-	if !isCompressed {
-		stored, err = f.read(name, buffer)
-		if err == nil && stored < int64(len(buffer)) {
-			err = fmt.Errorf("chunk %s has %d bytes; it has to have %d: %w", name, stored, len(buffer), storage.ErrCorrupt)
-		}
-	} else {
-		stored, err = f.readCompressed(name, buffer)
-	}
-	if err != nil {
-		return 0, err
-	}
-	if got := hexDigest(buffer); got != digest {
-		return 0, fmt.Errorf("chunk %s has the digest %s: %w", name, got, storage.ErrCorrupt)
-	}
-	return stored, nil
-}
-
-// readCompressed fills the buffer with what a compressed chunk holds.
-func (f *fetcher) readCompressed(name string, buffer []byte) (stored int64, err error) {
-	scratch := f.work.take(int64(len(buffer))) // it is shorter than what it holds, or would not be compressed
-	defer f.work.giveBack(scratch)
-	if stored, err = f.read(name, scratch); err != nil {
-		return 0, err
-	}
-	holds, err := s2.DecodedLen(scratch[:stored]) // before anything comes out
-	if err == nil && holds != len(buffer) {
-		return 0, fmt.Errorf("chunk %s holds %d bytes; it has to hold %d: %w", name, holds, len(buffer), storage.ErrCorrupt)
-	}
-	if err == nil {
-		_, err = s2.Decode(buffer, scratch[:stored])
-	}
-	if err != nil {
-		return 0, fmt.Errorf("chunk %s: %w: %w", name, storage.ErrCorrupt, err)
-	}
-	return stored, nil
-}
-
-// read reads an object that may have as many bytes as the buffer.
-func (f *fetcher) read(name string, buffer []byte) (int64, error) {
-	body, err := f.store.Get(f.work.ctx, chunkKey(f.prefix, name), storage.Range{})
-	if errors.Is(err, storage.ErrNotExist) {
-		return 0, fmt.Errorf("a part of the checkpoint is missing: %w: %w", storage.ErrCorrupt, err)
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	n, err := io.ReadFull(body, buffer)
-	if err == nil {
-		var more int
-		if more, err = io.ReadFull(body, make([]byte, 1)); more > 0 {
-			return 0, fmt.Errorf("chunk %s has more than %d bytes: %w", name, len(buffer), storage.ErrCorrupt)
-		}
-	}
+// broken says what a body that ended too early means.
+func (r *reader) broken(ctx context.Context, name string, at int64, err error) error {
 	switch {
-	case f.work.ctx.Err() != nil: // a body that is left may also seem to end
-		return 0, f.work.ctx.Err()
-	case errors.Is(err, storage.ErrUnavailable): // and so may one whose connection broke
-		return 0, err
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return int64(n), nil
+	case ctx.Err() != nil: // a body that is left may also seem to end
+		return ctx.Err()
+	case endsEarly(err):
+		return fmt.Errorf("pack %s ends before byte %d: %w", name, at, storage.ErrCorrupt)
 	}
-	return 0, err
+	return err
+}
+
+// write writes a frame's content to all places where it belongs.
+func (r *reader) write(uses []use, content []byte, stored int64) error {
+	written := int64(0)
+	for i := 0; i < len(uses); i++ {
+		u := uses[i]
+		written += int64(u.length)
+		if r.files == nil {
+			continue
+		}
+		if _, err := r.files[u.entry].WriteAt(content[u.offset:u.offset+u.length], u.at); err != nil {
+			return err
+		}
+	}
+	r.count(written, stored)
+	return nil
+}
+
+// count notes what is done.
+func (r *reader) count(written, sent int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done += written
+	r.summary.Sent += sent
+	if r.progress != nil && written > 0 {
+		r.progress(r.done, r.summary.Bytes)
+	}
+}
+
+// Verify reads everything of a checkpoint and compares it with the manifest, as Fetch does, and writes nothing.
+func (f *Folder) Verify(ctx context.Context, checkpoint Checkpoint, progress Progress) (Summary, error) {
+	r, err := f.reader(ctx, checkpoint, progress)
+	if err == nil {
+		err = r.read(ctx, 0, len(r.m.Entries))
+	}
+	if err != nil {
+		return Summary{}, fmt.Errorf("verify the checkpoint %s of %s: %w", checkpoint.Name, f.Name, err)
+	}
+	return r.summary, nil
 }

@@ -6,213 +6,111 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/klauspost/compress/s2"
 
 	"github.com/transparent-checkpoint/operator/storage"
-	"github.com/transparent-checkpoint/operator/storage/filesystem"
 )
-
-const (
-	testPrefix = "checkpoints/default/1234"
-	testChunk  = 8192 // bytes, a multiple of a file system's blocks, so that holes are seen
-)
-
-var small = Options{chunkSize: testChunk}
-
-func openStore(t testing.TB) storage.Store {
-	t.Helper()
-	store, err := filesystem.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
-	return store
-}
-
-func noise(seed byte, n int) string {
-	data := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data) // it never fails
-	return string(data)
-}
-
-// file is what a test puts into a directory, or finds in it. A name that ends in a slash is a directory.
-type file struct {
-	mode fs.FileMode
-	data string
-}
-
-var text = strings.Repeat("the same again and again; ", 2*testChunk/26)
-
-var capture = map[string]file{
-	"capture.json":                     {0o600, `{"state":"complete"}`},
-	"containers/":                      {0o750, ""},
-	"containers/a/":                    {0o700, ""},
-	"containers/a/criu/":               {0o700, ""},
-	"containers/a/criu/pages-1.img":    {0o644, noise(1, 10*testChunk+123)},
-	"containers/a/criu/core-1.img":     {0o644, noise(2, 500)},
-	"containers/a/criu/agent-is-fine":  {0o644, "it is not at the top"},
-	"containers/a/criu/empty.img":      {0o400, ""},
-	"containers/a/rootfs.tar":          {0o444, noise(3, 2*testChunk)},
-	"containers/a/the-same-again.tar":  {0o444, noise(3, 2*testChunk)},
-	"containers/a/zero-in-between.img": {0o600, noise(4, testChunk) + strings.Repeat("\x00", 3*testChunk) + noise(5, 10)},
-	"containers/a/text.img":            {0o600, text},
-	"log/":                             {0o555, ""},
-	"volumes/":                         {0o700, ""},
-}
-
-func write(t testing.TB, dir string, files map[string]file) {
-	t.Helper()
-	for name := range files {
-		folder := filepath.Join(dir, name)
-		if !strings.HasSuffix(name, "/") {
-			folder = filepath.Dir(folder)
-		}
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, f := range files {
-		if !strings.HasSuffix(name, "/") {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(f.data), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := os.Chmod(filepath.Join(dir, name), f.mode); err != nil { // whatever the umask
-			t.Fatal(err)
-		}
-	}
-}
-
-func read(t testing.TB, dir string) map[string]file {
-	t.Helper()
-	files := map[string]file{}
-	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-		if err != nil || name == dir {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		relative := strings.TrimPrefix(name, dir+"/")
-		if d.IsDir() {
-			files[relative+"/"] = file{mode: info.Mode().Perm()}
-			return nil
-		}
-		data, err := os.ReadFile(name)
-		files[relative] = file{info.Mode(), string(data)}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
-}
-
-// expectFiles compares a directory with what it should be. Large contents are shown by their size alone.
-func expectFiles(t testing.TB, dir string, want map[string]file) {
-	t.Helper()
-	shorten := func(files map[string]file) map[string]file {
-		result := map[string]file{}
-		for name, f := range files {
-			if len(f.data) > 100 {
-				f.data = fmt.Sprintf("%d bytes with the digest %s", len(f.data), hexDigest([]byte(f.data)))
-			}
-			result[name] = f
-		}
-		return result
-	}
-	if diff := cmp.Diff(shorten(want), shorten(read(t, dir)), cmp.AllowUnexported(file{})); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", dir, diff)
-	}
-}
-
-func source(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	write(t, dir, capture)
-	return dir
-}
-
-func upload(t testing.TB, store storage.Store, dir string) Summary {
-	t.Helper()
-	summary, err := Upload(t.Context(), store, testPrefix, dir, small)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return summary
-}
-
-func keys(t testing.TB, store storage.Store, prefix string) (all []string) {
-	t.Helper()
-	for info, err := range store.List(t.Context(), prefix, "") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, info.Key)
-	}
-	return all
-}
-
-func expectNothing(t testing.TB, dir string) {
-	t.Helper()
-	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is there (%v), but it is not whole", dir, err)
-	}
-}
 
 func TestADirectoryComesBackAsItWas(t *testing.T) {
 	t.Parallel()
-	store, from, to := openStore(t), source(t), filepath.Join(t.TempDir(), "to")
-	write(t, from, map[string]file{"agent.json": {0o600, "a note"}, "agent-notes/": {0o700, ""}, "agent-notes/more": {0o600, "another"}})
-	var done []int64
-	opts := small
-	opts.Progress = func(d, total int64) { done = append(done, d, total) }
-	sent, err := Upload(t.Context(), store, testPrefix, from, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	size := int64(0)
-	for _, f := range capture {
-		size += int64(len(f.data))
-	}
-	// What is sent is neither the zeros, nor what is there twice, nor what can be compressed away.
-	noise, text := size-5*testChunk-int64(len(text)), int64(200)
-	if sent.Sent <= noise || sent.Sent > noise+text {
-		t.Errorf("it sends %d bytes; it has to send %d and some", sent.Sent, noise)
-	}
-	want := Summary{ManifestDigest: sent.ManifestDigest, Files: 9, Bytes: size, Sent: sent.Sent}
-	if diff := cmp.Diff(want, sent); diff != "" {
-		t.Errorf("summary of the upload (-want +got):\n%s", diff)
-	}
+	folders(t, func(t *testing.T, f *Folder) {
+		from, to := source(t), filepath.Join(t.TempDir(), "to")
+		write(t, from, map[string]file{"agent.json": {0o600, "a note"}, "agent-notes/": {0o700, ""}, "agent-notes/more": {0o600, "another"}})
+		var done []int64
+		progress := func(d, total int64) { done = append(done, d, total) }
+		sent, err := f.Upload(t.Context(), "c", from, UploadOptions{Progress: progress})
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, files := int64(0), 0
+		for name, f := range capture {
+			size += int64(len(f.data))
+			if !strings.HasSuffix(name, "/") {
+				files++
+			}
+		}
+		// What is sent is neither the zeros, nor what can be compressed away.
+		noise, some := size-4<<20-int64(len(text)), int64(10<<10)
+		if sent.Sent < noise || sent.Sent > noise+some {
+			t.Errorf("it sends %d bytes; it has to send %d and some", sent.Sent, noise)
+		}
+		want := Summary{ManifestDigest: sent.ManifestDigest, Files: files, Bytes: size, Sent: sent.Sent}
+		if diff := cmp.Diff(want, sent); diff != "" {
+			t.Errorf("summary of the upload (-want +got):\n%s", diff)
+		}
+		expectAll(t, done, size)
+		c := Checkpoint{"c", sent.ManifestDigest}
+		for what, work := range map[string]func(progress Progress) (Summary, error){
+			"fetch":  func(p Progress) (Summary, error) { return f.Fetch(t.Context(), c, to, p) },
+			"verify": func(p Progress) (Summary, error) { return f.Verify(t.Context(), c, p) },
+		} {
+			done = nil
+			got, err := work(progress)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("summary of %s (-want +got):\n%s", what, diff)
+			}
+			expectAll(t, done, size)
+		}
+		expectFiles(t, to, capture)
+		expectNothing(t, to+PartialSuffix)
+		if left := keys(t, f.Store, f.key(intentKind)); len(left) > 0 {
+			t.Errorf("intents are left: %v", left)
+		}
+		if _, err := f.Fetch(t.Context(), c, to, nil); !errors.Is(err, storage.ErrExist) {
+			t.Errorf("where it is already: have the error %v, want %v", err, storage.ErrExist)
+		}
+	})
+}
+
+func expectAll(t *testing.T, done []int64, size int64) {
+	t.Helper()
 	if n := len(done); n < 2 || done[n-2] != size || done[n-1] != size {
 		t.Errorf("progress ends with %v; it has to end with all %d bytes", done, size)
 	}
-	got, err := Fetch(t.Context(), store, testPrefix, sent.ManifestDigest, to, Options{})
+}
+
+func TestOwnersTimesAndAttributesComeBack(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("it takes root to change owners")
+	}
+	f, from, to := folder(t), t.TempDir(), filepath.Join(t.TempDir(), "to")
+	write(t, from, map[string]file{"d/": {0o700, ""}, "d/x": {0o640, "x"}})
+	path := filepath.Join(from, "d/x")
+	when := time.Unix(1234567890, 123456789)
+	if err := errors.Join(os.Chown(path, 12, 34), syscall.Setxattr(path, "user.origin", []byte("here"), 0), os.Chtimes(path, when, when)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Fetch(t.Context(), upload(t, f, "c", from), to, nil); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(to, "d/x"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want.Sent += 2 * testChunk // it asks twice for what is there twice
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("summary of the fetch (-want +got):\n%s", diff)
+	stat := info.Sys().(*syscall.Stat_t)
+	value := make([]byte, 100)
+	n, err := syscall.Getxattr(filepath.Join(to, "d/x"), "user.origin", value)
+	if err != nil || string(value[:n]) != "here" || stat.Uid != 12 || stat.Gid != 34 || !info.ModTime().Equal(when) {
+		t.Errorf("it has the owner %d:%d, the time %v and the attribute %q (%v)", stat.Uid, stat.Gid, info.ModTime(), value[:max(n, 0)], err)
 	}
-	expectFiles(t, to, capture)
-	expectNothing(t, to+PartialSuffix)
 }
 
 func TestHolesCostNothing(t *testing.T) {
 	t.Parallel()
-	store, from, to := openStore(t), t.TempDir(), filepath.Join(t.TempDir(), "to")
+	f, from, to := folder(t), t.TempDir(), filepath.Join(t.TempDir(), "to")
 	const size = 1 << 33 // 8 GiB
 	sparse, err := os.Create(filepath.Join(from, "sparse"))
 	if err != nil {
@@ -222,26 +120,136 @@ func TestHolesCostNothing(t *testing.T) {
 	if err = errors.Join(err, sparse.Truncate(size), sparse.Close()); err != nil {
 		t.Fatal(err)
 	}
-	sent, err := Upload(t.Context(), store, testPrefix, from, Options{})
+	sent, err := f.Upload(t.Context(), "c", from, UploadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Summary{ManifestDigest: sent.ManifestDigest, Files: 1, Bytes: size, Sent: sent.Sent}
-	if sent.Sent > ChunkSize/100 {
-		t.Errorf("it sends %d bytes", sent.Sent)
+	if sent.Sent > 10<<10 || sent.Bytes != size {
+		t.Errorf("it sends %d bytes of %d", sent.Sent, sent.Bytes)
 	}
-	if diff := cmp.Diff(want, sent); diff != "" {
-		t.Errorf("summary (-want +got):\n%s", diff)
-	}
-	if _, err := Fetch(t.Context(), store, testPrefix, sent.ManifestDigest, to, Options{}); err != nil {
+	if _, err := f.Fetch(t.Context(), Checkpoint{"c", sent.ManifestDigest}, to, nil); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(filepath.Join(to, "sparse"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if used := info.Sys().(*syscall.Stat_t).Blocks * 512; info.Size() != size || used > 2*ChunkSize {
-		t.Errorf("it has %d bytes and takes %d; it has to have %d and take about %d", info.Size(), used, int64(size), ChunkSize)
+	if used := info.Sys().(*syscall.Stat_t).Blocks * 512; info.Size() != size || used > 1<<20 {
+		t.Errorf("it has %d bytes and takes %d; it has to have %d and take less than a piece", info.Size(), used, int64(size))
+	}
+}
+
+// memory is that of a process of which each page differs.
+func memory(seed byte) process {
+	return process{0x10000: noise(seed, 300*testPage), 0x7f0000000000: noise(seed+1, 2000*testPage), 0x7ffff0000000: strings.Repeat("\x00", 16*testPage)}
+}
+
+// change changes every n-th page.
+func (p process) change(seed byte, n int) process {
+	changed := process{}
+	for address, pages := range p {
+		data := []byte(pages)
+		for at := 0; at < len(data); at += n * testPage {
+			copy(data[at:], noise(seed+100, 64))
+		}
+		changed[address] = string(data)
+	}
+	return changed
+}
+
+func TestOnlyChangedPagesAreSent(t *testing.T) {
+	t.Parallel()
+	folders(t, func(t *testing.T, f *Folder) {
+		first := memory(1)
+		base, sent := first.upload(t, f, "first")
+		if want := int64(2300 * testPage); sent.Sent < want || sent.Sent > want*101/100 {
+			t.Errorf("the first sends %d bytes; it has to send %d and some", sent.Sent, want)
+		}
+		second := first.change(2, 20)
+		// The mappings moved within the file: one is new, one is gone, one has grown.
+		second[0x5000] = noise(9, 3*testPage)
+		second[0x7f0000000000] += noise(10, 5*testPage)
+		delete(second, 0x7ffff0000000)
+		next, sent := second.upload(t, f, "second", base)
+		if want := int64((15 + 100 + 3 + 5) * testPage); sent.Sent < want || sent.Sent > want*103/100 || sent.Shared != int64(285+1900)*testPage {
+			t.Errorf("the second sends %d bytes and shares %d; it has to send %d and some", sent.Sent, sent.Shared, want)
+		}
+		second.expect(t, f, next)
+		first.expect(t, f, base)
+		third := second.change(3, 50)
+		last, _ := third.upload(t, f, "third", Checkpoint{"gone", next.Digest}, next)
+		for _, name := range []string{"first", "second"} {
+			if err := f.Delete(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		third.expect(t, f, last)
+		if err := f.Delete(t.Context(), "third"); err != nil {
+			t.Fatal(err)
+		}
+		if left := keys(t, f.Store, ""); len(left) > 0 {
+			t.Errorf("after all are deleted there are %v", left)
+		}
+	})
+}
+
+func TestWhatMovedWithinAFileIsFoundAgain(t *testing.T) {
+	t.Parallel()
+	f, one, other := folder(t), t.TempDir(), t.TempDir()
+	data := noise(1, 20<<20)
+	write(t, one, map[string]file{"rootfs.tar": {0o600, data}})
+	write(t, other, map[string]file{"rootfs.tar": {0o600, data[:7<<20] + "a line is new\n" + data[7<<20:]}})
+	base := upload(t, f, "one", one)
+	sent, err := f.Upload(t.Context(), "other", other, UploadOptions{Bases: []Checkpoint{base}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sent.Sent > 3<<20 {
+		t.Errorf("it sends %d bytes of %d", sent.Sent, sent.Bytes)
+	}
+	to := filepath.Join(t.TempDir(), "to")
+	if _, err := f.Fetch(t.Context(), Checkpoint{"other", sent.ManifestDigest}, to, nil); err != nil {
+		t.Fatal(err)
+	}
+	expectFiles(t, to, read(t, other))
+}
+
+func TestABaseIsNotBelievedWithoutItsDigest(t *testing.T) {
+	t.Parallel()
+	f, first := folder(t), memory(1)
+	base, _ := first.upload(t, f, "first")
+	for name, damage := range map[string]func(c *Checkpoint) error{
+		"another digest": func(c *Checkpoint) error { c.Digest = digestOf([]byte("x")); return nil },
+		"no digest":      func(c *Checkpoint) error { c.Digest = ""; return nil },
+		"another index": func(*Checkpoint) error {
+			return f.Store.Put(t.Context(), f.key(indexKind, "first"), storage.Bytes([]byte(indexMagic+noise(1, 100000))), storage.PutOptions{})
+		},
+	} {
+		c := base
+		if err := damage(&c); err != nil {
+			t.Fatal(err)
+		}
+		_, sent := first.upload(t, f, strings.ReplaceAll(name, " ", "-"), c)
+		if sent.Shared > 0 {
+			t.Errorf("%s: it shares %d bytes", name, sent.Shared)
+		}
+	}
+}
+
+func TestAnotherKeySharesNothing(t *testing.T) {
+	t.Parallel()
+	f, first := folder(t), memory(1)
+	f.Keys = testKeys[1:]
+	old, _ := first.upload(t, f, "old")
+	f.Keys = testKeys // rotated
+	_, sent := first.upload(t, f, "new", old)
+	if sent.Shared > 0 {
+		t.Errorf("it shares %d bytes with what is encrypted by the old key", sent.Shared)
+	}
+	first.expect(t, f, old)
+	f.Keys = testKeys[:1]
+	if _, err := f.Fetch(t.Context(), old, filepath.Join(t.TempDir(), "to"), nil); !errors.Is(err, storage.ErrAccessDenied) {
+		t.Errorf("without its key: have the error %v, want %v", err, storage.ErrAccessDenied)
 	}
 }
 
@@ -257,277 +265,332 @@ func TestWhatIsNoFileIsNotUploaded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store, from := openStore(t), source(t)
+			f, from := folder(t), t.TempDir()
 			if err := make(filepath.Join(from, "x")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Upload(t.Context(), store, testPrefix, from, small); !errors.Is(err, storage.ErrInvalid) {
+			if _, err := f.Upload(t.Context(), "c", from, UploadOptions{}); !errors.Is(err, storage.ErrInvalid) {
 				t.Errorf("have the error %v, want %v", err, storage.ErrInvalid)
 			}
-			if got := keys(t, store, ""); len(got) > 0 {
+			if got := keys(t, f.Store, ""); len(got) > 0 {
 				t.Errorf("it stored %q", got)
 			}
 		})
 	}
 }
 
-// watched counts the chunks that are put and read, and cancels after some.
+func TestBadNamesAreRefused(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	for _, test := range []struct{ folder, name string }{{"", "c"}, {"/", "c"}, {"..", "c"}, {"x/", "c"}, {"x", ""}, {"x", "a/b"}, {"x", ".."}} {
+		f.Name = test.folder
+		_, err := f.Upload(t.Context(), test.name, t.TempDir(), UploadOptions{})
+		_, fetched := f.Fetch(t.Context(), Checkpoint{test.name, digestOf(nil)}, t.TempDir()+"/x", nil)
+		for what, err := range map[string]error{"upload": err, "fetch": fetched, "delete": f.Delete(t.Context(), test.name)} {
+			if !errors.Is(err, storage.ErrInvalid) {
+				t.Errorf("%s of %+v: have the error %v, want %v", what, test, err, storage.ErrInvalid)
+			}
+		}
+	}
+	f.Name, f.Keys = "x", Keys{[]byte("short")}
+	_, err := f.Upload(t.Context(), "c", t.TempDir(), UploadOptions{})
+	if !errors.Is(err, storage.ErrInvalid) || strings.Contains(fmt.Sprintf("%v %+v", err, f.Keys), "short") {
+		t.Errorf("a short key: have the error %v, want %v and no key", err, storage.ErrInvalid)
+	}
+}
+
+// watched counts what is put, and ends the context after so many calls that change something.
 type watched struct {
 	storage.Store
 	mu     sync.Mutex
-	puts   map[string]int
-	gets   map[string]int
-	after  int // chunks, then cancel
+	puts   []string
+	calls  int
+	after  int // calls, then cancel; 0 is never
+	before bool
 	cancel func()
 }
 
-func watch(store storage.Store, after int, cancel func()) *watched {
-	return &watched{Store: store, puts: map[string]int{}, gets: map[string]int{}, after: after, cancel: cancel}
-}
-
-func (w *watched) note(counts map[string]int, key string) {
+func (w *watched) step(key string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if strings.Contains(key, "/"+dataFolder+"/") {
-		if counts[key]++; len(counts) == w.after {
-			w.cancel()
-		}
+	w.calls++
+	w.puts = append(w.puts, key)
+	if w.after > 0 && w.calls >= w.after {
+		w.cancel()
+		return w.before
 	}
+	return false
 }
 
 func (w *watched) Put(ctx context.Context, key string, body storage.Body, opts storage.PutOptions) error {
-	err := w.Store.Put(ctx, key, body, opts)
-	if err == nil {
-		w.note(w.puts, key)
+	if w.step(key) {
+		return context.Canceled
 	}
-	return err
+	err := w.Store.Put(context.WithoutCancel(ctx), key, body, opts)
+	return errors.Join(err, ctx.Err())
 }
 
-func (w *watched) Get(ctx context.Context, key string, r storage.Range) (body io.ReadCloser, err error) {
-	body, err = w.Store.Get(ctx, key, r)
-	if err == nil {
-		w.note(w.gets, key)
+func (w *watched) Delete(ctx context.Context, key string) error {
+	if w.step(key) {
+		return context.Canceled
 	}
-	return body, err
+	return errors.Join(w.Store.Delete(context.WithoutCancel(ctx), key), ctx.Err())
 }
 
-func TestAnUploadGoesOn(t *testing.T) {
+// TestAnUploadGoesOnWhereverItWasKilled ends an upload before and after each of its steps. The checkpoint that was there stays right at any time, the
+// next upload sends no pack twice, and nothing is left after both are deleted.
+func TestAnUploadGoesOnWhereverItWasKilled(t *testing.T) {
 	t.Parallel()
-	store, from := openStore(t), source(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	first := watch(store, 5, cancel)
-	if _, err := Upload(ctx, first, testPrefix, from, small); !errors.Is(err, context.Canceled) {
-		t.Fatalf("have the error %v, want %v", err, context.Canceled)
-	}
-	if _, err := store.Stat(t.Context(), testPrefix+"/"+manifestName); !errors.Is(err, storage.ErrNotExist) {
-		t.Errorf("the manifest: have the error %v, want %v", err, storage.ErrNotExist)
-	}
-	// One of them is cut short, as no store should do; its content is not right.
-	cut := keys(t, store, testPrefix+"/data/")[0]
-	if err := store.Put(t.Context(), cut, storage.Bytes([]byte("x")), storage.PutOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	second := watch(store, 0, nil)
-	summary, err := Upload(t.Context(), second, testPrefix, from, small)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key := range first.puts {
-		if second.puts[key] > 0 && key != cut {
-			t.Errorf("%s is sent again", key)
-		}
-	}
-	if second.puts[cut] != 1 {
-		t.Errorf("%s, which is not right, is sent %d times", cut, second.puts[cut])
-	}
-	third := watch(store, 0, nil)
-	again, err := Upload(t.Context(), third, testPrefix, from, small)
-	if err != nil || again.Sent != 0 || len(third.puts) > 0 || again.ManifestDigest != summary.ManifestDigest {
-		t.Errorf("another upload: %+v, %v; it has to send nothing and find the digest %s", again, err, summary.ManifestDigest)
-	}
-	to := filepath.Join(t.TempDir(), "to")
-	if _, err := Fetch(t.Context(), store, testPrefix, summary.ManifestDigest, to, small); err != nil {
-		t.Fatal(err)
-	}
-	expectFiles(t, to, capture)
-}
-
-func TestAFetchGoesOn(t *testing.T) {
-	t.Parallel()
-	store, to := openStore(t), filepath.Join(t.TempDir(), "to")
-	summary := upload(t, store, source(t))
-	ctx, cancel := context.WithCancel(t.Context())
-	opts := small
-	opts.Parallel = 1
-	chunks := 0
-	opts.Progress = func(int64, int64) {
-		if chunks++; chunks == 8 {
+	first := memory(1)
+	first[0x100000000] = noise(3, 9000*testPage) // more than one pack
+	second := first.change(2, 3)
+	for _, before := range []bool{true, false} {
+		for after := 1; ; after++ {
+			f, dir, state := folder(t), t.TempDir(), filepath.Join(t.TempDir(), "state")
+			base, _ := first.upload(t, f, "first")
+			write(t, dir, second.images())
+			ctx, cancel := context.WithCancel(t.Context())
+			store := f.Store
+			killed := &watched{Store: store, after: after, before: before, cancel: cancel}
+			f.Store = killed
+			opts := UploadOptions{Bases: []Checkpoint{base}, State: state}
+			_, err := f.Upload(ctx, "second", dir, opts)
 			cancel()
+			again := &watched{Store: store}
+			f.Store = again
+			if err != nil {
+				first.expect(t, f, base)
+			}
+			sent, err2 := f.Upload(t.Context(), "second", dir, opts)
+			if err2 != nil {
+				t.Fatalf("after %d steps: %v, then %v", after, err, err2)
+			}
+			puts := map[string]int{}
+			for i, key := range append(slices.Clone(killed.puts), again.puts...) {
+				if strings.Contains(key, "/"+packKind+"/second/") && (!before || i != after-1) {
+					puts[key]++
+				}
+			}
+			for key, n := range puts {
+				if n > 1 {
+					t.Errorf("after %d steps (%v): %s is sent %d times", after, before, key, n)
+				}
+			}
+			second.expect(t, f, Checkpoint{"second", sent.ManifestDigest})
+			if err := errors.Join(f.Delete(t.Context(), "first"), f.Delete(t.Context(), "second")); err != nil {
+				t.Fatal(err)
+			}
+			if left := keys(t, f.Store, ""); len(left) > 0 {
+				t.Errorf("after %d steps (%v): there are %v", after, before, left)
+			}
+			if err == nil {
+				break
+			}
 		}
 	}
-	if _, err := Fetch(ctx, store, testPrefix, summary.ManifestDigest, to, opts); !errors.Is(err, context.Canceled) {
-		t.Fatalf("have the error %v, want %v", err, context.Canceled)
-	}
-	expectNothing(t, to)
-	// What else may lie there: the rest of another checkpoint, a torn write, links that lead out of it.
-	outside := filepath.Join(t.TempDir(), "outside")
-	write(t, to+PartialSuffix, map[string]file{
-		"other/": {0o700, ""}, "other/file": {0o600, "x"}, "containers/a/zero-in-between.img": {0o400, noise(9, 6*testChunk)},
-		"containers/a/rootfs.tar/": {0o700, ""},
-	})
-	core := filepath.Join(to+PartialSuffix, "containers/a/criu/core-1.img")
-	if err := errors.Join(os.RemoveAll(core), os.Symlink(outside, core)); err != nil {
-		t.Fatal(err)
-	}
-	second, err := Fetch(t.Context(), store, testPrefix, summary.ManifestDigest, to, small)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if all := second.Bytes - 3*testChunk; second.Sent == 0 || second.Sent > all-5*testChunk {
-		t.Errorf("it reads %d bytes of %d again, as if nothing had been there", second.Sent, all)
-	}
-	expectFiles(t, to, capture)
-	expectNothing(t, outside)
 }
 
-func TestWhatIsThereAlreadyIsCompared(t *testing.T) {
+// TestADeleteGoesOnWhereverItWasKilled does the same with a delete: whatever manifest is there is one of a whole checkpoint.
+func TestADeleteGoesOnWhereverItWasKilled(t *testing.T) {
 	t.Parallel()
-	store, to := openStore(t), filepath.Join(t.TempDir(), "to")
-	summary := upload(t, store, source(t))
-	for range 2 {
-		if _, err := Fetch(t.Context(), store, testPrefix, summary.ManifestDigest, to, small); err != nil {
+	first := memory(1)
+	second := first.change(2, 7)
+	for after := 1; ; after++ {
+		f := folder(t)
+		base, _ := first.upload(t, f, "first")
+		next, _ := second.upload(t, f, "second", base)
+		ctx, cancel := context.WithCancel(t.Context())
+		store := f.Store
+		f.Store = &watched{Store: store, after: after, cancel: cancel}
+		killed := f.Delete(ctx, "first")
+		cancel()
+		f.Store = store
+		if _, err := f.Verify(t.Context(), base, nil); err != nil && !errors.Is(err, storage.ErrNotExist) {
+			t.Errorf("after %d steps: %v", after, err)
+		}
+		second.expect(t, f, next)
+		if err := errors.Join(f.Delete(t.Context(), "first"), f.Delete(t.Context(), "second")); err != nil {
 			t.Fatal(err)
 		}
+		if left := keys(t, f.Store, ""); len(left) > 0 {
+			t.Errorf("after %d steps: there are %v", after, left)
+		}
+		if killed == nil {
+			return
+		}
 	}
-	write(t, to, map[string]file{"containers/a/rootfs.tar": {0o444, noise(7, 2*testChunk)}})
-	if _, err := Fetch(t.Context(), store, testPrefix, summary.ManifestDigest, to, small); !errors.Is(err, storage.ErrCorrupt) {
-		t.Errorf("another content: have the error %v, want %v", err, storage.ErrCorrupt)
-	}
-	expectNothing(t, to+PartialSuffix)
 }
 
-func squeeze(text string) []byte {
-	return s2.Encode(nil, []byte(text))
+// TestUploadsAndDeletesAtOnce has uploads rely on what is deleted at the same time.
+func TestUploadsAndDeletesAtOnce(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	p := memory(1)
+	last, _ := p.upload(t, f, "0")
+	for i := 1; i < 15; i++ {
+		p = p.change(byte(i), 5)
+		old := last
+		var group sync.WaitGroup
+		group.Go(func() { last, _ = p.upload(t, f, fmt.Sprint(i), old) })
+		group.Go(func() {
+			if err := f.Delete(t.Context(), old.Name); err != nil {
+				t.Error(err)
+			}
+		})
+		group.Wait()
+		p.expect(t, f, last)
+	}
+	usage, err := f.Usage(t.Context())
+	if err != nil || len(usage) != 1 || usage[last.Name].Logical == 0 || usage[last.Name].Stored == 0 {
+		t.Errorf("usage is %+v, %v", usage, err)
+	}
+}
+
+func TestAPackThatVanishesIsSentAgain(t *testing.T) {
+	t.Parallel()
+	f, first := folder(t), memory(1)
+	base, _ := first.upload(t, f, "first")
+	store := f.Store
+	var once sync.Once
+	f.Store = &hooked{Store: store, put: func(key string) {
+		if strings.Contains(key, "/"+packKind+"/") || strings.Contains(key, "/"+indexKind+"/") {
+			once.Do(func() {
+				for _, pack := range keys(t, store, f.key(packKind, "first")) {
+					if err := store.Delete(t.Context(), pack); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}}
+	second := first.change(2, 10)
+	next, sent := second.upload(t, f, "second", base)
+	if sent.Shared > 0 {
+		t.Errorf("it shares %d bytes with what has vanished", sent.Shared)
+	}
+	second.expect(t, f, next)
+}
+
+type hooked struct {
+	storage.Store
+	put func(key string)
+}
+
+func (h *hooked) Put(ctx context.Context, key string, body storage.Body, opts storage.PutOptions) error {
+	h.put(key)
+	return h.Store.Put(ctx, key, body, opts)
 }
 
 func TestWhatIsDamagedIsNotFetched(t *testing.T) {
 	t.Parallel()
-	chunk := testPrefix + "/data/" + hexDigest([]byte(noise(2, 500)))
-	squeezed := testPrefix + "/data/" + hexDigest([]byte(text[:testChunk])) + compressed
-	for name, test := range map[string]struct {
-		damage func(ctx context.Context, store storage.Store) error
-		want   []error
-	}{
-		"a chunk of another content": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, chunk, storage.Bytes([]byte(noise(6, 500))), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a chunk that is short": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, chunk, storage.Bytes([]byte(noise(2, 499))), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a chunk that is long": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, chunk, storage.Bytes([]byte(noise(2, 501))), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"an empty chunk": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, chunk, storage.Bytes(nil), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a missing chunk": {func(ctx context.Context, store storage.Store) error {
-			return store.Delete(ctx, chunk)
-		}, []error{storage.ErrCorrupt, storage.ErrNotExist}},
-		"a compressed chunk that is none": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, squeezed, storage.Bytes([]byte("x")), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a compressed chunk of another content": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, squeezed, storage.Bytes(squeeze(strings.Repeat("x", testChunk))), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a compressed chunk that is short": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, squeezed, storage.Bytes(squeeze(text[:testChunk-1])), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a compressed chunk that swells": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, squeezed, storage.Bytes(squeeze(strings.Repeat("x", 1<<26))), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a missing compressed chunk": {func(ctx context.Context, store storage.Store) error {
-			return store.Delete(ctx, squeezed)
-		}, []error{storage.ErrCorrupt, storage.ErrNotExist}},
-		"another manifest": {func(ctx context.Context, store storage.Store) error {
-			return store.Put(ctx, testPrefix+"/manifest.json", storage.Bytes([]byte(`{}`)), storage.PutOptions{})
-		}, []error{storage.ErrCorrupt}},
-		"a missing manifest": {func(ctx context.Context, store storage.Store) error {
-			return store.Delete(ctx, testPrefix+"/manifest.json")
-		}, []error{storage.ErrNotExist}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			store, to := openStore(t), filepath.Join(t.TempDir(), "to")
-			summary := upload(t, store, source(t))
-			for _, key := range []string{chunk, squeezed} {
-				if _, err := store.Stat(t.Context(), key); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := test.damage(t.Context(), store); err != nil {
+	folders(t, func(t *testing.T, f *Folder) {
+		c := upload(t, f, "c", source(t))
+		pack := keys(t, f.Store, f.key(packKind))[0]
+		body, err := f.Store.Get(t.Context(), pack, storage.Range{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := io.ReadAll(body)
+		if err = errors.Join(err, body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		damaged := func(change func(data []byte) []byte) error {
+			return f.Store.Put(t.Context(), pack, storage.Bytes(change(bytes.Clone(whole))), storage.PutOptions{})
+		}
+		for name, test := range map[string]struct {
+			damage func() error
+			want   []error
+		}{
+			"a bit at the beginning": {func() error {
+				return damaged(func(data []byte) []byte { data[0] ^= 1; return data })
+			}, []error{storage.ErrCorrupt}},
+			"a bit at the end": {func() error {
+				return damaged(func(data []byte) []byte { data[len(data)-1] ^= 0x80; return data })
+			}, []error{storage.ErrCorrupt}},
+			"a pack that is short": {func() error {
+				return damaged(func(data []byte) []byte { return data[:len(data)-1] })
+			}, []error{storage.ErrCorrupt}},
+			"an empty pack":  {func() error { return damaged(func([]byte) []byte { return nil }) }, []error{storage.ErrCorrupt}},
+			"a missing pack": {func() error { return f.Store.Delete(t.Context(), pack) }, []error{storage.ErrCorrupt, storage.ErrNotExist}},
+		} {
+			if err := test.damage(); err != nil {
 				t.Fatal(err)
 			}
-			_, err := Fetch(t.Context(), store, testPrefix, summary.ManifestDigest, to, small)
+			to := filepath.Join(t.TempDir(), "to")
+			_, err := f.Fetch(t.Context(), c, to, nil)
+			_, verified := f.Verify(t.Context(), c, nil)
 			for _, want := range test.want {
-				if !errors.Is(err, want) {
-					t.Errorf("have the error %v, want %v", err, want)
+				if !errors.Is(err, want) || !errors.Is(verified, want) {
+					t.Errorf("%s: have the errors %v and %v, want %v", name, err, verified, want)
 				}
 			}
+			if !strings.Contains(fmt.Sprint(err), strings.TrimPrefix(pack, f.key(packKind)+"/")) {
+				t.Errorf("%s: %v does not name the pack", name, err)
+			}
 			expectNothing(t, to)
-		})
-	}
+		}
+		manifest := f.key(manifestKind, "c")
+		if err := f.Store.Put(t.Context(), manifest, storage.Bytes([]byte(manifestMagic+"x")), storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Fetch(t.Context(), c, filepath.Join(t.TempDir(), "to"), nil); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("another manifest: have the error %v, want %v", err, storage.ErrCorrupt)
+		}
+		if err := f.Store.Delete(t.Context(), manifest); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Fetch(t.Context(), c, filepath.Join(t.TempDir(), "to"), nil); !errors.Is(err, storage.ErrNotExist) {
+			t.Errorf("no manifest: have the error %v, want %v", err, storage.ErrNotExist)
+		}
+	})
 }
 
 func TestDeleteRemovesACheckpointAndNoOther(t *testing.T) {
 	t.Parallel()
-	store, from := openStore(t), source(t)
-	upload(t, store, from)
-	if _, err := Upload(t.Context(), store, testPrefix+"5", from, small); err != nil { // its prefix begins with that of the other
-		t.Fatal(err)
-	}
-	want := keys(t, store, testPrefix+"5")
+	f := folder(t)
+	p := memory(1)
+	p.upload(t, f, "c1")
+	other, _ := memory(5).upload(t, f, "c12") // its name begins with that of the other
+	want := keys(t, f.Store, "")
+	want = slices.DeleteFunc(want, func(key string) bool { return strings.HasSuffix(key, "/c1") || strings.Contains(key, "/c1/") })
 	for range 2 {
-		if err := Delete(t.Context(), store, testPrefix); err != nil {
+		if err := f.Delete(t.Context(), "c1"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(want, keys(t, store, "")); diff != "" {
+	if diff := cmp.Diff(want, keys(t, f.Store, "")); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
-	for _, prefix := range []string{"", "/", "..", "checkpoints/"} {
-		if err := Delete(t.Context(), store, prefix); !errors.Is(err, storage.ErrInvalid) {
-			t.Errorf("prefix %q: have the error %v, want %v", prefix, err, storage.ErrInvalid)
-		}
-	}
+	memory(5).expect(t, f, other)
 }
 
-func TestMemoryIsBounded(t *testing.T) {
+func TestAPageIsFoundByItsAddress(t *testing.T) {
 	t.Parallel()
-	const chunk = 1 << 20
-	w := newWork(t.Context(), Options{Parallel: 3}, chunk, 0)
-	var mu sync.Mutex
-	now, most := 0, 0
-	add := func(n int) {
-		mu.Lock()
-		defer mu.Unlock()
-		now += n
-		most = max(most, now)
-	}
-	for range 40 {
-		for _, size := range []int64{chunk, 100, chunk / 2} {
-			err := w.start(size, func(buffer []byte) (int64, error) {
-				add(cap(buffer))
-				defer add(-cap(buffer))
-				return size, nil
-			})
-			if err != nil {
-				t.Fatal(err)
+	folders(t, func(t *testing.T, f *Folder) {
+		p := memory(1)
+		base, _ := p.upload(t, f, "first")
+		p = p.change(2, 9)
+		c, _ := p.upload(t, f, "second", base)
+		open, err := f.Open(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const start = 0x7f0000000000
+		for _, page := range []int{0, 1, 9, 1000, 1999} {
+			got, err := open.Page(t.Context(), "containers/a/criu/pagemap-7.img", start+uint64(page*testPage))
+			if want := p[start][page*testPage : (page+1)*testPage]; err != nil || string(got) != want {
+				t.Errorf("page %d: %v, or another content", page, err)
 			}
 		}
-	}
-	if err := w.wait(nil); err != nil || most > 6*chunk {
-		t.Errorf("%v; %d bytes at once", err, most)
-	}
+		if got, err := open.Page(t.Context(), "containers/a/criu/pagemap-7.img", 0x7ffff0001000); err != nil || !isZero(got) || len(got) != testPage {
+			t.Errorf("a page of zeros: %v", err)
+		}
+		for _, address := range []uint64{0, 0xffff, start - 1, start + 2000*testPage, 1<<64 - 1} {
+			if _, err := open.Page(t.Context(), "containers/a/criu/pagemap-7.img", address); !errors.Is(err, storage.ErrNotExist) {
+				t.Errorf("at %#x: have the error %v, want %v", address, err, storage.ErrNotExist)
+			}
+		}
+	})
 }
 
 func TestIsZero(t *testing.T) {

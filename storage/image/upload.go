@@ -1,222 +1,486 @@
 package image
 
 import (
-	"cmp"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"maps"
 	"os"
-	"path"
-	"strings"
+	"path/filepath"
+	"slices"
 	"sync"
 
-	"github.com/klauspost/compress/s2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
-// Upload stores a directory below a prefix, which is a key. What lies at its top under a name that begins with "agent" is left out. The rest may
-// be regular files and directories; anything else is storage.ErrInvalid, and the directory must not change meanwhile. The checkpoint is there
-// when the manifest is, which is put last. After an error or a kill, another Upload of the same directory sends only what is missing.
-func Upload(ctx context.Context, store storage.Store, prefix, dir string, opts Options) (Summary, error) {
-	u := &uploader{store: store, prefix: prefix, manifest: manifest{Format: formatName, Version: formatVersion}}
-	u.manifest.ChunkSize = cmp.Or(opts.chunkSize, ChunkSize)
-	summary, err := u.run(ctx, dir, opts)
+// UploadOptions say how to upload.
+type UploadOptions struct {
+	// Bases are checkpoints of the folder that may have much in common with the new one, the best first. The first that is there serves; that none is,
+	// or none with its digest, is no error.
+	Bases []Checkpoint
+	// State is the path that the names of files begin with in which the upload notes how far it is: journal and index. After an error or a kill, another
+	// upload of the same directory with the same state sends only what is missing. Without it, it sends all but the packs that are the same.
+	State string
+	// Progress, unless nil, is told how far it is.
+	Progress Progress
+}
+
+const (
+	journalSuffix = ".journal"
+	indexSuffix   = ".index"
+
+	perPacker    = 16 << 20 // bytes of files for which one packer is enough
+	maxPackers   = 4
+	maxFragments = 1.5 // a base whose frames hold more than this part of what it uses of them is none
+)
+
+// Upload stores a directory as a checkpoint of the folder. What lies at its top under a name that begins with "agent" is left out. The rest may be
+// regular files and directories; anything else is storage.ErrInvalid, and the directory must not change meanwhile. The checkpoint is there when its
+// manifest is, which is put last.
+func (f *Folder) Upload(ctx context.Context, name, dir string, opts UploadOptions) (Summary, error) {
+	summary, err := f.upload(ctx, name, dir, opts)
+	if errors.Is(err, errLost) { // what it relied on was deleted meanwhile
+		opts.Bases = nil
+		if err = removeState(opts.State); err == nil {
+			summary, err = f.upload(ctx, name, dir, opts)
+		}
+	}
 	if err != nil {
 		return summary, fmt.Errorf("upload %s: %w", dir, err)
 	}
 	return summary, nil
 }
 
-type uploader struct {
-	store    storage.Store
-	prefix   string
-	root     *os.Root
-	manifest manifest
-	work     *work
+// errLost says that a pack is not in the store that was there a moment ago.
+var errLost = fmt.Errorf("a pack of the checkpoint has vanished from the store: %w", storage.ErrCorrupt)
 
-	mu sync.Mutex
-	// stored are the names of the chunks in the store, or on their way to it, and their sizes there.
-	stored map[string]int64
+type uploader struct {
+	*Folder
+	name    string
+	root    *os.Root
+	m       *manifest
+	items   []*item
+	base    *base
+	markKey []byte
+	index   *os.File // its page marks, at marksAt of the entry
+	marksAt map[int]int64
+	marked  int64 // bytes of key and page marks
+	there   map[string]int64
+	dir     string // for files without names
+	journal *journal
+	memory  *Memory
+
+	mu       sync.Mutex
+	progress Progress
+	summary  Summary
+	finished int64 // bytes
 }
 
-func (u *uploader) run(ctx context.Context, dir string, opts Options) (summary Summary, err error) {
-	if err := storage.CheckKey("prefix", u.prefix); err != nil {
+func (f *Folder) upload(ctx context.Context, name, dir string, opts UploadOptions) (summary Summary, err error) {
+	if err := f.check(name); err != nil {
 		return summary, err
+	}
+	u := &uploader{Folder: f, name: name, dir: os.TempDir(), memory: f.memory(), progress: opts.Progress, marksAt: map[int]int64{}}
+	if opts.State != "" {
+		u.dir = filepath.Dir(opts.State)
 	}
 	if u.root, err = os.OpenRoot(dir); err != nil {
 		return summary, err
 	}
 	defer u.root.Close()
-	if err := u.survey(); err != nil {
+	if u.m, err = survey(u.root); err != nil {
 		return summary, err
 	}
-	for i := range u.manifest.Entries {
-		if u.manifest.Entries[i].Kind == kindFile {
-			summary.Files++
-			summary.Bytes += u.manifest.Entries[i].Size
+	for i := range u.m.Entries {
+		if u.m.Entries[i].Kind == kindFile {
+			u.summary.Files++
+			u.summary.Bytes += u.m.Entries[i].Size
 		}
 	}
-	if err := u.listStored(ctx); err != nil {
-		return summary, err
+	u.items = itemsOf(u.m)
+	done, err := u.begin(ctx, opts)
+	if err == nil && !done {
+		err = u.run(ctx)
 	}
-	u.work = newWork(ctx, opts, u.manifest.ChunkSize, summary.Bytes)
-	err = u.work.wait(u.sendFiles())
-	summary.Sent = u.work.sent
+	if u.base != nil {
+		err = errors.Join(err, u.base.index.Close())
+	}
+	if u.index != nil {
+		err = errors.Join(err, u.index.Close(), u.journal.close())
+	}
+	return u.summary, err
+}
+
+// begin finds out what is there: of an earlier attempt, and of a base. done says that nothing is left to do.
+func (u *uploader) begin(ctx context.Context, opts UploadOptions) (done bool, err error) {
+	head, lines := journalHead{}, []journalLine(nil)
+	if opts.State != "" {
+		head, lines = readJournal(opts.State+journalSuffix, u.Name, u.name)
+	}
+	if lines, done, err = u.ended(ctx, lines); done || err != nil {
+		return done, err
+	}
+	bases := opts.Bases
+	if head.Version != 0 { // the base of that time, or none
+		bases = []Checkpoint{head.Base}
+	}
+	before := head.Base
+	if head.Base, err = u.takeBase(ctx, bases); err != nil {
+		return false, err
+	}
+	switch {
+	case u.base != nil:
+		head.MarkKey = u.base.key
+	case len(head.MarkKey) != markKeySize:
+		head.MarkKey = newMarkKey()
+	}
+	u.markKey = head.MarkKey
+	head.Version, head.Folder, head.Name = formatVersion, u.Name, u.name
+	own, err := u.list(ctx, packKind+"/"+u.name)
 	if err != nil {
-		return summary, err
+		return false, err
 	}
-	data, digest, err := u.manifest.encode()
-	if err != nil {
-		return summary, err
+	u.there = map[string]int64{}
+	for name, size := range own {
+		u.there[u.name+"/"+name] = size
 	}
-	summary.ManifestDigest = digest
-	return summary, u.store.Put(ctx, path.Join(u.prefix, manifestName), storage.Bytes(data), storage.PutOptions{})
+	if err := u.openIndex(opts.State); err != nil {
+		return false, err
+	}
+	lines = u.goOn(lines, u.base != nil && before == head.Base)
+	path := opts.State
+	if path != "" {
+		path += journalSuffix
+	}
+	u.journal, err = beginJournal(path, head, lines)
+	return false, err
 }
 
-// survey writes what is in the directory into the manifest, but for the chunks.
-func (u *uploader) survey() error {
-	return fs.WalkDir(u.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case name == ".":
-			return nil
-		case isAgentNote(name):
-			if d.IsDir() {
-				return fs.SkipDir
+// ended looks whether an earlier attempt has noted its end, and the checkpoint is still there. If so, only the intent may be left. It returns the lines
+// of packs.
+func (u *uploader) ended(ctx context.Context, lines []journalLine) (packs []journalLine, done bool, err error) {
+	for i := range lines {
+		if lines[i].Digest == "" {
+			packs = append(packs, lines[i])
+			continue
+		}
+		switch _, err := u.manifest(ctx, Checkpoint{u.name, lines[i].Digest}); {
+		case err == nil:
+			u.summary.ManifestDigest = lines[i].Digest
+			return nil, true, u.Store.Delete(ctx, u.key(intentKind, u.name))
+		case !errors.Is(err, storage.ErrNotExist) && !errors.Is(err, storage.ErrCorrupt): // deleted, or another one
+			return nil, false, err
+		}
+	}
+	return packs, false, nil
+}
+
+// goOn takes over what an earlier attempt has sent, as far as it is there.
+func (u *uploader) goOn(lines []journalLine, withBase bool) (kept []journalLine) {
+	type place struct {
+		path   string
+		offset int64
+	}
+	var base *manifest
+	if withBase {
+		base = u.base.manifest
+	}
+	open := map[place]*item{}
+	for _, it := range u.items {
+		open[place{u.m.Entries[it.entry].Path, it.offset}] = it
+	}
+	for i := range lines {
+		made, err := lines[i].made()
+		if err != nil || u.there[made.Name] != made.size {
+			continue
+		}
+		kept = append(kept, lines[i])
+		for j := range lines[i].Items {
+			noted := &lines[i].Items[j]
+			it := open[place{noted.Path, noted.Offset}]
+			if it == nil || it.done || it.length != noted.Length || !noted.apply(it, made, base, len(u.m.Entries[it.entry].segments) > 0) {
+				continue
 			}
-			return nil
+			u.finish(it, 0)
 		}
-		if err := storage.CheckKey("path", name); err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		e := entry{Path: name, Mode: encodeMode(info.Mode())}
-		switch {
-		case d.IsDir():
-			e.Kind = kindDirectory
-		case d.Type().IsRegular():
-			e.Kind, e.Size = kindFile, info.Size()
-			e.Chunks = make([]string, (e.Size+u.manifest.ChunkSize-1)/u.manifest.ChunkSize)
-		default:
-			return fmt.Errorf("%q is %s; it may be a regular file or a directory: %w", name, d.Type(), storage.ErrInvalid)
-		}
-		u.manifest.Entries = append(u.manifest.Entries, e)
-		return nil
-	})
-}
-
-// listStored finds out what an earlier attempt has sent.
-func (u *uploader) listStored(ctx context.Context) error {
-	u.stored = map[string]int64{}
-	folder := path.Join(u.prefix, dataFolder) + "/"
-	for info, err := range u.store.List(ctx, folder, "") {
-		if err != nil {
-			return err
-		}
-		u.stored[strings.TrimPrefix(info.Key, folder)] = info.Size
 	}
-	return nil
+	for _, it := range u.items {
+		if !it.done {
+			it.parts, it.marks, it.pack, it.shared = nil, nil, nil, 0
+		}
+	}
+	return kept
 }
 
-func (u *uploader) sendFiles() error {
-	for i := range u.manifest.Entries {
-		if e := &u.manifest.Entries[i]; e.Kind == kindFile && e.Size > 0 {
-			if err := u.sendFile(e); err != nil {
-				return fmt.Errorf("%q: %w", e.Path, err)
+// takeBase chooses a base and protects its packs by the intent, without which nothing is put.
+func (u *uploader) takeBase(ctx context.Context, bases []Checkpoint) (Checkpoint, error) {
+	for _, b := range bases {
+		if b.Name == "" || b.Name == u.name || !isDigest(b.Digest) {
+			continue
+		}
+		taken, err := u.tryBase(ctx, b)
+		switch {
+		case errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil:
+			return Checkpoint{}, err
+		case err == nil && taken:
+			return b, nil
+		}
+	}
+	return Checkpoint{}, u.putIntent(ctx, u.name, []string{})
+}
+
+func (u *uploader) tryBase(ctx context.Context, b Checkpoint) (bool, error) {
+	m, err := u.manifest(ctx, b)
+	if err != nil || m.Index == "" || m.PageSize != u.m.PageSize || m.isFragmented() || !m.hasKey(hex.EncodeToString(u.Keys.current())) {
+		return false, err
+	}
+	packs := make([]string, len(m.Packs))
+	for i := range m.Packs {
+		packs[i] = m.Packs[i].Name
+	}
+	if err := u.putIntent(ctx, u.name, packs); err != nil {
+		return false, err
+	}
+	if _, err := u.Store.Stat(ctx, u.key(manifestKind, b.Name)); err != nil { // from now on its packs stay
+		return false, err
+	}
+	u.base, err = u.fetchBase(ctx, b, m, u.dir)
+	return err == nil, err
+}
+
+// isFragmented tells whether little of the frames is used.
+func (m *manifest) isFragmented() bool {
+	_, content := m.stored()
+	used := int64(0)
+	for i := range m.Entries {
+		for _, x := range m.Entries[i].extents {
+			if x.frame != hole {
+				used += int64(x.length)
 			}
 		}
 	}
-	return nil
+	return float64(content) > maxFragments*float64(used)
 }
 
-var errChanged = fmt.Errorf("the file changed its size while it was uploaded: %w", storage.ErrInvalid)
+// hasKey tells whether all packs are encrypted with a key, or none is if the key is empty.
+func (m *manifest) hasKey(key string) bool {
+	return !slices.ContainsFunc(m.Packs, func(p pack) bool { return p.Key != key })
+}
 
-// sendFile starts the sending of a file's chunks.
-func (u *uploader) sendFile(e *entry) (err error) {
-	opened, err := u.root.Open(e.Path)
+// openIndex makes the file for the marks of pages.
+func (u *uploader) openIndex(state string) (err error) {
+	if state == "" {
+		u.index, err = nameless(u.dir)
+	} else {
+		u.index, err = os.OpenFile(state+indexSuffix, os.O_RDWR|os.O_CREATE, 0o600)
+	}
 	if err != nil {
 		return err
 	}
-	file := share(opened)
-	defer func() { err = errors.Join(err, file.release()) }()
-	// Behind its end a file looks like a hole.
-	if info, err := opened.Stat(); err != nil || info.Size() != e.Size {
-		return errors.Join(err, errChanged)
-	}
-	for i := range e.Chunks {
-		offset, size := int64(i)*u.manifest.ChunkSize, e.chunkLength(i, u.manifest.ChunkSize)
-		if !hasData(opened, offset, size) {
-			u.work.count(size, 0)
-			continue
-		}
-		file.use()
-		err := u.work.start(size, func(buffer []byte) (sent int64, err error) {
-			e.Chunks[i], sent, err = u.sendChunk(file.File, offset, buffer)
-			if err = errors.Join(err, file.release()); err != nil {
-				return 0, fmt.Errorf("%q from byte %d on: %w", e.Path, offset, err)
-			}
-			return sent, nil
-		})
-		if err != nil {
-			return errors.Join(err, file.release())
+	u.marked = markKeySize
+	for i := range u.m.Entries {
+		if e := &u.m.Entries[i]; len(e.segments) > 0 {
+			u.marksAt[i] = u.marked
+			u.marked += e.Size / int64(u.m.PageSize) * markSize
 		}
 	}
-	return nil
+	_, err = u.index.WriteAt(u.markKey, 0)
+	return errors.Join(err, u.index.Truncate(u.marked))
 }
 
-// sendChunk reads a chunk into the buffer and puts it, unless it is all zero or there already. It returns the chunk's name.
-func (u *uploader) sendChunk(file *os.File, offset int64, buffer []byte) (name string, sent int64, err error) {
-	if n, err := file.ReadAt(buffer, offset); n < len(buffer) {
-		if errors.Is(err, io.EOF) {
-			err = errChanged
-		}
-		return "", 0, err
+// lookup begins to look for an entry's pages in the base; nil if that has none.
+func (u *uploader) lookup(e *entry) *lookup {
+	if u.base == nil || u.base.memory[e.PageMap] == nil {
+		return nil
 	}
-	if isZero(buffer) {
-		return zeroChunk, 0, nil
-	}
-	digest := hexDigest(buffer)
-	if name, there := u.find(digest, int64(len(buffer))); there {
-		return name, 0, nil
-	}
-	scratch := u.work.take(int64(len(buffer)))
-	name, data := digest, buffer
-	if shorter := s2.Encode(scratch[:cap(scratch)], buffer); len(shorter) <= mostCompressed(len(buffer)) {
-		name, data = digest+compressed, shorter
-	}
-	u.mu.Lock()
-	_, there := u.stored[name]        // another of that content may have come first
-	u.stored[name] = int64(len(data)) // if the put fails, so does the Upload
-	u.mu.Unlock()
-	if !there {
-		sent, err = int64(len(data)), u.store.Put(u.work.ctx, chunkKey(u.prefix, name), storage.Bytes(data), storage.PutOptions{})
-	}
-	if err == nil {
-		u.work.giveBack(scratch)
-	}
-	return name, sent, err
+	return &lookup{base: u.base, memory: u.base.memory[e.PageMap]}
 }
 
-// mostCompressed is the size up to which it pays to store size bytes compressed.
-func mostCompressed(size int) int { return size - size/8 - 1 }
-
-// find looks for a chunk of size bytes in the store. One of a size that cannot be right is forgotten, and so put again.
-func (u *uploader) find(digest string, size int64) (name string, there bool) {
+// finish notes that an item is done, and how many bytes were sent for it.
+func (u *uploader) finish(it *item, sent int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if stored, there := u.stored[digest]; there {
-		if stored == size {
-			return digest, true
-		}
-		delete(u.stored, digest)
+	it.done = true
+	u.finished += it.length
+	u.summary.Sent += sent
+	u.summary.Shared += it.shared
+	if u.progress != nil {
+		u.progress(u.finished, u.summary.Bytes)
 	}
-	_, there = u.stored[digest+compressed]
-	return digest + compressed, there
+}
+
+// run sends what is left, and the manifest.
+func (u *uploader) run(ctx context.Context) error {
+	left, work := int64(0), make(chan *item)
+	for _, it := range u.items {
+		if !it.done {
+			left += it.length
+		}
+	}
+	group, working := errgroup.WithContext(ctx)
+	for range min(maxPackers, int(left/perPacker)+1) {
+		encoder, err := newEncoder()
+		if err != nil {
+			return err
+		}
+		p := &packer{u: u, encoder: encoder}
+		group.Go(func() error { return p.run(working, work) })
+	}
+	group.Go(func() error {
+		defer close(work)
+		for _, it := range u.items {
+			if it.done {
+				continue
+			}
+			select {
+			case work <- it:
+			case <-working.Done():
+				return working.Err()
+			}
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return u.conclude(ctx)
+}
+
+// conclude puts index and manifest, and sees that all is there.
+func (u *uploader) conclude(ctx context.Context) error {
+	packs := u.assemble()
+	if err := u.putIndex(ctx); err != nil {
+		return err
+	}
+	payload, err := u.m.encode()
+	if err != nil {
+		return err
+	}
+	object, err := u.Keys.sealManifest(payload)
+	if err != nil {
+		return err
+	}
+	if err := u.Store.Put(ctx, u.key(manifestKind, u.name), storage.Bytes(object), storage.PutOptions{}); err != nil {
+		return err
+	}
+	there, err := u.list(ctx, packKind)
+	if err != nil {
+		return err
+	}
+	for _, p := range u.m.Packs {
+		size, ok := there[p.Name]
+		if own := packs[p.Name]; !ok || own != nil && own.size != size {
+			return errors.Join(errLost, u.Store.Delete(ctx, u.key(manifestKind, u.name)))
+		}
+	}
+	u.summary.ManifestDigest = digestOf(object)
+	if err := u.journal.append(&journalLine{Digest: u.summary.ManifestDigest}); err != nil {
+		return err
+	}
+	return u.Store.Delete(ctx, u.key(intentKind, u.name))
+}
+
+// assemble makes the manifest of what became of the items. It returns the packs of this checkpoint by name.
+func (u *uploader) assemble() map[string]*madePack {
+	own := map[string]*madePack{}
+	for _, it := range u.items {
+		if it.pack != nil {
+			own[it.pack.Name] = it.pack
+		}
+	}
+	first := map[string]uint32{} // number of a pack's first frame
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		number := uint32(len(u.m.Packs))
+		u.m.Packs = append(u.m.Packs, own[name].pack)
+		first[name] = uint32(len(u.m.frames))
+		for _, f := range own[name].frames {
+			f.pack = number
+			u.m.frames = append(u.m.frames, f)
+		}
+	}
+	shared := u.sharedFrames()
+	for _, it := range u.items {
+		e := &u.m.Entries[it.entry]
+		for _, p := range it.parts {
+			x := extent{p.length, hole, 0}
+			switch p.from {
+			case fromPack:
+				x.frame, x.offset = first[it.pack.Name]+p.frame, p.offset
+			case fromBase:
+				x.frame, x.offset = shared[p.frame], p.offset
+			}
+			e.extents = appendExtent(e.extents, x, len(e.segments) > 0)
+		}
+	}
+	return own
+}
+
+// sharedFrames appends the frames of the base that are used to the manifest, and returns their new numbers.
+func (u *uploader) sharedFrames() map[uint32]uint32 {
+	used := map[uint32]uint32{}
+	for _, it := range u.items {
+		for _, p := range it.parts {
+			if p.from == fromBase {
+				used[p.frame] = 0
+			}
+		}
+	}
+	packs := map[uint32]uint32{}
+	for _, old := range slices.Sorted(maps.Keys(used)) {
+		f := u.base.manifest.frames[old]
+		number, ok := packs[f.pack]
+		if !ok {
+			number = uint32(len(u.m.Packs))
+			packs[f.pack] = number
+			u.m.Packs = append(u.m.Packs, u.base.manifest.Packs[f.pack])
+		}
+		f.pack = number
+		used[old] = uint32(len(u.m.frames))
+		u.m.frames = append(u.m.frames, f)
+	}
+	return used
+}
+
+// appendExtent appends an extent of memory, or makes the last one longer. Extents of other files stay as they are, for each has its mark.
+func appendExtent(extents []extent, x extent, isMemory bool) []extent {
+	if n := len(extents); n > 0 && isMemory {
+		last := &extents[n-1]
+		if follows := x.frame == hole || last.offset+last.length == x.offset; last.frame == x.frame && follows && last.length+x.length > last.length {
+			last.length += x.length
+			return extents
+		}
+	}
+	return append(extents, x)
+}
+
+// putIndex puts the index: the key and the marks of pages from the file, then the marks of pieces.
+func (u *uploader) putIndex(ctx context.Context) error {
+	var pieces []byte
+	for _, it := range u.items {
+		for _, k := range it.marks {
+			pieces = append(pieces, k[:]...)
+		}
+	}
+	payload := io.MultiReader(io.NewSectionReader(u.index, 0, u.marked), bytes.NewReader(pieces))
+	object, err := nameless(u.dir)
+	if err != nil {
+		return err
+	}
+	defer object.Close()
+	hash := sha256.New()
+	if err := u.Keys.seal(indexMagic, payload, io.MultiWriter(object, hash)); err != nil {
+		return err
+	}
+	size, err := object.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	u.m.Index = digestAlgorithm + hex.EncodeToString(hash.Sum(nil))
+	return u.Store.Put(ctx, u.key(indexKind, u.name), storage.Section(object, 0, size), storage.PutOptions{})
 }

@@ -61,7 +61,7 @@ func (s *story) kubectl(ctx context.Context, args ...string) {
 // mostKeys is how many keys are shown; the rest are more of the same.
 const mostKeys = 6
 
-// showBucket lists the largest objects of each checkpoint below its prefix, and what all objects take.
+// showBucket lists the largest objects of each lineage, and what all objects take.
 func (s *story) showBucket(ctx context.Context) error {
 	objects, err := s.operator.Objects(ctx, "")
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *story) showBucket(ctx context.Context) error {
 	return nil
 }
 
-// prefixOf returns what the keys of a checkpoint have in common: checkpoints/NAMESPACE/UID/.
+// prefixOf returns what the keys of a lineage have in common: checkpoints/NAMESPACE/LINEAGE/.
 func prefixOf(key string) string {
 	parts := strings.SplitAfterN(key, "/", 4)
 	return strings.Join(parts[:min(3, len(parts))], "")

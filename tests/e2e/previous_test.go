@@ -29,7 +29,7 @@ func TestAPodGoesBackToTheStateBefore(t *testing.T) {
 		}, says: "there is nothing of Checkpoint"},
 		"as the bucket has lost it": {kind: plainPod, spoil: func(t *testing.T, w *workload, pod *corev1.Pod, c *v1alpha1.Checkpoint) {
 			w.c.OnNode(t, pod.Spec.NodeName, "rm -r /var/lib/checkpoint/captures/"+string(pod.UID))
-			if err := operator.DropObjects(t.Context(), keys.StoragePrefix(c.Namespace, string(c.UID))+"/"); err != nil {
+			if err := operator.DropObjects(t.Context(), keys.StorageFolder(c.Namespace, c.Status.Source.Lineage), string(c.UID)); err != nil {
 				t.Fatal(err)
 			}
 		}, says: "fetch Checkpoint"},

@@ -48,9 +48,8 @@ func TestWorkSurvivesTheDeletionOfItsPod(t *testing.T) {
 					}
 					return is(v1alpha1.CheckpointReady, metav1.ConditionTrue, v1alpha1.StateCompleted)(c)
 				})
-				objects, err := operator.Objects(t.Context(), fmt.Sprintf("checkpoints/%s/%s/", w.ns, checkpoint.UID))
-				if err != nil || len(objects) == 0 {
-					t.Errorf("the bucket has %v of it, %v", objects, err)
+				if objectsOf(t, "", checkpoint) == 0 {
+					t.Error("the bucket has nothing of it")
 				}
 			})
 		}
@@ -104,9 +103,8 @@ func TestADeletedCheckpointTakesItsDataAlong(t *testing.T) {
 		_, err := all.Get(t.Context(), checkpoint.Name, metav1.GetOptions{})
 		return err
 	})
-	prefix := fmt.Sprintf("checkpoints/%s/%s/", w.ns, checkpoint.UID)
-	if objects, err := operator.Objects(t.Context(), prefix); err != nil || len(objects) > 0 {
-		t.Errorf("the bucket still has %v, %v", objects, err)
+	if left := objectsOf(t, "", checkpoint); left > 0 {
+		t.Errorf("the bucket still has %d objects of it", left)
 	}
 	scale(t, w, 1)
 	next := w.running(t, pod)

@@ -3,6 +3,8 @@ package install
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -47,13 +49,19 @@ func (o *Operator) Objects(ctx context.Context, prefix string) ([]Object, error)
 	return objects, nil
 }
 
-// DropObjects removes what is in the bucket below a prefix, as if it had been lost.
-func (o *Operator) DropObjects(ctx context.Context, prefix string) error {
+// ObjectsOf lists what is in a folder of the bucket of one checkpoint alone.
+func (o *Operator) ObjectsOf(ctx context.Context, folder, checkpoint string) ([]Object, error) {
+	objects, err := o.Objects(ctx, folder+"/")
+	return slices.DeleteFunc(objects, func(object Object) bool { return !strings.Contains(object.Key+"/", "/"+checkpoint+"/") }), err
+}
+
+// DropObjects removes those, as if they had been lost.
+func (o *Operator) DropObjects(ctx context.Context, folder, checkpoint string) error {
 	client, err := o.s3()
 	if err != nil {
 		return err
 	}
-	objects, err := o.Objects(ctx, prefix)
+	objects, err := o.ObjectsOf(ctx, folder, checkpoint)
 	for _, object := range objects {
 		err = errors.Join(err, client.RemoveObject(ctx, Bucket, object.Key, minio.RemoveObjectOptions{}))
 	}

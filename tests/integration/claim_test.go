@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"path"
 	"slices"
@@ -103,12 +102,15 @@ func newAgent(t *testing.T, ns, node string, store storage.Store, count *attempt
 // oneImage is a store in which every Checkpoint has the same state.
 type oneImage struct{ storage.Store }
 
-const imagePrefix = "checkpoints/ns/one"
+const imageFolder, imageName = "checkpoints/ns/one", "one"
 
 // inImage is the key of that state for one of a Checkpoint's.
 func inImage(key string) string {
-	parts := strings.SplitN(key, "/", 4)
-	return path.Join(append([]string{imagePrefix}, parts[min(3, len(parts)):]...)...)
+	parts := strings.SplitN(key, "/", 5) // checkpoints, namespace, lineage, kind and name
+	if parts[3] == "manifests" {
+		parts[4] = imageName
+	}
+	return path.Join(imageFolder, parts[3], parts[4])
 }
 
 func (o oneImage) Get(ctx context.Context, key string, r storage.Range) (io.ReadCloser, error) {
@@ -117,10 +119,6 @@ func (o oneImage) Get(ctx context.Context, key string, r storage.Range) (io.Read
 
 func (o oneImage) Stat(ctx context.Context, key string) (storage.Info, error) {
 	return o.Store.Stat(ctx, inImage(key))
-}
-
-func (o oneImage) List(ctx context.Context, prefix, after string) iter.Seq2[storage.Info, error] {
-	return o.Store.List(ctx, inImage(prefix), after)
 }
 
 // newImage returns that store and the digest of the manifest in it.
@@ -135,7 +133,7 @@ func newImage(t *testing.T) (storage.Store, string) {
 	if err := record.Write(dir); err != nil {
 		t.Fatal(err)
 	}
-	summary, err := image.Upload(t.Context(), store, imagePrefix, dir, image.Options{})
+	summary, err := (&image.Folder{Store: store, Name: imageFolder}).Upload(t.Context(), imageName, dir, image.UploadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/filesystem"
+	"github.com/transparent-checkpoint/operator/storage/image"
 	"github.com/transparent-checkpoint/operator/tests/builder"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
@@ -82,15 +84,11 @@ func TestACheckpointFromThePodsDeletionToItsOwn(t *testing.T) {
 		awaitEvent(t, ns, "Pod", pod.Name, state)
 	}
 
-	prefix := keys.StoragePrefix(ns, string(made.UID))
-	for _, key := range []string{path.Join(prefix, "manifest.json"), path.Join(prefix, "data/1")} {
-		if err := store.Put(t.Context(), key, storage.Bytes([]byte("x")), storage.PutOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	folder := keys.StorageFolder(ns, read(t, ns, name).Status.Source.Lineage)
+	putState(t, store, folder, made)
 	deleteCheckpoint(t, ns, name)
 	awaitNoCheckpoint(t, ns, name)
-	checkEmpty(t, store, prefix)
+	checkEmpty(t, store, folder)
 }
 
 func TestACheckpointOfWhichNothingWasUploadedGoesAtOnce(t *testing.T) {
@@ -417,6 +415,18 @@ func awaitNoCheckpoint(t *testing.T, ns, name string) {
 		}
 		return err
 	})
+}
+
+// putState stores a state of a Checkpoint.
+func putState(t *testing.T, store storage.Store, folder string, c *v1alpha1.Checkpoint) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "memory"), []byte("of "+c.UID), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&image.Folder{Store: store, Name: folder}).Upload(t.Context(), string(c.UID), dir, image.UploadOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func checkEmpty(t *testing.T, store storage.Store, prefix string) {

@@ -61,11 +61,7 @@ func (s *shop) complete(t *testing.T, name string, ago time.Duration, with func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{path.Join(s.prefix(made), "manifest.json"), path.Join(s.prefix(made), "data/1")} {
-		if err := s.store.Put(t.Context(), key, storage.Bytes([]byte("x")), storage.PutOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	putState(t, s.store, s.folder(), made)
 	for _, kind := range []string{v1alpha1.CheckpointCaptured, v1alpha1.CheckpointUploaded} {
 		status.Conditions = append(status.Conditions, metav1.Condition{
 			Type: kind, Status: metav1.ConditionTrue, Reason: v1alpha1.StateCompleted, LastTransitionTime: metav1.Now(),
@@ -84,7 +80,14 @@ func (s *shop) complete(t *testing.T, name string, ago time.Duration, with func(
 	return made
 }
 
-func (s *shop) prefix(c *v1alpha1.Checkpoint) string { return keys.StoragePrefix(s.ns, string(c.UID)) }
+func (s *shop) folder() string { return keys.StorageFolder(s.ns, "one") }
+
+// hasState tells whether the bucket has the state of a Checkpoint.
+func (s *shop) hasState(t *testing.T, c *v1alpha1.Checkpoint) error {
+	t.Helper()
+	_, err := s.store.Stat(t.Context(), path.Join(s.folder(), "manifests", string(c.UID)))
+	return err
+}
 
 // keep writes a policy for the shop's pods.
 func (s *shop) keep(t *testing.T, change func(*v1alpha1.CheckpointPolicySpec)) *v1alpha1.CheckpointPolicy {
@@ -111,14 +114,16 @@ func (s *shop) expires(t *testing.T, c *v1alpha1.Checkpoint, says string) {
 	write(t, s.ns, c.Name, keys.RetentionFields, apply.CheckpointStatus().WithConditions(
 		condition(old.Type, old.Status, old.Reason).WithMessage(old.Message).WithLastTransitionTime(old.LastTransitionTime)))
 	awaitNoCheckpoint(t, s.ns, c.Name)
-	checkEmpty(t, s.store, s.prefix(c))
+	for _, kind := range []string{"manifests/", "index/", "intents/", "packs/"} {
+		checkEmpty(t, s.store, path.Join(s.folder(), kind, string(c.UID)))
+	}
 }
 
 // stays checks that a Checkpoint and its data are there.
 func (s *shop) stays(t *testing.T, c *v1alpha1.Checkpoint) {
 	t.Helper()
 	ready := meta.FindStatusCondition(read(t, s.ns, c.Name).Status.Conditions, v1alpha1.CheckpointReady)
-	if _, err := s.store.Stat(t.Context(), path.Join(s.prefix(c), "manifest.json")); err != nil || ready == nil || ready.Reason == v1alpha1.StateExpired {
+	if err := s.hasState(t, c); err != nil || ready == nil || ready.Reason == v1alpha1.StateExpired {
 		t.Errorf("Checkpoint %s is %+v, its manifest: %v", c.Name, ready, err)
 	}
 }
@@ -209,7 +214,7 @@ func TestCheckpointsOutliveTheirOwnerIfThePolicySaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitNoCheckpoint(t, s.ns, stays.Name) // the owner is gone already
-	checkEmpty(t, s.store, s.prefix(stays))
+	checkEmpty(t, s.store, path.Join(s.folder(), "manifests", string(stays.UID)))
 }
 
 func awaitReferences(t *testing.T, ns, name string, want int) {
@@ -234,7 +239,7 @@ func TestWhatIsInAReadOnlyLocationStaysThere(t *testing.T) {
 	deleteCheckpoint(t, s.ns, c.Name)
 	awaitNoCheckpoint(t, s.ns, c.Name)
 	awaitEvent(t, s.ns, "Checkpoint", c.Name, "DataKept")
-	if _, err := s.store.Stat(t.Context(), path.Join(s.prefix(c), "manifest.json")); err != nil {
+	if err := s.hasState(t, c); err != nil {
 		t.Errorf("its data: %v", err)
 	}
 }

@@ -56,7 +56,7 @@ func optionsOf(location *v1alpha1.CheckpointStorageLocation, secret map[string][
 			SecretKey:    string(secret[v1alpha1.CredentialsSecretAccessKey]),
 			SessionToken: string(secret[v1alpha1.CredentialsSessionToken]),
 		},
-		PartSize: image.ChunkSize, // so that a chunk is one request, and needs no other buffer than its own
+		PartSize: image.MaxPack, // so that a pack is one request, and needs no other buffer than its own
 	}
 	switch spec.Addressing {
 	case v1alpha1.AddressingPath:

@@ -1,0 +1,192 @@
+package image
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+)
+
+// journal is a file in which an upload notes what it has sent, a line of JSON for each pack, so that after a kill the next one goes on from there. A line
+// that was cut off, and all behind it, count as not written. The directory must be the same one: its files do not change.
+type journal struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+// journalHead is the first line.
+type journalHead struct {
+	Version int        `json:"version"`
+	Folder  string     `json:"folder"`
+	Name    string     `json:"name"`
+	Base    Checkpoint `json:"base"`
+	MarkKey []byte     `json:"markKey"`
+}
+
+// journalLine is one of the others: a pack, or the end.
+type journalLine struct {
+	Pack   pack          `json:"pack"`
+	Size   int64         `json:"size"`
+	Frames []journalPart `json:"frames"`
+	Items  []journalItem `json:"items"`
+	Digest string        `json:"manifestDigest,omitempty"` // of the end
+	Sum    []byte        `json:"digests"`                  // of the frames, one behind the other
+}
+
+type journalPart [4]uint32
+
+type journalItem struct {
+	Path   string        `json:"path"`
+	Offset int64         `json:"offset"`
+	Length int64         `json:"length"`
+	Shared int64         `json:"shared"`
+	Parts  []journalPart `json:"parts"`
+	Marks  []byte        `json:"marks,omitempty"`
+}
+
+// readJournal returns what an earlier upload has noted; nothing, if it is none of this one.
+func readJournal(path, folder, name string) (head journalHead, lines []journalLine) {
+	file, err := os.Open(path)
+	if err != nil {
+		return journalHead{}, nil
+	}
+	defer file.Close()
+	decoder := json.NewDecoder(bufio.NewReader(file))
+	if err := decoder.Decode(&head); err != nil || head.Version != formatVersion || head.Folder != folder || head.Name != name {
+		return journalHead{}, nil
+	}
+	for {
+		var line journalLine
+		if err := decoder.Decode(&line); err != nil { // the end, or what was cut off
+			return head, lines
+		}
+		lines = append(lines, line)
+	}
+}
+
+// beginJournal writes a journal anew, with what is kept of the old one. Without a path there is none.
+func beginJournal(path string, head journalHead, lines []journalLine) (*journal, error) {
+	if path == "" {
+		return &journal{}, nil
+	}
+	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	out := bufio.NewWriter(file)
+	encoder := json.NewEncoder(out)
+	err = encoder.Encode(head)
+	for i := range lines {
+		err = errors.Join(err, encoder.Encode(&lines[i]))
+	}
+	if err = errors.Join(err, out.Flush(), os.Rename(path+".new", path)); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &journal{file: file}, nil
+}
+
+func (j *journal) append(line *journalLine) error {
+	if j.file == nil {
+		return nil
+	}
+	data, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, err = j.file.Write(append(data, '\n'))
+	return err
+}
+
+func (j *journal) close() error {
+	if j.file == nil {
+		return nil
+	}
+	return j.file.Close()
+}
+
+// packed notes a pack, and the items that are done with it.
+func (j *journal) packed(made *madePack, items []*item, m *manifest) error {
+	line := &journalLine{Pack: made.pack, Size: made.size}
+	for i := range made.frames {
+		f := &made.frames[i]
+		length := f.length
+		if f.packed {
+			length |= compressed
+		}
+		line.Frames = append(line.Frames, journalPart{f.offset, f.stored, length})
+		line.Sum = append(line.Sum, f.digest[:]...)
+	}
+	for _, it := range items {
+		noted := journalItem{Path: m.Entries[it.entry].Path, Offset: it.offset, Length: it.length, Shared: it.shared}
+		for _, p := range it.parts {
+			noted.Parts = append(noted.Parts, journalPart{p.length, p.frame, p.offset, uint32(p.from)})
+		}
+		for _, k := range it.marks {
+			noted.Marks = append(noted.Marks, k[:]...)
+		}
+		line.Items = append(line.Items, noted)
+	}
+	return j.append(line)
+}
+
+// made returns the pack of a line.
+func (l *journalLine) made() (*madePack, error) {
+	if len(l.Sum) != len(l.Frames)*len(frame{}.digest) {
+		return nil, fmt.Errorf("%d bytes of digests for %d frames", len(l.Sum), len(l.Frames))
+	}
+	if err := l.Pack.check(); err != nil {
+		return nil, err
+	}
+	made := &madePack{pack: l.Pack, size: l.Size}
+	for i, n := range l.Frames {
+		f := frame{offset: n[0], stored: n[1], length: n[2] &^ compressed, packed: n[2]&compressed != 0, digest: [32]byte(l.Sum[i*32:])}
+		if end := int64(f.offset) + int64(f.stored); !f.isPossible() || end > l.Size {
+			return nil, fmt.Errorf("frame %d of %d bytes, stored in %d, ends at byte %d of %d", i, f.length, f.stored, end, l.Size)
+		}
+		made.frames = append(made.frames, f)
+	}
+	return made, nil
+}
+
+// apply takes over what a line says of an item. The base is the one of that time; nil, if that is none any more.
+func (n *journalItem) apply(it *item, made *madePack, base *manifest, isMemory bool) bool {
+	it.parts, it.marks = nil, nil
+	total := int64(0)
+	for _, p := range n.Parts {
+		var frames []frame
+		switch {
+		case p[0] == 0 || p[3] > uint32(fromBase) || p[3] == uint32(fromBase) && base == nil:
+			return false
+		case p[3] == uint32(fromPack):
+			frames = made.frames
+		case p[3] == uint32(fromBase):
+			frames = base.frames
+		}
+		if p[3] != uint32(fromHole) && (int64(p[1]) >= int64(len(frames)) || uint64(p[2])+uint64(p[0]) > uint64(frames[p[1]].length)) {
+			return false
+		}
+		it.parts = append(it.parts, part{p[0], p[1], p[2], origin(p[3])})
+		total += int64(p[0])
+	}
+	for i := 0; i+markSize <= len(n.Marks); i += markSize {
+		it.marks = append(it.marks, mark(n.Marks[i:i+markSize]))
+	}
+	it.pack, it.shared = made, n.Shared
+	return total == it.length && (isMemory || len(it.marks) == len(it.parts)) // a mark for the wrong part would lead later uploads astray
+}
+
+// removeState removes what an upload has left on the disk.
+func removeState(path string) error {
+	var errs []error
+	for _, suffix := range []string{journalSuffix, journalSuffix + ".new", indexSuffix} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
