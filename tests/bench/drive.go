@@ -24,7 +24,7 @@ import (
 
 const (
 	namespace = "bench"
-	image     = "localhost/memory:bench"
+	podImage  = "localhost/memory:bench"
 	// diskGiB has room for the captures of all pairs, which a node keeps for a while.
 	diskGiB = "40"
 	// home is where the copy of this program and its files are on the node.
@@ -150,7 +150,7 @@ func (d *driver) copyPrograms(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := lab.Localcluster(ctx, d.cluster, "image", "build", image, "--binary="+filepath.Join(d.root, "build/images/memory"))
+	_, err := lab.Localcluster(ctx, d.cluster, "image", "build", podImage, "--binary="+filepath.Join(d.root, "build/images/memory"))
 	return err
 }
 
@@ -201,9 +201,9 @@ func (d *driver) makeNamespace(ctx context.Context) error {
 
 // pair measures both sides once; which goes first changes from pair to pair.
 func (d *driver) pair(ctx context.Context, number int) error {
-	steps := []func(context.Context, int) error{d.measureOurs, d.measureRunc, d.measureKubelet, d.measurePassthrough}
+	steps := []func(context.Context, int) error{d.measureOurs, d.measureRunc, d.measureKubelet, d.measurePassthrough, d.measureStorePair}
 	if number%2 == 1 {
-		steps = []func(context.Context, int) error{d.measureKubelet, d.measureRunc, d.measureOurs, d.measurePassthrough}
+		steps = []func(context.Context, int) error{d.measureKubelet, d.measureRunc, d.measureOurs, d.measurePassthrough, d.measureStorePair}
 	}
 	for _, step := range steps {
 		if err := step(ctx, number); err != nil {

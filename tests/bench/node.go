@@ -33,6 +33,7 @@ func workOnNode(ctx context.Context, args []string) error {
 		}},
 		"end":         {1, func(ctx context.Context, args []string) (any, error) { return struct{}{}, endContainer(ctx, args[0]) }},
 		"passthrough": {0, func(ctx context.Context, _ []string) (any, error) { return measureCalls(ctx) }},
+		"store":       {2, func(ctx context.Context, args []string) (any, error) { return measureStore(ctx, args[0], args[1]) }},
 		"put":         {2, func(ctx context.Context, args []string) (any, error) { return putFile(ctx, args[0], args[1]) }},
 	}
 	if len(args) == 0 || len(args)-1 != tasks[args[0]].args || tasks[args[0]].do == nil {

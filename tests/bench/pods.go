@@ -26,7 +26,7 @@ func (d *driver) memoryPod(name string, labels map[string]string) *corev1.Pod {
 			NodeSelector:  map[string]string{corev1.LabelHostname: d.node},
 			RestartPolicy: corev1.RestartPolicyNever,
 			Containers: []corev1.Container{{
-				Name: container, Image: image, ImagePullPolicy: corev1.PullNever, Args: []string{"--mib=" + strconv.Itoa(d.mib)},
+				Name: container, Image: podImage, ImagePullPolicy: corev1.PullNever, Args: []string{"--mib=" + strconv.Itoa(d.mib)},
 			}},
 		},
 	}

@@ -16,7 +16,15 @@ const (
 	restoreTotal    = "restore/total"
 	deleteToDurable = "delete-to-durable"
 	passthrough     = "runtime/passthrough"
+	uploadNoise     = "store/upload-incompressible"
+	uploadHalf      = "store/upload-half"
+	fetchNoise      = "store/fetch"
+	secondBytes     = "store/second-checkpoint-bytes"
+	secondTime      = "store/second-checkpoint-time"
 )
+
+// mebibyte is the unit of rows whose samples are bytes.
+const mebibyte time.Duration = 1 << 20
 
 // row is what is measured, and what it has to come to.
 type row struct {
@@ -34,6 +42,11 @@ func rows() []row {
 		{name: restoreTotal, unit: time.Second, most: 1.25},
 		{name: deleteToDurable, unit: time.Second, most: 0.5},
 		{name: passthrough, unit: time.Millisecond, added: 5},
+		{name: uploadNoise, unit: time.Second, most: 1.15},
+		{name: uploadHalf, unit: time.Second, most: 1},
+		{name: fetchNoise, unit: time.Second, most: 1.15},
+		{name: secondBytes, unit: mebibyte, most: 0.1},
+		{name: secondTime, unit: time.Second, most: 0.35},
 	}
 }
 
@@ -75,8 +88,11 @@ func join(ours, reference samples) []result {
 }
 
 func unitName(unit time.Duration) string {
-	if unit == time.Millisecond {
+	switch unit {
+	case time.Millisecond:
 		return "ms"
+	case mebibyte:
+		return "MiB"
 	}
 	return "s"
 }
