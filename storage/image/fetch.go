@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,8 +27,8 @@ const PartialSuffix = ".partial"
 // Fetch makes the directory dir of a checkpoint. The manifest has to have the given digest, and all else what the manifest says: if not, or if a part is
 // missing, the error is storage.ErrCorrupt; without a manifest it is storage.ErrNotExist.
 //
-// It works in dir.partial, whose parent has to be there, and renames it at the end: dir is there as a whole or not at all. What an earlier Fetch has
-// left behind is removed first. If dir is there already, that is storage.ErrExist. Nothing is synced to the disk. Owners are set by root alone.
+// It works in dir.partial, whose parent has to be there, and renames it at the end: dir is there as a whole or not at all. After an error or a kill,
+// another Fetch goes on with what dir.partial has, unless the machine was started anew meanwhile. If dir is there already, that is storage.ErrExist. Nothing is synced to the disk. Owners are set by root alone.
 func (f *Folder) Fetch(ctx context.Context, checkpoint Checkpoint, dir string, progress Progress) (Summary, error) {
 	summary, err := f.fetch(ctx, checkpoint, dir, progress)
 	if err != nil {
@@ -45,15 +46,19 @@ func (f *Folder) fetch(ctx context.Context, checkpoint Checkpoint, dir string, p
 		return r.summary, fmt.Errorf("%s: %w", dir, storage.ErrExist)
 	}
 	partial := dir + PartialSuffix
-	if err := errors.Join(os.RemoveAll(partial), os.Mkdir(partial, 0o700)); err != nil {
+	if r.fetched, err = openFetched(partial, checkpoint.Digest); err != nil {
 		return r.summary, err
 	}
+	defer r.fetched.file.Close()
 	root, err := os.OpenRoot(partial) // nothing in the directory leads out of it
 	if err != nil {
 		return r.summary, err
 	}
 	defer root.Close()
 	if err := r.into(ctx, root); err != nil {
+		return r.summary, err
+	}
+	if err := r.fetched.remove(); err != nil {
 		return r.summary, err
 	}
 	return r.summary, os.Rename(partial, dir)
@@ -89,6 +94,8 @@ type reader struct {
 	budget *Memory
 	uses   []use      // in the order of the packs
 	files  []*os.File // of the entries; without them all is only verified
+
+	fetched *fetched // nil where all is only verified
 
 	mu       sync.Mutex
 	progress Progress
@@ -137,12 +144,16 @@ func (r *reader) fill(ctx context.Context, root *os.Root, first, last int) (err 
 	for i := first; i < last; i++ {
 		e := &r.m.Entries[i]
 		if e.Kind == kindDirectory {
-			if err := root.Mkdir(e.Path, 0o700); err != nil {
+			err := root.Mkdir(e.Path, 0o700)
+			if errors.Is(err, fs.ErrExist) && !r.fetched.isNew {
+				err = root.Chmod(e.Path, 0o700)
+			}
+			if err != nil {
 				return err
 			}
 			continue
 		}
-		if r.files[i], err = root.OpenFile(e.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		if r.files[i], err = r.create(root, e.Path); err != nil {
 			return err
 		}
 		if err := e.allocate(r.files[i]); err != nil {
@@ -150,6 +161,18 @@ func (r *reader) fill(ctx context.Context, root *os.Root, first, last int) (err 
 		}
 	}
 	return r.read(ctx, first, last)
+}
+
+// create makes a file, or opens what an earlier Fetch has made of it.
+func (r *reader) create(root *os.Root, path string) (*os.File, error) {
+	file, err := root.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if !errors.Is(err, fs.ErrExist) || r.fetched.isNew {
+		return file, err
+	}
+	if err := root.Chmod(path, 0o600); err != nil {
+		return nil, err
+	}
+	return root.OpenFile(path, os.O_RDWR, 0)
 }
 
 // allocate gives a file its size, and room on the disk for all but the holes.
@@ -199,18 +222,27 @@ func (r *reader) attributes(root *os.Root) error {
 // read reads what the entries from first to last consist of.
 func (r *reader) read(ctx context.Context, first, last int) error {
 	r.collectUses(first, last)
-	spans := make(chan []use)
+	type span struct {
+		place
+		uses []use
+	}
+	spans := make(chan span)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(spans)
-		for rest := r.uses; len(rest) > 0; {
-			n := r.spanOf(rest)
+		number := 0
+		for rest := r.uses; len(rest) > 0; number++ {
+			next := span{place{first, number}, rest[:r.spanOf(rest)]}
+			rest = rest[len(next.uses):]
+			if r.fetched.has(next.place) {
+				r.skip(next.uses)
+				continue
+			}
 			select {
-			case spans <- rest[:n]:
+			case spans <- next:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			rest = rest[n:]
 		}
 		return nil
 	})
@@ -222,8 +254,12 @@ func (r *reader) read(ctx context.Context, first, last int) error {
 			}
 			defer decoder.zstd.Close()
 			buffer := make([]byte, maxFrame+maxOverhead)
-			for span := range spans {
-				if err := r.readSpan(ctx, span, decoder, buffer); err != nil {
+			for next := range spans {
+				err := r.readSpan(ctx, next.uses, decoder, buffer)
+				if err == nil {
+					err = r.fetched.note(next.place)
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -364,6 +400,15 @@ func (r *reader) write(uses []use, content []byte, stored int64) error {
 	}
 	r.count(written, stored)
 	return nil
+}
+
+// skip counts what is in its place already.
+func (r *reader) skip(uses []use) {
+	length := int64(0)
+	for _, u := range uses {
+		length += int64(u.length)
+	}
+	r.count(length, 0)
 }
 
 // count notes what is done.

@@ -545,6 +545,78 @@ func TestWhatIsDamagedIsNotFetched(t *testing.T) {
 	})
 }
 
+// TestAFetchGoesOn ends a fetch after each of its steps, and lets the next one go on.
+func TestAFetchGoesOn(t *testing.T) {
+	t.Parallel()
+	folders(t, func(t *testing.T, f *Folder) {
+		p := memory(1)
+		p[0x100000000] = noise(3, 20000*testPage) // more than one pack
+		c, _ := p.upload(t, f, "c")
+		f.Memory = NewMemory(1, 1)
+		whole, err := f.Verify(t.Context(), c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(t.TempDir(), "to")
+		sent, tries := int64(0), 0
+		for ; ; tries++ {
+			ctx, cancel := context.WithCancel(t.Context())
+			steps := 0
+			summary, err := f.Fetch(ctx, c, to, func(int64, int64) {
+				if steps++; steps > 40+tries*40 {
+					cancel()
+				}
+			})
+			cancel()
+			sent += summary.Sent
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			expectNothing(t, to)
+		}
+		if tries < 2 || sent > whole.Sent+int64(tries)*maxSpan {
+			t.Errorf("in %d tries it reads %d bytes of %d", tries+1, sent, whole.Sent)
+		}
+		want := p.images()
+		want["containers/"], want["containers/a/"], want["containers/a/criu/"] = file{0o700, ""}, file{0o700, ""}, file{0o700, ""}
+		expectFiles(t, to, want)
+	})
+}
+
+// TestAFetchBeginsAnewWhereItMust has in the directory what is of another checkpoint, of another boot, or of nobody.
+func TestAFetchBeginsAnewWhereItMust(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	p := memory(1)
+	c, _ := p.upload(t, f, "c")
+	boot, err := os.ReadFile(bootFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, note := range map[string]string{
+		"of another checkpoint": digestOf([]byte("x")) + " " + string(boot) + "0 0\n0 1\n",
+		"of another boot":       c.Digest + " 1234\n0 0\n0 1\n",
+		"of nobody":             "",
+		"damaged":               c.Digest + " " + string(boot) + "0 0\nx\n",
+		"cut off":               c.Digest + " " + string(boot) + "0 0", // so that it is not known whether it ends there
+	} {
+		to := filepath.Join(t.TempDir(), "to")
+		write(t, to+PartialSuffix, map[string]file{fetchedFile: {0o600, note}})
+		if name != "cut off" {
+			write(t, to+PartialSuffix, map[string]file{"strange": {0o600, "x"}})
+		}
+		if _, err := f.Fetch(t.Context(), c, to, nil); err != nil {
+			t.Fatal(err)
+		}
+		want := p.images()
+		want["containers/"], want["containers/a/"], want["containers/a/criu/"] = file{0o700, ""}, file{0o700, ""}, file{0o700, ""}
+		t.Run(name, func(t *testing.T) { expectFiles(t, to, want) })
+	}
+}
+
 func TestDeleteRemovesACheckpointAndNoOther(t *testing.T) {
 	t.Parallel()
 	f := folder(t)
