@@ -42,6 +42,13 @@ func hold(what string) {
 		_, err = unix.Open("/dev/fuse", unix.O_RDWR, 0)
 	case "vsock":
 		_, err = unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)
+	case "corked":
+		var socket int
+		if socket, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0); err == nil {
+			err = unix.SetsockoptInt(socket, unix.SOL_UDP, unix.UDP_CORK, 1)
+		}
+	case "datagrams":
+		_, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	case "pidfd of a thread":
 		_, err = unix.PidfdOpen(os.Getpid(), unix.O_EXCL)
 	case "semaphore":
@@ -119,6 +126,8 @@ func TestFindings(t *testing.T) {
 		"packets":           {Reason: keys.UnprotectedDescriptor, What: "holds a pipe of packets (O_DIRECT), descriptor "},
 		"fuse":              {Reason: keys.UnprotectedDeviceInUse, What: "has the device /dev/fuse open, descriptor "},
 		"vsock":             {Reason: keys.UnprotectedSocket, What: "has a socket of the kind AF_VSOCK, descriptor "},
+		"datagrams":         {},
+		"corked":            {Reason: keys.UnprotectedSocket, What: "holds datagrams back in a UDP socket (UDP_CORK), descriptor ", Passing: true},
 		"pidfd of a thread": {Reason: keys.UnprotectedDescriptor, What: "holds a pidfd of a thread (PIDFD_THREAD), descriptor "},
 		"counter":           {},
 		"semaphore":         {Reason: keys.CheckpointableChanged, What: "holds a semaphore (EFD_SEMAPHORE), which comes back as a counter, descriptor "},

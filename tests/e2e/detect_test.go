@@ -161,6 +161,7 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 		"packet-pipe":         {nil, keys.UnprotectedDescriptor, "packetized mode for pipes"},
 		"fuse":                {privileged, keys.UnprotectedDeviceInUse, "chr 10:229"},
 		"vsock":               {nil, keys.UnprotectedSocket, "Unknown socket collected (family 40)"},
+		"udp-corked":          {nil, keys.UnprotectedSocket, "corked dgram socket"},
 		"netlink-unread":      {nil, keys.UnprotectedUnread, "The socket has data to read"},
 		"traced":              {nil, keys.UnprotectedTraced, ""},
 		"dead-leader":         {nil, keys.UnprotectedDeadLeader, "Zombies with threads"},
