@@ -124,8 +124,35 @@ func (o OCI) Kill(ctx context.Context, id, signal string) error {
 	return o.call(ctx, "kill", id, signal)
 }
 
+// criuTries is how often a call is made in which CRIU dies before it begins.
+const criuTries = 4
+
+// untilCRIUBegins makes a call, and again when CRIU died while runc asked for its version, which is the first that runc does with it: nothing has been
+// touched then. On a node that restores twenty containers at once that was seen now and then ("connection reset by peer").
+func untilCRIUBegins(ctx context.Context, call func() error) error {
+	for try := 1; ; try++ {
+		err := call()
+		if try == criuTries || ctx.Err() != nil || !diedBefore(err) {
+			return err
+		}
+		time.Sleep(time.Duration(try) * 100 * time.Millisecond)
+	}
+}
+
+// diedBefore tells whether a call failed since CRIU had died before it began.
+func diedBefore(err error) bool {
+	if refusal := (*CRIUError)(nil); errors.As(err, &refusal) { // of an earlier call, whose log is there
+		err = refusal.Err
+	}
+	return err != nil && strings.Contains(err.Error(), "CRIU version check failed")
+}
+
 // checkpoint dumps a container into the folder images and leaves it as it was, frozen or not. It fails with CRIU's first error line.
 func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
+	return untilCRIUBegins(ctx, func() error { return o.checkpointOnce(ctx, id, images, work) })
+}
+
+func (o OCI) checkpointOnce(ctx context.Context, id, images, work string) error {
 	log := filepath.Join(work, "runtime.log")
 	command := o.command(ctx, log, "checkpoint", "--leave-running", "--file-locks", "--tcp-established", "--link-remap",
 		"--manage-cgroups-mode", "ignore", "--image-path", images, "--work-path", work, id)
@@ -135,6 +162,10 @@ func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
 // restore starts a container from the folder images. The restored processes get this process's standard input and outputs. It fails with
 // CRIU's first error line, and then nothing is left of the container.
 func (o OCI) restore(ctx context.Context, id, images, work, bundle string, more []string) error {
+	return untilCRIUBegins(ctx, func() error { return o.restoreOnce(ctx, id, images, work, bundle, more) })
+}
+
+func (o OCI) restoreOnce(ctx context.Context, id, images, work, bundle string, more []string) error {
 	log := filepath.Join(work, "runtime.log")
 	words := append([]string{"restore", "--detach", "--file-locks", "--tcp-established", "--manage-cgroups-mode", "ignore",
 		"--image-path", images, "--work-path", work, "--bundle", bundle}, more...)

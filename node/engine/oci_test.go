@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -25,6 +27,39 @@ func TestTheFirstErrorOfALogCounts(t *testing.T) {
 	}
 	if got := withCRIU(failed, filepath.Join(t.TempDir(), "missing")); !errors.Is(got, failed) || len(criuLines(got)) > 0 {
 		t.Errorf("no log: %q", got)
+	}
+}
+
+func TestACallInWhichCRIUDiedAtOnceIsMadeAgain(t *testing.T) {
+	died := fmt.Errorf("runc restore: exit status 1: CRIU version check failed: read criu-xprt-cln: connection reset by peer")
+	other := errors.New("runc restore: exit status 1: criu failed")
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for what, test := range map[string]struct {
+		ctx   context.Context
+		fails []error
+		calls int
+		want  error
+	}{
+		"not at all":          {t.Context(), nil, 1, nil},
+		"once":                {t.Context(), []error{died}, 2, nil},
+		"beside an older log": {t.Context(), []error{&CRIUError{[]string{"Error (x): y"}, died}}, 2, nil},
+		"again and again":     {t.Context(), []error{died, died, died, died, died}, criuTries, died},
+		"then another way":    {t.Context(), []error{died, other}, 2, other},
+		"in another way":      {t.Context(), []error{&CRIUError{[]string{"Error (x): y"}, other}}, 1, other},
+		"too late":            {ended, []error{died}, 1, died},
+	} {
+		calls := 0
+		err := untilCRIUBegins(test.ctx, func() error {
+			calls++
+			if calls > len(test.fails) {
+				return nil
+			}
+			return test.fails[calls-1]
+		})
+		if calls != test.calls || !errors.Is(err, test.want) {
+			t.Errorf("%s: %d calls, want %d; %v, want %v", what, calls, test.calls, err, test.want)
+		}
 	}
 }
 
