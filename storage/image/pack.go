@@ -105,7 +105,6 @@ func (p *packer) add(ctx context.Context, it *item) error {
 		return err
 	}
 	before := len(p.frames)
-	p.encoder.begin()
 	if e := &p.u.m.Entries[it.entry]; len(e.segments) > 0 {
 		if err := p.addPages(it, e, raw); err != nil {
 			return err
@@ -139,6 +138,7 @@ func (p *packer) open(entry int) (*os.File, error) {
 		err = errChanged
 	}
 	p.files = map[int]*os.File{entry: file}
+	p.encoder.begin()
 	return file, err
 }
 
@@ -164,7 +164,10 @@ func (p *packer) frame(content []byte) {
 	p.frames = append(p.frames, frame{
 		offset: uint32(p.used), stored: uint32(len(stored)), length: uint32(len(content)), packed: packed, digest: blake3.Sum256(stored),
 	})
-	p.used += copy(p.buffer[p.used:], stored)
+	if &stored[0] != &p.buffer[p.used] { // it may be where it belongs
+		copy(p.buffer[p.used:], stored)
+	}
+	p.used += len(stored)
 }
 
 // addPages finds out which pages are new, brings those together, and makes frames of them.
