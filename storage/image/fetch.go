@@ -28,7 +28,8 @@ const PartialSuffix = ".partial"
 // missing, the error is storage.ErrCorrupt; without a manifest it is storage.ErrNotExist.
 //
 // It works in dir.partial, whose parent has to be there, and renames it at the end: dir is there as a whole or not at all. After an error or a kill,
-// another Fetch goes on with what dir.partial has, unless the machine was started anew meanwhile. If dir is there already, that is storage.ErrExist. Nothing is synced to the disk. Owners are set by root alone.
+// another Fetch goes on with what dir.partial has, unless the machine was started anew meanwhile. If dir is there already, that is storage.ErrExist.
+// Nothing is synced to the disk. Owners are set by root alone.
 func (f *Folder) Fetch(ctx context.Context, checkpoint Checkpoint, dir string, progress Progress) (Summary, error) {
 	summary, err := f.fetch(ctx, checkpoint, dir, progress)
 	if err != nil {

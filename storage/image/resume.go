@@ -88,7 +88,7 @@ func (f *fetched) note(p place) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, err := f.file.WriteString(fmt.Sprintf("%d %d\n", p.first, p.number))
+	_, err := fmt.Fprintf(f.file, "%d %d\n", p.first, p.number) // in one write
 	return err
 }
 
