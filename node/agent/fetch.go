@@ -86,7 +86,11 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 		return nil, errNoTurn
 	}
 	if size := checkpoint.Status.SizeBytes; size != nil {
-		if err := a.Node.Reserve(filepath.Dir(target), *size); err != nil {
+		there, err := capture.DiskUsage(target + image.PartialSuffix) // of a fetch that was cut off
+		if err != nil {
+			return nil, err
+		}
+		if err := a.Node.Reserve(filepath.Dir(target), max(*size-there, 0)); err != nil {
 			return nil, err
 		}
 	}

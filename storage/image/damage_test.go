@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime/metrics"
 	"slices"
@@ -187,4 +188,68 @@ func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
+}
+
+// TestHolesInMemoryLeaveTheIndexInOrder has a file with pages of which a whole item is a hole. The marks of the files behind it stay theirs.
+func TestHolesInMemoryLeaveTheIndexInOrder(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t), t.TempDir()
+	images := process{0x100000: noise(3, 3*itemSize)}.images()
+	images["containers/a/criu/x.img"] = file{0o600, noise(7, 300)}
+	images["containers/a/criu/y.img"] = file{0o600, noise(8, 300)}
+	images["containers/a/criu/z.img"] = file{0o600, noise(9, 300)}
+	write(t, dir, images)
+	pages, err := os.OpenFile(filepath.Join(dir, "containers/a/criu/pages-1.img"), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = pages.WriteAt([]byte(noise(1, itemSize)), 0)
+	_, last := pages.WriteAt([]byte(noise(2, itemSize)), 2*itemSize)
+	if err := errors.Join(err, last, pages.Close()); err != nil {
+		t.Fatal(err)
+	}
+	base := upload(t, f, "a", dir)
+	sent, err := f.Upload(t.Context(), "b", dir, UploadOptions{Bases: []Checkpoint{base}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "to")
+	if _, err := f.Fetch(t.Context(), Checkpoint{"b", sent.ManifestDigest}, to, nil); err != nil {
+		t.Fatal(err)
+	}
+	expectFiles(t, to, read(t, dir))
+	if sent.Sent > 0 {
+		t.Errorf("it sends %d bytes again", sent.Sent)
+	}
+}
+
+// TestADirectoryThatIsHalfRemovedIsFetchedAnew has what says that all is in its place, and not the files.
+func TestADirectoryThatIsHalfRemovedIsFetchedAnew(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t), t.TempDir()
+	write(t, dir, map[string]file{"a.img": {0o600, noise(7, 300000)}, "b.img": {0o600, noise(8, 300000)}})
+	c, to := upload(t, f, "a", dir), filepath.Join(t.TempDir(), "to")
+	before, err := openFetched(to+PartialSuffix, c.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(before.note(place{0, 0}), before.file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Fetch(t.Context(), c, to, nil); err != nil {
+		t.Fatal(err)
+	}
+	expectFiles(t, to, read(t, dir))
+}
+
+func TestAJournalThatCannotBeBegunIsAnError(t *testing.T) {
+	t.Parallel()
+	f, dir, state := folder(t), t.TempDir(), filepath.Join(t.TempDir(), "state")
+	write(t, dir, map[string]file{"a.img": {0o600, "x"}})
+	if err := os.Mkdir(state+journalSuffix+".new", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Upload(t.Context(), "c", dir, UploadOptions{State: state}); err == nil {
+		t.Error("it is none")
+	}
 }

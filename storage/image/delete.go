@@ -50,35 +50,26 @@ func (f *Folder) collect(ctx context.Context) error {
 	if err != nil || len(packs)+len(indexes) == 0 {
 		return err
 	}
-	intents, err := f.intents(ctx)
-	if err != nil {
-		return err
-	}
-	manifests, err := f.list(ctx, manifestKind)
-	if err != nil {
-		return err
-	}
-	needed := map[string]bool{}
-	for _, names := range intents {
-		for _, name := range names {
-			needed[name] = true
-		}
-	}
-	if len(packs) > 0 {
-		if err := f.needs(ctx, manifests, needed); err != nil {
+	// It looks twice, for the sake of deletions by others at the same time: what came between the first look at the intents and at the manifests
+	// is seen by the second one.
+	look := &needs{packs: map[string]bool{}, uploading: map[string]bool{}, manifests: map[string]bool{}}
+	for range 2 {
+		if err := f.look(ctx, look); err != nil {
 			return err
 		}
+	}
+	if look.vanished { // whoever deleted it collects after that
+		return nil
 	}
 	var garbage []string
 	for name := range packs {
 		writer, _, _ := strings.Cut(name, "/")
-		if _, uploading := intents[writer]; !uploading && !needed[name] {
+		if !look.uploading[writer] && !look.packs[name] {
 			garbage = append(garbage, f.key(packKind, name))
 		}
 	}
 	for name := range indexes {
-		_, uploading := intents[name]
-		if _, whole := manifests[name]; !uploading && !whole {
+		if !look.uploading[name] && !look.manifests[name] {
 			garbage = append(garbage, f.key(indexKind, name))
 		}
 	}
@@ -90,18 +81,46 @@ func (f *Folder) collect(ctx context.Context) error {
 	return group.Wait()
 }
 
-// needs adds the packs that manifests name. One that cannot be read might name any, so it is an error.
-func (f *Folder) needs(ctx context.Context, manifests map[string]int64, needed map[string]bool) error {
+// needs is what may not be deleted.
+type needs struct {
+	packs     map[string]bool // by name
+	uploading map[string]bool // checkpoints
+	manifests map[string]bool // of checkpoints
+	vanished  bool            // a manifest went while they were read
+}
+
+// look adds what is needed at this moment: first what intents name, then what manifests name. A manifest that cannot be read might name any pack, so it is
+// an error.
+func (f *Folder) look(ctx context.Context, needs *needs) error {
+	intents, err := f.intents(ctx)
+	if err != nil {
+		return err
+	}
+	for writer, names := range intents {
+		needs.uploading[writer] = true
+		for _, name := range names {
+			needs.packs[name] = true
+		}
+	}
+	manifests, err := f.list(ctx, manifestKind)
+	if err != nil {
+		return err
+	}
 	for name := range manifests {
+		if needs.manifests[name] {
+			continue
+		}
 		m, err := f.manifest(ctx, Checkpoint{Name: name})
 		if errors.Is(err, storage.ErrNotExist) {
+			needs.vanished = true
 			continue
 		}
 		if err != nil {
 			return err
 		}
+		needs.manifests[name] = true
 		for i := range m.Packs {
-			needed[m.Packs[i].Name] = true
+			needs.packs[m.Packs[i].Name] = true
 		}
 	}
 	return nil

@@ -5,6 +5,6 @@
 // notes of whoever uses this package, and are left out.
 //
 // Start reading at Folder in folder.go, then upload.go and fetch.go. Data goes one way up: survey.go finds the files, pack.go makes frames of them,
-// similar.go and index.go find out what is there already, manifest.go has what all comes to. What comes from a bucket is not trusted: parseManifest
+// cut.go and index.go find out what is there already, manifest.go has what all comes to. What comes from a bucket is not trusted: parseManifest
 // has the checks.
 package image

@@ -47,22 +47,34 @@ func (f *Folder) fetch(ctx context.Context, checkpoint Checkpoint, dir string, p
 		return r.summary, fmt.Errorf("%s: %w", dir, storage.ErrExist)
 	}
 	partial := dir + PartialSuffix
-	if r.fetched, err = openFetched(partial, checkpoint.Digest); err != nil {
+	err = r.intoPartial(ctx, partial)
+	if errors.Is(err, errTorn) {
+		r.done, r.summary.Sent = 0, 0
+		if err = discard(partial); err == nil {
+			err = r.intoPartial(ctx, partial)
+		}
+	}
+	if err != nil {
 		return r.summary, err
+	}
+	return r.summary, os.Rename(partial, dir)
+}
+
+// intoPartial makes everything in a directory that is not whole before.
+func (r *reader) intoPartial(ctx context.Context, partial string) (err error) {
+	if r.fetched, err = openFetched(partial, r.summary.ManifestDigest); err != nil {
+		return err
 	}
 	defer r.fetched.file.Close()
 	root, err := os.OpenRoot(partial) // nothing in the directory leads out of it
 	if err != nil {
-		return r.summary, err
+		return err
 	}
 	defer root.Close()
 	if err := r.into(ctx, root); err != nil {
-		return r.summary, err
+		return err
 	}
-	if err := r.fetched.remove(); err != nil {
-		return r.summary, err
-	}
-	return r.summary, os.Rename(partial, dir)
+	return r.fetched.remove()
 }
 
 // reader checks the names and reads the manifest.
@@ -154,7 +166,7 @@ func (r *reader) fill(ctx context.Context, root *os.Root, first, last int) (err 
 			}
 			continue
 		}
-		if r.files[i], err = r.create(root, e.Path); err != nil {
+		if r.files[i], err = r.create(root, e.Path, first); err != nil {
 			return err
 		}
 		if err := e.allocate(r.files[i]); err != nil {
@@ -165,8 +177,11 @@ func (r *reader) fill(ctx context.Context, root *os.Root, first, last int) (err 
 }
 
 // create makes a file, or opens what an earlier Fetch has made of it.
-func (r *reader) create(root *os.Root, path string) (*os.File, error) {
+func (r *reader) create(root *os.Root, path string, first int) (*os.File, error) {
 	file, err := root.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil && r.fetched.began(first) {
+		return nil, errors.Join(errTorn, file.Close())
+	}
 	if !errors.Is(err, fs.ErrExist) || r.fetched.isNew {
 		return file, err
 	}

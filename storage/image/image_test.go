@@ -597,11 +597,11 @@ func TestAFetchBeginsAnewWhereItMust(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, note := range map[string]string{
-		"of another checkpoint": digestOf([]byte("x")) + " " + string(boot) + "0 0\n0 1\n",
-		"of another boot":       c.Digest + " 1234\n0 0\n0 1\n",
+		"of another checkpoint": fetchedHead(digestOf([]byte("x")), string(boot)) + "0 0\n0 1\n",
+		"of another boot":       fetchedHead(c.Digest, "1234") + "0 0\n0 1\n",
 		"of nobody":             "",
-		"damaged":               c.Digest + " " + string(boot) + "0 0\nx\n",
-		"cut off":               c.Digest + " " + string(boot) + "0 0", // so that it is not known whether it ends there
+		"damaged":               fetchedHead(c.Digest, string(boot)) + "0 0\nx\n",
+		"cut off":               fetchedHead(c.Digest, string(boot)) + "0 0", // so that it is not known whether it ends there
 	} {
 		to := filepath.Join(t.TempDir(), "to")
 		write(t, to+PartialSuffix, map[string]file{fetchedFile: {0o600, note}})

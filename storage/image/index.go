@@ -86,6 +86,9 @@ func openBase(m *manifest, index *os.File) (*base, error) {
 			}
 		}
 	}
+	if n, err := r.Read(got[:]); n > 0 || !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("index goes on behind the last mark: %w", storage.ErrCorrupt)
+	}
 	return b, nil
 }
 

@@ -182,6 +182,9 @@ func (n *journalItem) apply(it *item, made *madePack, base *manifest, isMemory b
 
 // removeState removes what an upload has left on the disk.
 func removeState(path string) error {
+	if path == "" {
+		return nil
+	}
 	var errs []error
 	for _, suffix := range []string{journalSuffix, journalSuffix + ".new", indexSuffix} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {

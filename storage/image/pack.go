@@ -81,7 +81,9 @@ func (p *packer) add(ctx context.Context, it *item) error {
 		for left := it.length; left > 0; left -= it.length {
 			it.add(part{length: uint32(it.length), from: fromHole})
 		}
-		it.marks = make([]mark, len(it.parts))
+		if len(p.u.m.Entries[it.entry].segments) == 0 {
+			it.marks = make([]mark, len(it.parts))
+		}
 		p.u.finish(it, 0)
 		return nil
 	}
@@ -234,7 +236,8 @@ func (p *packer) send(ctx context.Context) error {
 	}
 	hash := blake3.New()
 	for i := range p.frames {
-		_, _ = hash.Write(p.frames[i].digest[:]) // it never fails
+		f := &p.frames[i]
+		_, _ = fmt.Fprintf(hash, "%x %d %t\n", f.digest, f.length, f.packed) // it never fails
 	}
 	made := &madePack{size: int64(p.used), frames: p.frames}
 	made.Name = path.Join(p.u.name, hex.EncodeToString(hash.Sum(nil)[:idSize]))
@@ -243,9 +246,7 @@ func (p *packer) send(ctx context.Context) error {
 	}
 	sent := int64(0)
 	if p.u.there[made.Name] != made.size { // else an earlier attempt has sent it
-		if err := p.u.Store.Put(ctx, p.u.key(packKind, made.Name), storage.Bytes(p.buffer[:p.used]), storage.PutOptions{}); err != nil {
-			p.buffer = nil // a request that failed may still read it
-			p.u.memory.give(nil)
+		if err := p.put(ctx, made); err != nil {
 			return err
 		}
 		sent = made.size
@@ -265,6 +266,24 @@ func (p *packer) send(ctx context.Context) error {
 	p.u.memory.give(p.buffer)
 	p.buffer = nil
 	return nil
+}
+
+// put puts the buffer into the store. A request that failed may still read it, also when another one succeeded; then it is replaced by a new one.
+func (p *packer) put(ctx context.Context, made *madePack) error {
+	body, requests := storage.Bytes(p.buffer[:p.used]), 0
+	open := body.Open
+	body.Open = func() (io.ReadCloser, error) {
+		requests++
+		return open()
+	}
+	err := p.u.Store.Put(ctx, p.u.key(packKind, made.Name), body, storage.PutOptions{})
+	if err != nil || requests > 1 {
+		p.buffer = nil
+	}
+	if err != nil {
+		p.u.memory.give(nil)
+	}
+	return err
 }
 
 var zeros [4096]byte

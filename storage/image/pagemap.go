@@ -90,7 +90,7 @@ func mapPages(root *os.Root, m *manifest) error {
 	}
 	for i := range m.Entries {
 		name := m.Entries[i].Path
-		if !isPagemap(name) || m.Entries[i].Size > maxPagemap {
+		if !isPagemap(name) || m.Entries[i].Kind != kindFile || m.Entries[i].Size > maxPagemap {
 			continue
 		}
 		data, err := root.ReadFile(name)

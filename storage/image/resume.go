@@ -34,13 +34,13 @@ func openFetched(dir, digest string) (*fetched, error) {
 	if err != nil {
 		return nil, err
 	}
-	head := digest + " " + strings.TrimSpace(string(boot)) + "\n"
+	head := fetchedHead(digest, string(boot))
 	path := filepath.Join(dir, fetchedFile)
 	if done, ok := readFetched(path, head); ok {
 		file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 		return &fetched{file: file, done: done}, err
 	}
-	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+	if err := errors.Join(discard(dir), os.Mkdir(dir, 0o700)); err != nil {
 		return nil, err
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
@@ -52,6 +52,32 @@ func openFetched(dir, digest string) (*fetched, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return f, nil
+}
+
+// fetchedHead is the first line: for what, in which boot, and how the ranges are numbered.
+func fetchedHead(digest, boot string) string {
+	return fmt.Sprintf("%s %s %d %d %d\n", digest, strings.TrimSpace(boot), maxSpan, maxGap, maxOpened)
+}
+
+// discard removes a directory that is not whole, and first of all what says that something of it is.
+func discard(dir string) error {
+	if err := os.Remove(filepath.Join(dir, fetchedFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// errTorn says that a file is not there of which ranges should be in their places: somebody has begun to remove the directory.
+var errTorn = errors.New("a part of what was fetched before is gone")
+
+// began tells whether any range of the entries from first on is in its place.
+func (f *fetched) began(first int) bool {
+	for p := range f.done {
+		if p.first == first {
+			return true
+		}
+	}
+	return false
 }
 
 // readFetched reads one, up to a line that was cut off. It has to begin with the head.

@@ -112,7 +112,10 @@ func (f *Folder) upload(ctx context.Context, name, dir string, opts UploadOption
 		err = errors.Join(err, u.base.index.Close())
 	}
 	if u.index != nil {
-		err = errors.Join(err, u.index.Close(), u.journal.close())
+		err = errors.Join(err, u.index.Close())
+	}
+	if u.journal != nil {
+		err = errors.Join(err, u.journal.close())
 	}
 	return u.summary, err
 }
@@ -227,7 +230,7 @@ func (u *uploader) takeBase(ctx context.Context, bases []Checkpoint) (Checkpoint
 		taken, err := u.tryBase(ctx, b)
 		switch {
 		case errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil:
-			return Checkpoint{}, err
+			return Checkpoint{}, errors.Join(err, ctx.Err())
 		case err == nil && taken:
 			return b, nil
 		}
@@ -247,7 +250,7 @@ func (u *uploader) tryBase(ctx context.Context, b Checkpoint) (bool, error) {
 	if err := u.putIntent(ctx, u.name, packs); err != nil {
 		return false, err
 	}
-	if _, err := u.Store.Stat(ctx, u.key(manifestKind, b.Name)); err != nil { // from now on its packs stay
+	if _, err := u.manifest(ctx, b); err != nil { // if it is there, and still the same, its packs stay from now on
 		return false, err
 	}
 	u.base, err = u.fetchBase(ctx, b, m, u.dir)
@@ -325,12 +328,13 @@ func (u *uploader) run(ctx context.Context) error {
 	}
 	group, working := errgroup.WithContext(ctx)
 	for range min(maxPackers, int(left/perPacker)+1) {
-		encoder, err := newEncoder()
-		if err != nil {
-			return err
-		}
-		p := &packer{u: u, encoder: encoder}
-		group.Go(func() error { return p.run(working, work) })
+		group.Go(func() error {
+			encoder, err := newEncoder()
+			if err != nil {
+				return err
+			}
+			return (&packer{u: u, encoder: encoder}).run(working, work)
+		})
 	}
 	group.Go(func() error {
 		defer close(work)
@@ -463,6 +467,9 @@ func appendExtent(extents []extent, x extent, isMemory bool) []extent {
 func (u *uploader) putIndex(ctx context.Context) error {
 	var pieces []byte
 	for _, it := range u.items {
+		if len(u.m.Entries[it.entry].segments) > 0 {
+			continue // its marks are in the file
+		}
 		for _, k := range it.marks {
 			pieces = append(pieces, k[:]...)
 		}
