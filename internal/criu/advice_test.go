@@ -34,6 +34,8 @@ var lines = map[Phase]map[string]string{
 		"Error (criu/sk-unix.c:874): unix: External socket is used. Consider using --ext-unix-sk option.":                           "unix socket",
 		"Error (criu/sk-unix.c:881): unix: Can't dump half of stream unix connection. name: (null); peer name: /run/docker.sock":    "unix socket",
 		"Error (criu/sk-unix.c:494): unix: In-flight connection on non-listening socket 812":                                        "whoever made it is gone",
+		"Error (criu/sk-unix.c:506): unix: Non-empty write queue on an in-flight socket 0x5ab40":                                    "has sent data",
+		"Error (criu/sk-unix.c:525): unix: Found a closed in-flight socket to 0x1b":                                                 "whoever made it is gone",
 		"Error (criu/sk-netlink.c:77): netlink: The socket has data to read":                                                        "netlink",
 		"Error (criu/sockets.c:216): Diag module missing (-2)":                                                                      "unix_diag",
 		"Error (criu/file-lock.c:102): Unresolved lock found pid 77 ino 1234":                                                       "file lock",

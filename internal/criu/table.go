@@ -109,8 +109,8 @@ var dumpFiles = []Entry{{
 	Do:    "Close the connection before the pod is stopped, do not mount sockets of the node, or select both containers.",
 }, {
 	Phase: Dump, Says: []string{"In-flight connection on", "Dangling connection", "in-flight socket"},
-	Means: "A connection of a unix socket had not been accepted yet, and whoever made it is gone.",
-	Do:    "Nothing: it depends on the moment.",
+	Means: "A connection of a unix socket had not been accepted yet, and whoever made it is gone, or has sent data.",
+	Do:    "Nothing if it was a moment; a program that does not accept connections for long has to do that, or to close the socket on which it listens.",
 }, {
 	Phase: Dump, Says: []string{"The socket has data to read", "netlink socket … has more than 32 groups", "bound to groups but not to portid"},
 	Means: "The program listens to the kernel (netlink) in a way that cannot be captured: with messages that it has not read, or in too many groups.",

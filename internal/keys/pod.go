@@ -156,7 +156,7 @@ const (
 	UnprotectedSocket = "UnsupportedSocket"
 	// UnprotectedOutsideSocket: a process is connected to another container, or to the node, by a unix socket.
 	UnprotectedOutsideSocket = "OutsideSocket"
-	// UnprotectedUnread: a process leaves messages unread that cannot be dumped.
+	// UnprotectedUnread: a process leaves messages unread, or connections unaccepted, that cannot be dumped.
 	UnprotectedUnread = "UnreadMessages"
 	// UnprotectedTraced: a process is traced by a debugger.
 	UnprotectedTraced = "Traced"

@@ -18,6 +18,7 @@ const (
 // transits are parts of what CRIU says of such things.
 var transits = []string{
 	"Non-empty write queue on an in-flight socket", // a Unix connection that is about to be accepted
+	"Found a closed in-flight socket",              // one that whoever made it has closed meanwhile
 	"Control messages in queue",                    // credentials that are about to be received
 }
 

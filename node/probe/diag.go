@@ -12,13 +12,17 @@ import (
 
 // diagnosis is what sock_diag says of the sockets of a network namespace, by inode.
 type diagnosis struct {
-	peers  map[uint64]uint64 // of unix sockets
-	groups map[uint64]bool   // netlink sockets whose groups CRIU refuses
+	peers map[uint64]uint64 // of unix sockets
+	// unread are unix sockets that have sent what the other end has not read.
+	unread map[uint64]bool
+	// waiting are, by the unix socket that listens, those that have connected to it and that nobody has accepted. 0 is one that was closed.
+	waiting map[uint64][]uint64
+	groups  map[uint64]bool // netlink sockets whose groups CRIU refuses
 }
 
 // diagnose asks for it. Only sock_diag knows which unix socket is connected to which.
 func (l *look) diagnose() (diagnosis, error) {
-	d := diagnosis{peers: map[uint64]uint64{}, groups: map[uint64]bool{}}
+	d := diagnosis{peers: map[uint64]uint64{}, unread: map[uint64]bool{}, waiting: map[uint64][]uint64{}, groups: map[uint64]bool{}}
 	err := inNetwork(l.path(l.Init, "ns/net"), func() error {
 		if err := d.askUnix(); err != nil {
 			return fmt.Errorf("ask for unix sockets: %w", err)
@@ -53,8 +57,13 @@ func inNetwork(path string, work func() error) error {
 // The parts of linux/unix_diag.h and linux/netlink_diag.h that are needed.
 const (
 	sockDiagByFamily   = 20
+	stateListen        = 10 // of a socket, as TCP_LISTEN
 	showUnixPeer       = 4
+	showUnixWaiting    = 8
+	showUnixQueues     = 16
 	unixDiagPeer       = 2
+	unixDiagWaiting    = 3
+	unixDiagQueues     = 4
 	unixHeader         = 16
 	allNetlink         = 255
 	showNetlinkGroups  = 2
@@ -64,15 +73,34 @@ const (
 	netlinkInodeOffset = 16
 )
 
+// askUnix asks for those that listen apart: of a long queue the kernel gives no answer, and ends the list before it.
 func (d diagnosis) askUnix() error {
+	err := dumpUnix(^uint32(1<<stateListen), showUnixPeer|showUnixQueues, func(inode uint64, attributes map[uint16][]byte) {
+		if peer := attributes[unixDiagPeer]; len(peer) >= 4 {
+			d.peers[inode] = uint64(binary.NativeEndian.Uint32(peer))
+		}
+		if queues := attributes[unixDiagQueues]; len(queues) >= 8 { // what it has received, and what it has sent
+			d.unread[inode] = binary.NativeEndian.Uint32(queues[4:]) != 0
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return dumpUnix(1<<stateListen, showUnixWaiting, func(inode uint64, attributes map[uint16][]byte) {
+		for clients := attributes[unixDiagWaiting]; len(clients) >= 4; clients = clients[4:] {
+			d.waiting[inode] = append(d.waiting[inode], uint64(binary.NativeEndian.Uint32(clients)))
+		}
+	})
+}
+
+// dumpUnix asks for the unix sockets in these states, as a mask, and for these attributes of them.
+func dumpUnix(states, show uint32, take func(inode uint64, attributes map[uint16][]byte)) error {
 	request := make([]byte, 24) // family, protocol, pad, states, inode, show, cookie
 	request[0] = unix.AF_UNIX
-	binary.NativeEndian.PutUint32(request[4:], ^uint32(0))
-	binary.NativeEndian.PutUint32(request[12:], showUnixPeer)
+	binary.NativeEndian.PutUint32(request[4:], states)
+	binary.NativeEndian.PutUint32(request[12:], show)
 	return dump(request, unixHeader, func(message []byte, attributes map[uint16][]byte) {
-		if peer := attributes[unixDiagPeer]; len(peer) >= 4 {
-			d.peers[uint64(binary.NativeEndian.Uint32(message[4:]))] = uint64(binary.NativeEndian.Uint32(peer))
-		}
+		take(uint64(binary.NativeEndian.Uint32(message[4:])), attributes)
 	})
 }
 

@@ -3,6 +3,7 @@ package probe
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -75,6 +76,8 @@ func hold(what string) {
 		_, _, _ = unix.Syscall(unix.SYS_MQ_UNLINK, addressOf(name), 0, 0)
 	case "unread":
 		err = askAndNotRead()
+	case "waits to be accepted", "waits with data", "closed before it was accepted", "closed with data":
+		err = connectAndNotAccept(strings.HasSuffix(what, "data"), strings.HasPrefix(what, "closed"))
 	}
 	if err != nil {
 		_, _ = os.Stdout.WriteString("cannot: " + err.Error() + "\n")
@@ -83,6 +86,23 @@ func hold(what string) {
 	_, _ = os.Stdout.WriteString("holds\n")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
+}
+
+// connectAndNotAccept has a connection by a unix socket wait.
+func connectAndNotAccept(withData, isClosed bool) error {
+	address := &unix.SockaddrUnix{Name: fmt.Sprintf("@probe-test-%d", os.Getpid())}
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	client, err2 := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err := errors.Join(err, err2, unix.Bind(listener, address), unix.Listen(listener, 5), unix.Connect(client, address)); err != nil {
+		return err
+	}
+	if withData {
+		_, err = unix.Write(client, []byte("early"))
+	}
+	if isClosed {
+		err = errors.Join(err, unix.Close(client))
+	}
+	return err
 }
 
 func askAndNotRead() error {
@@ -135,6 +155,11 @@ func TestFindings(t *testing.T) {
 		"deleted":           {Reason: keys.UnprotectedLargeDeletedFile, What: "has the deleted file /tmp/"},
 		"message queue":     {Reason: keys.UnprotectedMessageQueue, What: "has the POSIX message queue /probe-test (deleted) open, descriptor "},
 		"unread":            {Reason: keys.UnprotectedUnread, What: "does not read the messages of a netlink socket", Passing: true},
+
+		"waits to be accepted":          {},
+		"waits with data":               {Reason: keys.UnprotectedUnread, What: "has sent data over a unix socket, and the other end does not accept", Passing: true},
+		"closed before it was accepted": {Reason: keys.UnprotectedUnread, What: "does not accept connections by a unix socket, of which one", Passing: true},
+		"closed with data":              {Reason: keys.UnprotectedUnread, What: "does not accept connections by a unix socket, of which one", Passing: true},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -94,12 +95,30 @@ func (l *look) sockets() error {
 		l.add(p, Finding{Reason: keys.UnprotectedOutsideSocket, What: "has a connection by a unix socket to outside its container", Passing: true,
 			Advice: "use TCP between containers; a client of the node's daemons cannot be captured while it is connected"})
 	}
+	l.unaccepted(s)
 	for inode, refused := range s.groups {
 		if p := l.inodes[inode]; p != nil && refused {
 			l.add(p, Finding{Reason: keys.UnprotectedSocket, What: "listens to netlink groups above 32", Advice: "have it close that socket"})
 		}
 	}
 	return nil
+}
+
+// unaccepted looks for connections by unix sockets that nobody has accepted, and for which CRIU refuses the dump (criu/sk-unix.c): those whose other end
+// is closed already, and those that have brought data. Others come along. A capture waits a little for them.
+func (l *look) unaccepted(s diagnosis) {
+	for listener, clients := range s.waiting {
+		if p := l.inodes[listener]; p != nil && slices.Contains(clients, 0) {
+			l.add(p, Finding{Reason: keys.UnprotectedUnread, What: "does not accept connections by a unix socket, of which one was closed by its other end",
+				Advice: "have it accept them, or close the socket on which it listens", Passing: true})
+		}
+		for _, client := range clients {
+			if p := l.inodes[client]; p != nil && s.unread[client] {
+				l.add(p, Finding{Reason: keys.UnprotectedUnread, What: "has sent data over a unix socket, and the other end does not accept the connection",
+					Advice: "have the other end accept it, or close it", Passing: true})
+			}
+		}
+	}
 }
 
 // unread looks for netlink sockets with messages that were not read.

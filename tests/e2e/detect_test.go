@@ -163,6 +163,8 @@ func TestWhatCannotBeDumpedIsSaidEarly(t *testing.T) {
 		"vsock":               {nil, keys.UnprotectedSocket, "Unknown socket collected (family 40)"},
 		"udp-corked":          {nil, keys.UnprotectedSocket, "corked dgram socket"},
 		"netlink-unread":      {nil, keys.UnprotectedUnread, "The socket has data to read"},
+		"unix-data":           {nil, keys.UnprotectedUnread, "Non-empty write queue on an in-flight socket"},
+		"unix-closed":         {nil, keys.UnprotectedUnread, "Found a closed in-flight socket"},
 		"traced":              {nil, keys.UnprotectedTraced, ""},
 		"dead-leader":         {nil, keys.UnprotectedDeadLeader, "Zombies with threads"},
 		"child-pid-namespace": {privileged, keys.UnprotectedNestedNamespace, "nested pid namespace"},

@@ -95,6 +95,7 @@ func talkFeatures() []kernelFeature {
 		{"socket-pairs", "pairs of Unix sockets with data", ""},
 		{"unix-services", "Unix listeners by path and abstract, with connections that wait", ""},
 		{"unix-unaccepted-data", "a Unix connection that was not accepted yet and has brought data", "Non-empty write queue on an in-flight socket"},
+		{"unix-unaccepted-closed", "a Unix connection that was closed before it was accepted", "Found a closed in-flight socket"},
 		{"unix-datagrams", "Unix datagrams, and a connection to a removed name", ""},
 		{"passed-descriptors", "a descriptor that was sent and not received", ""},
 		{"passed-credentials", "a message with the credentials of its sender that was not received", "Control messages in queue"},

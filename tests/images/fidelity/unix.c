@@ -158,8 +158,14 @@ static void services_check(void)
 	detail("stream and packets, by path and abstract, each with one that waits");
 }
 
-/* A connection that nobody has accepted, and that has brought data already. */
+/* A connection that nobody has accepted, and that has brought data already; and one that was closed after that. */
 static struct service eager = {.name = "eager", .address = "eager.sock", .type = SOCK_STREAM};
+
+static void eager_dial(void)
+{
+	eager.waiting = dial(&eager);
+	write_all(eager.waiting, "early", 5);
+}
 
 static void eager_setup(void)
 {
@@ -169,8 +175,7 @@ static void eager_setup(void)
 	eager.listener = must(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
 	must(bind(eager.listener, (struct sockaddr *)&address, length), "bind");
 	must(listen(eager.listener, 5), "listen");
-	eager.waiting = dial(&eager);
-	write_all(eager.waiting, "early", 5);
+	eager_dial();
 }
 
 static void eager_check(void)
@@ -181,8 +186,22 @@ static void eager_check(void)
 	WANT(read_some(accepted, text, 5) == 0 && strcmp(text, "early") == 0, "who waited sent %s", text);
 	close(accepted);
 	close(eager.waiting);
-	eager.waiting = dial(&eager);
-	write_all(eager.waiting, "early", 5);
+	eager_dial();
+}
+
+static void hasty_setup(void)
+{
+	eager.address = "hasty.sock";
+	eager_setup();
+	close(eager.waiting);
+	eager.waiting = -1;
+}
+
+static void hasty_check(void)
+{
+	eager_check();
+	close(eager.waiting);
+	eager.waiting = -1;
 }
 
 /* Datagrams between named sockets, and a connection whose listener's name is gone. */
@@ -237,5 +256,6 @@ static void datagrams_check(void)
 
 const struct feature unix_features[] = {
 	{"socket-pairs", pairs_setup, pairs_check, 0}, {"unix-services", services_setup, services_check, 0},
-	{"unix-datagrams", datagrams_setup, datagrams_check, 0}, {"unix-unaccepted-data", eager_setup, eager_check, 1}, {0},
+	{"unix-datagrams", datagrams_setup, datagrams_check, 0}, {"unix-unaccepted-data", eager_setup, eager_check, 1},
+	{"unix-unaccepted-closed", hasty_setup, hasty_check, 1}, {0},
 };

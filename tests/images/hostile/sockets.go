@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -28,6 +29,9 @@ var sockets = map[string]hold{
 	"unix-outside":     unixOutside,
 	"unix-serve":       unixServe,
 	"unix-self":        unixSelf,
+	"unix-waiting":     unixWaiting(false, false),
+	"unix-data":        unixWaiting(true, false),
+	"unix-closed":      unixWaiting(true, true),
 	"tcp-backlog":      tcpBacklog,
 	"tcp-self":         tcpSelf,
 	"udp-corked":       udpCorked,
@@ -129,6 +133,38 @@ func unixSelf() (func() error, error) {
 	accepted, err := listener.Accept()
 	keep = append(keep, connection, accepted, listener)
 	return nil, err
+}
+
+// unixWaiting connects to itself and does not accept. The connection has brought data, or was closed, or both.
+func unixWaiting(withData, isClosed bool) hold {
+	return func() (func() error, error) {
+		listener, err := net.Listen("unix", "@waiting")
+		if err != nil {
+			return nil, err
+		}
+		connection, err := net.Dial("unix", "@waiting")
+		if err != nil {
+			return nil, err
+		}
+		keep = append(keep, connection, listener)
+		if withData {
+			_, err = connection.Write([]byte("early"))
+		}
+		if isClosed {
+			err = errors.Join(err, connection.Close())
+		}
+		return func() error {
+			accepted, err := listener.Accept()
+			if err != nil {
+				return err
+			}
+			keep = append(keep, accepted)
+			if withData {
+				_, err = accepted.Read(make([]byte, 8))
+			}
+			return err
+		}, err
+	}
 }
 
 // tcpBacklog connects to itself and does not accept.
