@@ -124,18 +124,21 @@ func (o OCI) Kill(ctx context.Context, id, signal string) error {
 	return o.call(ctx, "kill", id, signal)
 }
 
-// criuTries is how often a call is made in which CRIU dies before it begins.
-const criuTries = 4
+// A call in which CRIU dies before it begins is made so often, with pauses that grow by this.
+const (
+	criuTries = 10
+	criuPause = 100 * time.Millisecond
+)
 
 // untilCRIUBegins makes a call, and again when CRIU died while runc asked for its version, which is the first that runc does with it: nothing has been
 // touched then. On a node that restores twenty containers at once that was seen now and then ("connection reset by peer").
-func untilCRIUBegins(ctx context.Context, call func() error) error {
+func untilCRIUBegins(ctx context.Context, pause time.Duration, call func() error) error {
 	for try := 1; ; try++ {
 		err := call()
 		if try == criuTries || ctx.Err() != nil || !diedBefore(err) {
 			return err
 		}
-		time.Sleep(time.Duration(try) * 100 * time.Millisecond)
+		time.Sleep(time.Duration(try) * pause)
 	}
 }
 
@@ -149,7 +152,7 @@ func diedBefore(err error) bool {
 
 // checkpoint dumps a container into the folder images and leaves it as it was, frozen or not. It fails with CRIU's first error line.
 func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
-	return untilCRIUBegins(ctx, func() error { return o.checkpointOnce(ctx, id, images, work) })
+	return untilCRIUBegins(ctx, criuPause, func() error { return o.checkpointOnce(ctx, id, images, work) })
 }
 
 func (o OCI) checkpointOnce(ctx context.Context, id, images, work string) error {
@@ -162,7 +165,7 @@ func (o OCI) checkpointOnce(ctx context.Context, id, images, work string) error 
 // restore starts a container from the folder images. The restored processes get this process's standard input and outputs. It fails with
 // CRIU's first error line, and then nothing is left of the container.
 func (o OCI) restore(ctx context.Context, id, images, work, bundle string, more []string) error {
-	return untilCRIUBegins(ctx, func() error { return o.restoreOnce(ctx, id, images, work, bundle, more) })
+	return untilCRIUBegins(ctx, criuPause, func() error { return o.restoreOnce(ctx, id, images, work, bundle, more) })
 }
 
 func (o OCI) restoreOnce(ctx context.Context, id, images, work, bundle string, more []string) error {
@@ -180,7 +183,10 @@ func (o OCI) restoreOnce(ctx context.Context, id, images, work, bundle string, m
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", ctx.Err(), err)
 	}
-	if err = withCRIU(o.complain(err, log, "restore", ""), filepath.Join(work, criu.RestoreLog)); err != nil {
+	if err = o.complain(err, log, "restore", ""); diedBefore(err) {
+		err = fmt.Errorf("%w (relay: %s)", err, tailOf(filepath.Join(work, relayLogName), relayTail))
+	}
+	if err = withCRIU(err, filepath.Join(work, criu.RestoreLog)); err != nil {
 		o.remove(context.WithoutCancel(ctx), id)
 	}
 	return err

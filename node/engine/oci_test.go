@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 )
 
 func TestTheFirstErrorOfALogCounts(t *testing.T) {
@@ -44,13 +46,13 @@ func TestACallInWhichCRIUDiedAtOnceIsMadeAgain(t *testing.T) {
 		"not at all":          {t.Context(), nil, 1, nil},
 		"once":                {t.Context(), []error{died}, 2, nil},
 		"beside an older log": {t.Context(), []error{&CRIUError{[]string{"Error (x): y"}, died}}, 2, nil},
-		"again and again":     {t.Context(), []error{died, died, died, died, died}, criuTries, died},
+		"again and again":     {t.Context(), slices.Repeat([]error{died}, criuTries+1), criuTries, died},
 		"then another way":    {t.Context(), []error{died, other}, 2, other},
 		"in another way":      {t.Context(), []error{&CRIUError{[]string{"Error (x): y"}, other}}, 1, other},
 		"too late":            {ended, []error{died}, 1, died},
 	} {
 		calls := 0
-		err := untilCRIUBegins(test.ctx, func() error {
+		err := untilCRIUBegins(test.ctx, time.Millisecond, func() error {
 			calls++
 			if calls > len(test.fails) {
 				return nil

@@ -30,6 +30,12 @@ const (
 	relayLog     = "CHECKPOINT_RELAY_LOG"
 )
 
+// relayLogName is the file beside CRIU's log to which a relay writes, and relayTail how much of its end is passed on, in bytes.
+const (
+	relayLogName = "relay.log"
+	relayTail    = 512
+)
+
 const (
 	// swrkSocket is the descriptor by which an OCI runtime speaks to `criu swrk 3`.
 	swrkSocket = 3

@@ -53,7 +53,7 @@ func (r *restoration) comesAgain(result *capture.Result) bool {
 func (r *restoration) throughRelay(oci OCI, work string) (OCI, error) {
 	node := r.engine.Node
 	way := relaying{
-		folder: filepath.Join(node.Root, "run/checkpoint/bin"), log: filepath.Join(work, "relay.log"),
+		folder: filepath.Join(node.Root, "run/checkpoint/bin"), log: filepath.Join(work, relayLogName),
 		begun: node.BegunFile(r.Container.Pod.UID, r.Container.Name),
 	}
 	if len(r.Others) == 0 {
