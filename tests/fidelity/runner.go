@@ -79,7 +79,8 @@ func (r *runner) run(ctx context.Context, p Program) (rows []Row) {
 
 // begin makes the program's namespace and first pod, and gives it its state.
 func (r *runner) begin(ctx context.Context, ns string, p Program) (*Pod, error) {
-	if err := r.objects.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); err != nil {
+	// That there is one already is no error: of a call that is made again, because its answer was lost, the first may have made it.
+	if err := r.objects.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}); client.IgnoreAlreadyExists(err) != nil {
 		return nil, err
 	}
 	for _, object := range p.Objects {
