@@ -146,44 +146,51 @@ func (d *driver) copyPrograms(ctx context.Context) error {
 		if output, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w: %s", name, err, output)
 		}
-		if err := d.copyToNode(ctx, binary, filepath.Join(home, filepath.Base(name))); err != nil {
-			return err
+		for _, node := range []string{d.node, d.other} {
+			if err := d.copyToNode(ctx, node, binary, filepath.Join(home, filepath.Base(name))); err != nil {
+				return err
+			}
 		}
 	}
 	_, err := lab.Localcluster(ctx, d.cluster, "image", "build", podImage, "--binary="+filepath.Join(d.root, "build/images/memory"))
 	return err
 }
 
-func (d *driver) copyToNode(ctx context.Context, from, to string) error {
+func (d *driver) copyToNode(ctx context.Context, node, from, to string) error {
 	file, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	script := fmt.Sprintf("mkdir -p %s && cat > %s.new && chmod 755 %[2]s.new && mv %[2]s.new %[2]s", filepath.Dir(to), to)
-	command := d.nodeCommand(ctx, "sh", "-ec", script)
+	command := d.nodeCommand(ctx, node, "sh", "-ec", script)
 	command.Stdin = file
 	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("copy %s to %s: %w: %s", from, d.node, err, output)
+		return fmt.Errorf("copy %s to %s: %w: %s", from, node, err, output)
 	}
 	return nil
 }
 
-func (d *driver) nodeCommand(ctx context.Context, args ...string) *exec.Cmd {
-	all := append([]string{"--name=" + d.cluster, "node", "exec", d.node, "--"}, args...)
+func (d *driver) nodeCommand(ctx context.Context, node string, args ...string) *exec.Cmd {
+	all := append([]string{"--name=" + d.cluster, "node", "exec", node, "--"}, args...)
 	return exec.CommandContext(ctx, filepath.Join(d.root, "bin/localcluster"), all...)
 }
 
-// onNode runs the copy of this program on the node and reads the JSON that it prints.
+// onNode runs the copy of this program on the node that is measured and reads the JSON that it prints.
 func (d *driver) onNode(ctx context.Context, into any, args ...string) error {
-	command := d.nodeCommand(ctx, append([]string{filepath.Join(home, "bench"), onNode}, args...)...)
+	return d.on(ctx, d.node, into, args...)
+}
+
+// on does so on any node.
+func (d *driver) on(ctx context.Context, node string, into any, args ...string) error {
+	command := d.nodeCommand(ctx, node, append([]string{filepath.Join(home, "bench"), onNode}, args...)...)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
 	if err := command.Run(); err != nil {
-		return fmt.Errorf("%s on %s: %w: %s", args[0], d.node, err, strings.TrimSpace(stderr.String()))
+		return fmt.Errorf("%s on %s: %w: %s", args[0], node, err, strings.TrimSpace(stderr.String()))
 	}
 	if err := json.Unmarshal(stdout.Bytes(), into); err != nil {
-		return fmt.Errorf("%s on %s says %q: %w", args[0], d.node, stdout.String(), err)
+		return fmt.Errorf("%s on %s says %q: %w", args[0], node, stdout.String(), err)
 	}
 	return nil
 }
@@ -215,12 +222,17 @@ func (d *driver) pair(ctx context.Context, number int) error {
 
 func (d *driver) measureRunc(ctx context.Context, number int) error {
 	var took rawTimes
-	if err := d.onNode(ctx, &took, "raw", fmt.Sprint(d.mib)); err != nil {
+	access, err := json.Marshal(d.s3)
+	if err != nil {
 		return err
 	}
-	say("pair %d: runc checkpoint %v, runc restore %v", number+1, short(took.Checkpoint), short(took.Restore))
+	if err := d.onNode(ctx, &took, "raw", string(access), fmt.Sprint(d.mib)); err != nil {
+		return err
+	}
+	say("pair %d: runc checkpoint %v, get of the pages %v, runc restore %v", number+1, short(took.Checkpoint), short(took.Get), short(took.Restore))
 	d.reference.add(captureFrozen, took.Checkpoint)
 	d.reference.add(restoreTotal, took.Restore)
+	d.reference.add(fromBucket, took.Get+took.Restore)
 	return nil
 }
 

@@ -16,7 +16,7 @@ func (d *driver) measureKubelet(ctx context.Context, number int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.remove(context.WithoutCancel(ctx), name)) }()
-	if _, err := d.start(ctx, d.memoryPod(name, nil), firstFew); err != nil {
+	if _, err := d.start(ctx, d.memoryPod(name, d.node, nil), firstFew); err != nil {
 		return err
 	}
 	if err := d.syncDisk(ctx); err != nil {

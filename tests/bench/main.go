@@ -32,7 +32,7 @@ func run(args []string) error {
 // settings are what a person may choose.
 type settings struct {
 	cluster       string
-	node          string
+	node, other   string
 	pairs         int
 	mib           int
 	referenceOnly bool
@@ -44,8 +44,9 @@ func parse(args []string) (settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&s.cluster, "name", "bench", "the local cluster; it is brought up if need be, and left up")
 	flags.StringVar(&s.node, "node", "worker-1", "the node to measure on")
+	flags.StringVar(&s.other, "other", "worker-2", "the node to restore on")
 	flags.IntVar(&s.pairs, "pairs", 5, "how many pairs to take the median of")
-	flags.IntVar(&s.mib, "mib", 1024, "memory of the process, in MiB")
+	flags.IntVar(&s.mib, "mib", 2048, "memory of the process, in MiB")
 	flags.BoolVar(&s.referenceOnly, "reference-only", false, "measure the references alone, without the operator")
 	flags.StringVar(&s.output, "output", "build/bench.jsonl", "where to write a JSON object for each row")
 	if err := flags.Parse(args); err != nil {

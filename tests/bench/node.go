@@ -24,17 +24,19 @@ func workOnNode(ctx context.Context, args []string) error {
 		"result": {1, func(_ context.Context, args []string) (any, error) {
 			return capture.Node{Root: "/"}.Result(args[0], container)
 		}},
-		"raw": {1, func(ctx context.Context, args []string) (any, error) {
-			mib, err := strconv.Atoi(args[0])
+		"raw": {2, func(ctx context.Context, args []string) (any, error) {
+			mib, err := strconv.Atoi(args[1])
 			if err != nil {
 				return nil, err
 			}
-			return measureRaw(ctx, mib)
+			return measureRaw(ctx, args[0], mib)
 		}},
-		"end":         {1, func(ctx context.Context, args []string) (any, error) { return struct{}{}, endContainer(ctx, args[0]) }},
-		"passthrough": {0, func(ctx context.Context, _ []string) (any, error) { return measureCalls(ctx) }},
-		"store":       {2, func(ctx context.Context, args []string) (any, error) { return measureStore(ctx, args[0], args[1]) }},
-		"put":         {2, func(ctx context.Context, args []string) (any, error) { return putFile(ctx, args[0], args[1]) }},
+		"end":           {1, func(ctx context.Context, args []string) (any, error) { return struct{}{}, endContainer(ctx, args[0]) }},
+		"passthrough":   {0, func(ctx context.Context, _ []string) (any, error) { return measureCalls(ctx) }},
+		"store":         {2, func(ctx context.Context, args []string) (any, error) { return measureStore(ctx, args[0], args[1]) }},
+		"watch":         {1, func(ctx context.Context, args []string) (any, error) { return watchProgram(ctx, args[0]) }},
+		"stop-watching": {0, func(context.Context, []string) (any, error) { return struct{}{}, os.Remove(watchedFile) }},
+		"put":           {2, func(ctx context.Context, args []string) (any, error) { return putFile(ctx, args[0], args[1]) }},
 	}
 	if len(args) == 0 || len(args)-1 != tasks[args[0]].args || tasks[args[0]].do == nil {
 		return fmt.Errorf("on the node it does not understand %q", args)

@@ -16,7 +16,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
-// measureOurs deletes a labelled pod, waits until its state is in the bucket, makes the pod again and proves that it went on.
+// measureOurs deletes a labelled pod, waits until its state is in the bucket, makes the pod again on the other node and proves that it went on.
 func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 	if d.referenceOnly {
 		return nil
@@ -27,7 +27,7 @@ func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.forget(context.WithoutCancel(ctx), name)) }()
 	labels := map[string]string{keys.CheckpointMode: keys.True}
-	pod, err := d.start(ctx, d.memoryPod(name, labels), firstFew)
+	pod, err := d.start(ctx, d.memoryPod(name, d.node, labels), firstFew)
 	if err != nil {
 		return err
 	}
@@ -38,6 +38,7 @@ func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 	if err != nil {
 		return err
 	}
+	uploading := d.watchAgent(ctx, d.node)
 	deleted := time.Now()
 	if err := d.lab.Client.CoreV1().Pods(namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return err
@@ -47,6 +48,10 @@ func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 		return err
 	}
 	durable := time.Since(deleted)
+	sending, err := uploading()
+	if err != nil {
+		return err
+	}
 	if checkpoint.Status.Frozen == nil {
 		return errors.New("the Checkpoint does not say for how long the pod was frozen")
 	}
@@ -56,7 +61,14 @@ func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 	if err := d.syncDisk(ctx); err != nil {
 		return err
 	}
-	restored, err := d.start(ctx, d.memoryPod(name, labels), last)
+	fetching := d.watchAgent(ctx, d.other)
+	created := time.Now()
+	restored, err := d.start(ctx, d.memoryPod(name, d.other, labels), last)
+	if err != nil {
+		return err
+	}
+	running := time.Since(created)
+	getting, err := fetching()
 	if err != nil {
 		return err
 	}
@@ -64,11 +76,24 @@ func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 	if err != nil {
 		return err
 	}
-	say("pair %d: frozen %v, deleted to durable %v, restored in %v", number+1, short(checkpoint.Status.Frozen.Duration), short(durable), short(result.Total))
+	say("pair %d: frozen %v, deleted to durable %v; created to running on the other node %v, of which %v to restore", number+1,
+		short(checkpoint.Status.Frozen.Duration), short(durable), short(running), short(result.Total))
+	say("pair %d: RssAnon of the agents: %d MiB where it uploads, %d where it fetches", number+1, sending, getting)
 	d.ours.add(captureFrozen, checkpoint.Status.Frozen.Duration)
 	d.ours.add(deleteToDurable, durable)
+	d.ours.add(fromBucket, running)
 	d.ours.add(restoreTotal, result.Total)
 	return nil
+}
+
+// watchAgent looks at the memory of a node's agent, until it is asked how many MiB that was at most.
+func (d *driver) watchAgent(ctx context.Context, node string) func() (int64, error) {
+	most, came := int64(0), make(chan error)
+	go func() { came <- d.on(ctx, node, &most, "watch", "agent") }()
+	return func() (int64, error) {
+		err := d.on(ctx, node, &struct{}{}, "stop-watching")
+		return most, errors.Join(err, <-came)
+	}
 }
 
 // awaitUploaded waits for the state of a Checkpoint to be in the bucket.
@@ -104,7 +129,7 @@ func (d *driver) provenRestore(ctx context.Context, pod *corev1.Pod) (*capture.R
 		return nil, err
 	}
 	result := &capture.Result{}
-	if err := d.onNode(ctx, result, "result", string(pod.UID)); err != nil {
+	if err := d.on(ctx, d.other, result, "result", string(pod.UID)); err != nil {
 		return nil, err
 	}
 	if result.Outcome != capture.Restored {

@@ -19,11 +19,11 @@ const (
 )
 
 // memoryPod is a pod of the program that is captured. It says nothing of checkpoints but by its labels.
-func (d *driver) memoryPod(name string, labels map[string]string) *corev1.Pod {
+func (d *driver) memoryPod(name, node string, labels map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: labels},
 		Spec: corev1.PodSpec{
-			NodeSelector:  map[string]string{corev1.LabelHostname: d.node},
+			NodeSelector:  map[string]string{corev1.LabelHostname: node},
 			RestartPolicy: corev1.RestartPolicyNever,
 			Containers: []corev1.Container{{
 				Name: container, Image: podImage, ImagePullPolicy: corev1.PullNever, Args: []string{"--mib=" + strconv.Itoa(d.mib)},
@@ -76,7 +76,7 @@ func (d *driver) remove(ctx context.Context, name string) error {
 		}
 		if len(pod.Status.ContainerStatuses) > 0 && pod.Status.ContainerStatuses[0].State.Running != nil {
 			id := strings.TrimPrefix(pod.Status.ContainerStatuses[0].ContainerID, "containerd://")
-			if err := d.onNode(ctx, &struct{}{}, "end", id); err != nil {
+			if err := d.on(ctx, pod.Spec.NodeName, &struct{}{}, "end", id); err != nil {
 				return err
 			}
 		}

@@ -20,6 +20,7 @@ import (
 // rawTimes is how long runc took by itself.
 type rawTimes struct {
 	Checkpoint time.Duration `json:"checkpoint"`
+	Get        time.Duration `json:"get"` // of the pages from the bucket
 	Restore    time.Duration `json:"restore"`
 }
 
@@ -46,8 +47,12 @@ const (
 	runcRoot    = "/run/bench"
 )
 
-// measureRaw checkpoints and restores the program once with runc alone.
-func measureRaw(ctx context.Context, mib int) (_ *rawTimes, err error) {
+// measureRaw checkpoints and restores the program once with runc alone. In between its pages go into the bucket and come back from there.
+func measureRaw(ctx context.Context, access string, mib int) (_ *rawTimes, err error) {
+	bucket, err := openReference(ctx, access)
+	if err != nil {
+		return nil, err
+	}
 	c := &raw{id: "bench-raw", bundle: filepath.Join(home, "raw"), runtime: runtime{runcProgram, runcRoot}}
 	c.remove(ctx)
 	defer c.remove(context.WithoutCancel(ctx))
@@ -70,7 +75,19 @@ func measureRaw(ctx context.Context, mib int) (_ *rawTimes, err error) {
 		return nil, fmt.Errorf("runc checkpoint: %w: %s%s", err, output, criuError(images, "dump.log"))
 	}
 	times.Checkpoint = time.Since(began)
+	pages := filepath.Join(images, "pages-1.img")
+	if _, err := bucket.put(ctx, "raw", pages); err != nil {
+		return nil, err
+	}
 	syscall.Sync()
+	began = time.Now()
+	if err := bucket.get(ctx, "raw", pages); err != nil {
+		return nil, err
+	}
+	times.Get = time.Since(began)
+	if err := bucket.remove(ctx, "raw"); err != nil {
+		return nil, err
+	}
 	began = time.Now()
 	after, err := c.launch(ctx, "restore", "--detach", "--image-path", images, "--work-path", images, "--bundle", c.bundle, c.id)
 	if err != nil {

@@ -7,19 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/transparent-checkpoint/operator/storage/image"
@@ -27,11 +22,9 @@ import (
 	"github.com/transparent-checkpoint/operator/storage/s3"
 )
 
-// What the store is measured with: a process of so much memory, and the reference's parts and threads.
+// What the store is measured with: a process of so much memory.
 const (
 	storeMiB     = 2048
-	storePart    = 64 << 20 // bytes
-	storeThreads = 4
 	pageSize     = 4096
 	changedPages = 20 // one of so many
 	criuFolder   = "containers/app/criu"
@@ -51,10 +44,10 @@ type storeTimes struct {
 
 // shop measures on the node.
 type shop struct {
-	client *minio.Client
-	folder *image.Folder
-	dir    string
-	times  storeTimes
+	reference *reference
+	folder    *image.Folder
+	dir       string
+	times     storeTimes
 }
 
 // measureStore measures one pair, our part first or last.
@@ -69,9 +62,9 @@ func measureStore(ctx context.Context, access, number string) (_ *storeTimes, er
 		return nil, err
 	}
 	put := func() error {
-		return errors.Join(s.time("put", &s.times.Put, func() error { return s.put(ctx, "noise", pagesIn(noise)) }),
-			s.time("get", &s.times.Get, func() error { return s.get(ctx, "noise", filepath.Join(s.dir, "got")) }),
-			s.time("put-half", &s.times.PutHalf, func() error { return s.put(ctx, "half", pagesIn(half)) }))
+		return errors.Join(s.time("put", &s.times.Put, func() error { return s.put(ctx, "noise", noise) }),
+			s.time("get", &s.times.Get, func() error { return s.reference.get(ctx, "noise", filepath.Join(s.dir, "got")) }),
+			s.time("put-half", &s.times.PutHalf, func() error { return s.put(ctx, "half", half) }))
 	}
 	ours := func() error { return s.ours(ctx, noise, half) }
 	steps := []func() error{put, ours}
@@ -84,30 +77,18 @@ func measureStore(ctx context.Context, access, number string) (_ *storeTimes, er
 		}
 	}
 	return &s.times, errors.Join(s.folder.Delete(ctx, "noise"), s.folder.Delete(ctx, "first"), s.folder.Delete(ctx, "second"),
-		s.client.RemoveObject(ctx, bucket, "noise", minio.RemoveObjectOptions{}), s.client.RemoveObject(ctx, bucket, "half", minio.RemoveObjectOptions{}))
+		s.reference.remove(ctx, "noise"), s.reference.remove(ctx, "half"))
 }
 
 func newShop(ctx context.Context, access string) (*shop, error) {
-	var at s3Access
-	if err := json.Unmarshal([]byte(access), &at); err != nil {
-		return nil, err
-	}
-	s := &shop{dir: filepath.Join(home, "store"), times: storeTimes{CPU: map[string]float64{}, RssAnonMiB: map[string]int64{}}}
-	var err error
-	s.client, err = minio.New(at.InCluster, &minio.Options{Creds: credentials.NewStaticV4(at.AccessKey, at.SecretKey, ""), BucketLookup: minio.BucketLookupPath})
+	r, err := openReference(ctx, access)
 	if err != nil {
 		return nil, err
 	}
-	there, err := s.client.BucketExists(ctx, bucket)
-	if err == nil && !there {
-		err = s.client.MakeBucket(ctx, bucket, minio.MakeBucketOptions{})
-	}
-	if err != nil {
-		return nil, err
-	}
+	s := &shop{reference: r, dir: filepath.Join(home, "store"), times: storeTimes{CPU: map[string]float64{}, RssAnonMiB: map[string]int64{}}}
 	store, err := s3.New(s3.Options{
-		Endpoint: "http://" + at.InCluster, Bucket: bucket, PathStyle: true, PartSize: image.MaxPack,
-		Credentials: s3.Credentials{AccessKey: at.AccessKey, SecretKey: at.SecretKey},
+		Endpoint: "http://" + r.s3.InCluster, Bucket: referenceBucket, PathStyle: true, PartSize: image.MaxPack,
+		Credentials: s3.Credentials{AccessKey: r.s3.AccessKey, SecretKey: r.s3.SecretKey},
 	})
 	if err != nil {
 		return nil, err
@@ -173,54 +154,9 @@ func processorTime() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// watchMemory looks at the process's anonymous memory until it is stopped, and says how many MiB that were at most.
-func watchMemory(stop chan struct{}, most chan int64) {
-	top := int64(0)
-	for {
-		if status, err := os.ReadFile("/proc/self/status"); err == nil {
-			_, rest, _ := strings.Cut(string(status), "RssAnon:")
-			var kib int64
-			if _, err := fmt.Sscan(rest, &kib); err == nil {
-				top = max(top, kib>>10)
-			}
-		}
-		select {
-		case <-stop:
-			most <- top
-			return
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func (s *shop) put(ctx context.Context, object, path string) error {
-	_, err := s.client.FPutObject(ctx, bucket, object, path, minio.PutObjectOptions{PartSize: storePart, NumThreads: storeThreads})
+func (s *shop) put(ctx context.Context, object, dir string) error {
+	_, err := s.reference.put(ctx, object, pagesIn(dir))
 	return err
-}
-
-// get reads an object into a file, in parallel ranges.
-func (s *shop) get(ctx context.Context, object, path string) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(storeThreads)
-	for at := int64(0); at < storeMiB<<20; at += storePart {
-		group.Go(func() error {
-			opts := minio.GetObjectOptions{}
-			if err := opts.SetRange(at, at+storePart-1); err != nil {
-				return err
-			}
-			body, err := s.client.GetObject(ctx, bucket, object, opts)
-			if err != nil {
-				return err
-			}
-			_, err = io.Copy(io.NewOffsetWriter(file, at), body)
-			return errors.Join(err, body.Close())
-		})
-	}
-	return errors.Join(group.Wait(), file.Close())
 }
 
 func pagesIn(dir string) string { return filepath.Join(dir, criuFolder, "pages-1.img") }

@@ -15,6 +15,7 @@ const (
 	captureFrozen   = "capture/frozen"
 	restoreTotal    = "restore/total"
 	deleteToDurable = "delete-to-durable"
+	fromBucket      = "restore/from-bucket"
 	passthrough     = "runtime/passthrough"
 	uploadNoise     = "store/upload-incompressible"
 	uploadHalf      = "store/upload-half"
@@ -40,7 +41,8 @@ func rows() []row {
 	return []row{
 		{name: captureFrozen, unit: time.Second, most: 1.15},
 		{name: restoreTotal, unit: time.Second, most: 1.25},
-		{name: deleteToDurable, unit: time.Second, most: 0.5},
+		{name: deleteToDurable, unit: time.Second, most: 0.25},
+		{name: fromBucket, unit: time.Second, most: 1.3},
 		{name: passthrough, unit: time.Millisecond, added: 5},
 		{name: uploadNoise, unit: time.Second, most: 1.15},
 		{name: uploadHalf, unit: time.Second, most: 1},
