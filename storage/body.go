@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 )
 
@@ -19,14 +20,19 @@ type Body struct {
 	Max int64
 	// Open returns a new reader at the first byte each time it is called. Whoever calls it closes the reader.
 	Open func() (io.ReadCloser, error)
+	// CRC32C is the checksum of the content by Castagnoli's polynomial; nil if it is not known. An adapter may have its server compare it.
+	CRC32C *uint32
 
 	once bool
 }
 
 // Bytes is the body that consists of data, which must not be changed while it is put.
 func Bytes(data []byte) Body {
-	return Body{Size: int64(len(data)), Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
+	sum := crc32.Checksum(data, castagnoli)
+	return Body{Size: int64(len(data)), Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, CRC32C: &sum}
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Section is the body that consists of size bytes of r from offset on, both in bytes.
 func Section(r io.ReaderAt, offset, size int64) Body {

@@ -1,15 +1,17 @@
 package s3_test
 
 import (
+	"cmp"
 	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/s3"
@@ -96,8 +98,47 @@ func TestAServerWithoutConditions(t *testing.T) {
 	if err := put(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]int32{1, 1}, []int32{puts.Load(), refused.Load()}); diff != "" {
+	if diff := gocmp.Diff([]int32{1, 1}, []int32{puts.Load(), refused.Load()}); diff != "" {
 		t.Errorf("puts that went through, and puts with a condition (-want +got):\n%s", diff)
+	}
+}
+
+// TestChecksums puts twice. Only a server that says that it has compared the checksum is spared the signature of the content.
+func TestChecksums(t *testing.T) {
+	t.Parallel()
+	const header, signed = "X-Amz-Checksum-Crc32c", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+	for name, test := range map[string]struct {
+		answer func(w http.ResponseWriter, r *http.Request)
+		want   []string // how the contents of the requests are vouched for
+	}{
+		"a server that compares":   {func(w http.ResponseWriter, r *http.Request) { w.Header().Set(header, r.Header.Get(header)) }, []string{"Ya91Mw==", "Ya91Mw=="}},
+		"one that takes no notice": {func(http.ResponseWriter, *http.Request) {}, []string{"Ya91Mw==", signed, signed}},
+		"one that wants none": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get(header) != "" {
+				answer(w, http.StatusBadRequest, "InvalidArgument")
+			}
+		}, []string{"Ya91Mw==", signed, signed}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var have []string
+			store := open(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				mu.Lock()
+				have = append(have, cmp.Or(r.Header.Get(header), r.Header.Get("X-Amz-Content-Sha256")))
+				mu.Unlock()
+				test.answer(w, r)
+			}))
+			for range 2 {
+				if err := store.Put(t.Context(), "key", storage.Bytes([]byte("content")), storage.PutOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := gocmp.Diff(test.want, have); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -24,6 +24,9 @@ type Store struct {
 
 	// noConditions is set once the server has said that it does not implement If-None-Match.
 	noConditions atomic.Bool
+	// secure is true for HTTPS. noChecksums is set once the server has shown that it does not compare checksums.
+	secure      bool
+	noChecksums atomic.Bool
 }
 
 var _ storage.Store = (*Store)(nil)
@@ -37,7 +40,7 @@ func New(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("options of the S3 store: %w", err)
 	}
-	s := &Store{client: client, bucket: opts.Bucket, partSize: opts.PartSize}
+	s := &Store{client: client, bucket: opts.Bucket, partSize: opts.PartSize, secure: client.EndpointURL().Scheme == "https"}
 	if opts.Prefix != "" {
 		s.prefix = opts.Prefix + "/"
 	}
