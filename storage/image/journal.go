@@ -45,6 +45,7 @@ type journalItem struct {
 	Shared int64         `json:"shared"`
 	Parts  []journalPart `json:"parts"`
 	Marks  []byte        `json:"marks,omitempty"`
+	Ahead  int           `json:"ahead,omitempty"` // its marks are in the file of what was sent ahead, at this place from 1 on
 }
 
 // readJournal returns what an earlier upload has noted; nothing, if it is none of this one.
@@ -126,6 +127,9 @@ func (j *journal) packed(made *madePack, items []*item, m *manifest) error {
 		for _, p := range it.parts {
 			noted.Parts = append(noted.Parts, journalPart{p.length, p.frame, p.offset, uint32(p.from)})
 		}
+		if m.Entries[it.entry].growing {
+			noted.Ahead = it.entry + 1
+		}
 		for _, k := range it.marks {
 			noted.Marks = append(noted.Marks, k[:]...)
 		}
@@ -156,6 +160,9 @@ func (l *journalLine) made() (*madePack, error) {
 // apply takes over what a line says of an item. The base is the one of that time; nil, if that is none any more.
 func (n *journalItem) apply(it *item, made *madePack, base *manifest, isMemory bool) bool {
 	it.parts, it.marks = nil, nil
+	if n.Ahead < 0 || n.Ahead > maxAhead {
+		return false
+	}
 	total := int64(0)
 	for _, p := range n.Parts {
 		var frames []frame
@@ -186,7 +193,7 @@ func removeState(path string) error {
 		return nil
 	}
 	var errs []error
-	for _, suffix := range []string{journalSuffix, journalSuffix + ".new", indexSuffix} {
+	for _, suffix := range []string{journalSuffix, journalSuffix + ".new", indexSuffix, aheadSuffix} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

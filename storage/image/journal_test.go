@@ -44,7 +44,9 @@ func (r *resumed) takeOver(t *testing.T, lines []journalLine, withBase bool) {
 	for i := range lines { // as if the store had it all
 		u.there[lines[i].Pack.Name] = lines[i].Size
 	}
-	u.goOn(lines, withBase)
+	if _, err := u.goOn(lines, withBase, filepath.Join(t.TempDir(), "state")); err != nil {
+		t.Fatal(err)
+	}
 	for _, it := range u.items {
 		if !it.done {
 			it.add(part{length: uint32(it.length), from: fromHole})

@@ -73,6 +73,7 @@ type entry struct {
 
 	extents  []extent
 	segments []segment
+	growing  bool // it is sent ahead
 }
 
 // extent is a part of a file: of a frame, or a hole.

@@ -136,7 +136,7 @@ func (p *packer) open(entry int) (*os.File, error) {
 		return nil, err
 	}
 	info, err := file.Stat()
-	if err == nil && info.Size() != p.u.m.Entries[entry].Size {
+	if e := &p.u.m.Entries[entry]; err == nil && info.Size() != e.Size && !e.growing {
 		err = errChanged
 	}
 	p.files = map[int]*os.File{entry: file}

@@ -156,7 +156,9 @@ func (u *uploader) begin(ctx context.Context, opts UploadOptions) (done bool, er
 	if err := u.openIndex(opts.State); err != nil {
 		return false, err
 	}
-	lines = u.goOn(lines, u.base != nil && before == head.Base)
+	if lines, err = u.goOn(lines, u.base != nil && before == head.Base, opts.State); err != nil {
+		return false, err
+	}
 	path := opts.State
 	if path != "" {
 		path += journalSuffix
@@ -185,7 +187,7 @@ func (u *uploader) ended(ctx context.Context, lines []journalLine) (packs []jour
 }
 
 // goOn takes over what an earlier attempt has sent, as far as it is there.
-func (u *uploader) goOn(lines []journalLine, withBase bool) (kept []journalLine) {
+func (u *uploader) goOn(lines []journalLine, withBase bool, state string) (kept []journalLine, err error) {
 	type place struct {
 		path   string
 		offset int64
@@ -207,8 +209,17 @@ func (u *uploader) goOn(lines []journalLine, withBase bool) (kept []journalLine)
 		for j := range lines[i].Items {
 			noted := &lines[i].Items[j]
 			it := open[place{noted.Path, noted.Offset}]
-			if it == nil || it.done || it.length != noted.Length || !noted.apply(it, made, base, len(u.m.Entries[it.entry].segments) > 0) {
+			if it == nil || it.done || it.length != noted.Length {
 				continue
+			}
+			isMemory := len(u.m.Entries[it.entry].segments) > 0
+			if !noted.apply(it, made, base, isMemory) {
+				continue
+			}
+			if isMemory && noted.Ahead > 0 {
+				if err := u.takeMarks(state, it, noted.Ahead-1); err != nil {
+					return nil, err
+				}
 			}
 			u.finish(it, 0)
 		}
@@ -218,7 +229,7 @@ func (u *uploader) goOn(lines []journalLine, withBase bool) (kept []journalLine)
 			it.parts, it.marks, it.pack, it.shared = nil, nil, nil, 0
 		}
 	}
-	return kept
+	return kept, nil
 }
 
 // takeBase chooses a base and protects its packs by the intent, without which nothing is put.
