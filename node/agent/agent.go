@@ -45,6 +45,7 @@ type Agent struct {
 	// fetches has a place for each state that may be fetched at once.
 	fetches chan struct{}
 	work    map[string]*publication // by the folder of the capture
+	ahead   map[string]*ahead       // by the final name of the folder
 	// noted is how many digests of images are in the note of a pod.
 	noted map[types.UID]int
 	// nearlyFull tells of the disk of a folder that nothing is kept there which the bucket has.
@@ -66,6 +67,7 @@ const (
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
 	a.noted = map[types.UID]int{}
+	a.ahead = map[string]*ahead{}
 	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
 	a.nearlyFull = isNearlyFull
 	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)

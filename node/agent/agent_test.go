@@ -93,7 +93,7 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 			return b.store, nil
 		},
 		Now: func() time.Time { return b.now }, stores: map[string]storage.Store{}, noted: map[types.UID]int{},
-		work: map[string]*publication{}, fetches: make(chan struct{}, fetchesAtOnce),
+		work: map[string]*publication{}, ahead: map[string]*ahead{}, fetches: make(chan struct{}, fetchesAtOnce),
 		nearlyFull: func(string) bool { return false },
 		Settle:     func(context.Context, string) error { t.Error("the runtime was asked to settle"); return nil },
 	}

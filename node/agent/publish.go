@@ -267,13 +267,14 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource,
 	p *publication, slots chan struct{},
 ) error {
-	r := report{source: source, captured: condition(v1alpha1.CheckpointCaptured), uploaded: condition(v1alpha1.CheckpointUploaded)}
-	r.uploaded.Reason = v1alpha1.StatePending
+	r := dumping(source, checkpoint.Status.LocationName)
 	switch record.State {
 	case capture.Dumping, capture.Dumped:
-		r.captured.Reason, r.captured.Message = v1alpha1.StateDumping, "the pod is frozen and is being written to the node's disk"
 		if err := a.apply(ctx, checkpoint, r); err != nil {
 			return err
+		}
+		if record.State == capture.Dumping && p.seen == "" && record.Trigger.Signal != "" { // not while a pod goes on
+			a.beginAhead(ctx, dir, checkpoint, source, slots)
 		}
 		p.seen = record.State
 		return nil
@@ -289,6 +290,14 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		return a.remove(dir)
 	}
 	return a.advanceComplete(ctx, dir, record, checkpoint, r, p, slots)
+}
+
+// dumping is the report of a state that is being written. Some of it may be in a location already.
+func dumping(source v1alpha1.CheckpointSource, location string) report {
+	r := report{source: source, captured: condition(v1alpha1.CheckpointCaptured), uploaded: condition(v1alpha1.CheckpointUploaded), location: location}
+	r.captured.Reason, r.captured.Message = v1alpha1.StateDumping, "the pod is frozen and is being written to the node's disk"
+	r.uploaded.Reason = v1alpha1.StatePending
+	return r
 }
 
 func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, r report,
@@ -393,7 +402,7 @@ func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture
 	if err == nil && checkpoint.Status.Source != nil {
 		r := report{source: *checkpoint.Status.Source, captured: condition(v1alpha1.CheckpointCaptured), uploaded: condition(v1alpha1.CheckpointUploaded)}
 		r.captured.Reason, r.captured.Message = v1alpha1.StateDiscarded, why
-		r.uploaded.Reason = v1alpha1.ReasonCaptureFailed
+		r.uploaded.Reason, r.location = v1alpha1.ReasonCaptureFailed, checkpoint.Status.LocationName
 		err = a.apply(ctx, checkpoint, r)
 	}
 	if client.IgnoreNotFound(err) != nil {
@@ -436,6 +445,7 @@ func (a *Agent) remove(dir string) error {
 	}
 	a.mu.Lock()
 	delete(a.work, dir)
+	delete(a.ahead, dir)
 	a.mu.Unlock()
 	return os.RemoveAll(gone)
 }

@@ -39,6 +39,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	p *publication,
 ) error {
 	began := a.Now()
+	ahead := a.endAhead(dir)
 	location, store, err := a.uploadStore(ctx, checkpoint)
 	if err != nil {
 		a.refresh(dir, &r)
@@ -83,6 +84,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
 	}
 	took := a.Now().Sub(began)
+	summary.Sent += ahead
 	uploadedBytes.Add(float64(summary.Sent))
 	uploadSeconds.Observe(took.Seconds())
 	r.manifest = summary.ManifestDigest
