@@ -132,8 +132,8 @@ func (w *world) agent(node string, call func(after bool)) *Agent {
 		Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
 			return w.store, nil
 		},
-		Now: func() time.Time { return testNow }, stores: map[string]storage.Store{}, work: map[string]*publication{}, ahead: map[string]*ahead{}, noted: map[types.UID]int{},
-		fetches: make(chan struct{}, fetchesAtOnce), nearlyFull: func(string) bool { return false },
+		Now: func() time.Time { return testNow }, stores: map[string]storage.Store{}, noted: map[types.UID]int{},
+		work: map[string]*publication{}, ahead: map[string]*ahead{}, fetches: make(chan struct{}, fetchesAtOnce), nearlyFull: func(string) bool { return false },
 		Settle: func(context.Context, string) error { return nil },
 	}
 }

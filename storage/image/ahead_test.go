@@ -89,7 +89,7 @@ func TestWhatIsSentAheadIsNotSentAgain(t *testing.T) {
 	})
 }
 
-// TestAheadMayEndAnywhere ends it before and after each of its steps, and without Close. What is uploaded then is right, and nothing is left when it is deleted.
+// TestAheadMayEndAnywhere ends it before and after each of its steps. What is uploaded then is right, and nothing is left when it is deleted.
 func TestAheadMayEndAnywhere(t *testing.T) {
 	t.Parallel()
 	p := large()

@@ -14,5 +14,6 @@
 // It says the processor's seconds for each GiB beside, and the most anonymous memory of who uploads and fetches: itself, and the agents.
 //
 // It runs twice: on the machine, where it drives the cluster (drive.go, ours.go, kubelet.go), and as a copy of itself on the node, where it
-// runs runc by hand (raw.go), measures the image store (store.go), puts a file into the bucket (put.go) and times calls (passthrough.go). Rows and their bars are in table.go.
+// runs runc by hand (raw.go), measures the image store (store.go), puts a file into the bucket (put.go) and times calls (passthrough.go). Rows and
+// their bars are in table.go.
 package main
