@@ -67,6 +67,28 @@ func TestOptions(t *testing.T) {
 			change: func(o *s3.Options) { o.PartSize = 1 },
 			want:   `part size is 1 bytes; it may be 5242880 to 5368709120: invalid`,
 		},
+		"a way of encryption is one that there is": {
+			change: func(o *s3.Options) { o.ServerSide.Method = "AES" },
+			want:   `server-side encryption is "AES"; it may be "S3", "KMS" or "Customer": invalid`,
+		},
+		"a key of a KMS is for a KMS": {
+			change: func(o *s3.Options) { o.ServerSide = s3.ServerSide{Method: s3.ServerSideS3, KMSKeyID: "key"} },
+			want:   `KMS key ID of the server-side encryption "S3" is "key"; only "KMS" may have one: invalid`,
+		},
+		"a customer key is for that method": {
+			change: func(o *s3.Options) { o.ServerSide.CustomerKey = make([]byte, 32) },
+			want:   `server-side encryption "" has a customer key; only "Customer" may have one: invalid`,
+		},
+		"a customer key has 32 bytes": {
+			change: func(o *s3.Options) {
+				o.ServerSide = s3.ServerSide{Method: s3.ServerSideCustomer, CustomerKey: make([]byte, 16)}
+			},
+			want: `customer key has 16 bytes; it may have 32: invalid`,
+		},
+		"a customer key is not sent in the clear": {
+			change: func(o *s3.Options) { o.Endpoint, o.ServerSide = "http://minio:9000", customer(1) },
+			want:   `endpoint is "http://minio:9000"; with a customer key, which is sent to it, it may be https:// alone: invalid`,
+		},
 		"there are buffers": {
 			change: func(o *s3.Options) { o.Buffers = -1 },
 			want:   `number of buffers is -1; it may be 1 or more, or 0 for 8: invalid`,
@@ -97,8 +119,9 @@ func TestOptions(t *testing.T) {
 func TestCredentialsDoNotPrint(t *testing.T) {
 	t.Parallel()
 	opts := s3.Options{Credentials: s3.Credentials{AccessKey: "key", SecretKey: "hidden-1", SessionToken: "hidden-2"}}
+	opts.ServerSide.CustomerKey = []byte("hidden-3")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		if text := fmt.Sprintf(verb, opts); strings.Contains(text, "hidden-") {
+		if text := fmt.Sprintf(verb, opts); strings.Contains(text, "hidden-") || strings.Contains(text, fmt.Sprintf(verb, opts.ServerSide.CustomerKey)) {
 			t.Errorf("%s prints %s", verb, text)
 		}
 	}
