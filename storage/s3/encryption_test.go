@@ -21,6 +21,36 @@ func customer(key byte) s3.ServerSide {
 	return s3.ServerSide{Method: s3.ServerSideCustomer, CustomerKey: bytes.Repeat([]byte{key}, 32)}
 }
 
+func TestOptionsOfEncryption(t *testing.T) {
+	t.Parallel()
+	testOptions(t, map[string]optionsTest{
+		"none":        {change: func(o *s3.Options) { o.ServerSide = s3.ServerSide{} }},
+		"our own key": {change: func(o *s3.Options) { o.ServerSide = customer(1) }},
+		"a way of encryption is one that there is": {
+			change: func(o *s3.Options) { o.ServerSide.Method = "AES" },
+			want:   `server-side encryption is "AES"; it may be "S3", "KMS" or "Customer": invalid`,
+		},
+		"a key of a KMS is for a KMS": {
+			change: func(o *s3.Options) { o.ServerSide = s3.ServerSide{Method: s3.ServerSideS3, KMSKeyID: "key"} },
+			want:   `KMS key ID of the server-side encryption "S3" is "key"; only "KMS" may have one: invalid`,
+		},
+		"a customer key is for that method": {
+			change: func(o *s3.Options) { o.ServerSide.CustomerKey = make([]byte, 32) },
+			want:   `server-side encryption "" has a customer key; only "Customer" may have one: invalid`,
+		},
+		"a customer key has 32 bytes": {
+			change: func(o *s3.Options) {
+				o.ServerSide = s3.ServerSide{Method: s3.ServerSideCustomer, CustomerKey: make([]byte, 16)}
+			},
+			want: `customer key has 16 bytes; it may have 32: invalid`,
+		},
+		"a customer key is not sent in the clear": {
+			change: func(o *s3.Options) { o.Endpoint, o.ServerSide = "http://minio:9000", customer(1) },
+			want:   `endpoint is "http://minio:9000"; with a customer key, which is sent to it, it may be https:// alone: invalid`,
+		},
+	})
+}
+
 // startEncrypting starts a server with HTTPS that can encrypt by itself.
 func startEncrypting(t *testing.T) (*storagetest.MinIO, s3.Options) {
 	t.Helper()
