@@ -101,7 +101,11 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	})
 	defer stop()
 	state := image.Checkpoint{Name: string(checkpoint.UID), Digest: checkpoint.Status.ManifestDigest}
-	if _, err := folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket).Fetch(ctx, state, target, progress); err != nil {
+	_, err = folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket).Fetch(ctx, state, target, progress)
+	if errors.Is(err, storage.ErrNoKey) {
+		err = fmt.Errorf("%w; storage location %q does not have it", err, checkpoint.Status.LocationName)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return capture.Read(target)
