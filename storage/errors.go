@@ -18,6 +18,10 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrCorrupt: what was read is not what was written.
 	ErrCorrupt = errors.New("the data is corrupt")
+	// ErrNoKey: it is encrypted with a key that is not among those that there are. A person must act.
+	ErrNoKey = errors.New("the key is not there")
+	// ErrEncryption: the server does not encrypt or decrypt in the way that it is asked to. A person must act.
+	ErrEncryption = errors.New("the server does not encrypt or decrypt so")
 	// ErrUnavailable: the store did not answer, or said that it could not at the moment. The only error that is worth a retry.
 	ErrUnavailable = errors.New("the store is unavailable")
 )

@@ -117,7 +117,7 @@ func (u Upload) Check() error {
 type Part struct {
 	Number int    `json:"number"` // 1 to MaxParts
 	Size   int64  `json:"size"`   // in bytes
-	Tag    string `json:"tag"`    // the store's own name for the content
+	Tag    string `json:"tag"`    // the store's own name for the content; that of a server that encrypts is another one each time
 }
 
 // CheckPart returns ErrInvalid unless the number and the size, in bytes, are those of a part.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/secrets"
+	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
@@ -76,15 +78,22 @@ func (r *Reconciler) deleteData(ctx context.Context, checkpoint *v1alpha1.Checkp
 	if location.IsReadOnly() {
 		return errReadOnly
 	}
-	secret := &corev1.Secret{}
-	if err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: location.Spec.Credentials.SecretName}, secret); err != nil {
-		return fmt.Errorf("credentials of storage location %q: %w", location.Name, err)
+	held, err := secrets.Read(location, r.Namespace, func(name string) (*corev1.Secret, error) {
+		secret := &corev1.Secret{}
+		return secret, r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: name}, secret)
+	})
+	if err != nil {
+		return fmt.Errorf("storage location %q: %w", location.Name, err)
 	}
-	store, err := r.Open(ctx, location, secret.Data)
+	store, err := r.Open(ctx, location, held.Data)
 	if err != nil {
 		return err
 	}
-	return (&image.Folder{Store: store, Name: folderOf(checkpoint)}).Delete(ctx, string(checkpoint.UID))
+	err = (&image.Folder{Store: store, Name: folderOf(checkpoint), Keys: held.Keys}).Delete(ctx, string(checkpoint.UID))
+	if e := location.Spec.Encryption; errors.Is(err, storage.ErrNoKey) && e != nil {
+		err = fmt.Errorf("%w; put it back into the Secret %q, or delete the Checkpoint that needs it", err, e.SecretName)
+	}
+	return err
 }
 
 // folderOf is where the state of a Checkpoint lies in its location, with those of its lineage.

@@ -1,8 +1,10 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"path"
 	"slices"
@@ -120,7 +122,12 @@ type shelf struct {
 	storage.Store
 	mu                 sync.Mutex
 	keys               []string
+	content            string // of each object
 	deletions, deleted int
+}
+
+func (s *shelf) Get(context.Context, string, storage.Range) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(s.content)), nil
 }
 
 func (s *shelf) List(_ context.Context, prefix, _ string) iter.Seq2[storage.Info, error] {
@@ -161,4 +168,50 @@ func newClient(t *testing.T, objects ...client.Object) client.Client {
 		},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "operator", Name: "bucket"}})
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.Checkpoint{}).Build()
+}
+
+// A manifest that cannot be read may name any pack, so none is deleted; it is said what is missing, and after a time what stays.
+func TestADeletionBesideACheckpointWithoutItsKey(t *testing.T) {
+	location := &v1alpha1.CheckpointStorageLocation{ObjectMeta: metav1.ObjectMeta{Name: "encrypted"}, Spec: v1alpha1.CheckpointStorageLocationSpec{
+		Credentials: v1alpha1.LocationCredentials{SecretName: "bucket"}, Encryption: &v1alpha1.LocationEncryption{SecretName: "keys", CurrentKey: "a"},
+	}}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "operator", Name: "keys"}, Data: map[string][]byte{"a": bytes.Repeat([]byte{1}, 32)}}
+	deleted := time.Now()
+	c := &v1alpha1.Checkpoint{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: deleted},
+		},
+		Status: v1alpha1.CheckpointStatus{LocationName: "encrypted", Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
+	}
+	folder := keys.StorageFolder(c.Namespace, "one")
+	store := &shelf{
+		keys:    []string{folder + "/packs/1234/1", folder + "/packs/other/1", folder + "/manifests/1234", folder + "/manifests/other"},
+		content: "TCKPTMAN\x02\x00\x01\x00" + strings.Repeat("\x00", 100), // encrypted, with a key that nobody has
+	}
+	recorder, now := events.NewFakeRecorder(10), deleted
+	r := &Reconciler{
+		Client: newClient(t, c, location, secret), Recorder: recorder, Now: func() time.Time { return now },
+		Options: Options{Namespace: "operator", Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
+			return store, nil
+		}},
+	}
+	request := ctrl.Request{NamespacedName: client.ObjectKeyFromObject(c)}
+	for _, part := range []string{"DeletionFailed", "DataLeftBehind"} {
+		if _, err := r.Reconcile(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		said := <-recorder.Events
+		for _, part := range []string{part, "is not among the 1 known ones", `put it back into the Secret "keys"`} {
+			if !strings.Contains(said, part) {
+				t.Errorf("it lacks %q: %s", part, said)
+			}
+		}
+		if want := []string{folder + "/packs/1234/1", folder + "/packs/other/1", folder + "/manifests/other"}; !slices.Equal(want, store.keys) {
+			t.Errorf("the bucket has %q", store.keys)
+		}
+		now = deleted.Add(deletionTime)
+	}
+	if err := r.Client.Get(t.Context(), request.NamespacedName, c); !apierrors.IsNotFound(err) {
+		t.Errorf("in the end: %v", err)
+	}
 }

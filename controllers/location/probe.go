@@ -61,6 +61,8 @@ func reasonOf(err error) string {
 		return v1alpha1.LocationBucketNotFound
 	case errors.Is(err, storage.ErrAccessDenied):
 		return v1alpha1.LocationAccessDenied
+	case errors.Is(err, storage.ErrEncryption):
+		return v1alpha1.LocationEncryptionRefused
 	}
 	return v1alpha1.LocationUnreachable
 }

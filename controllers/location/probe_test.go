@@ -60,6 +60,7 @@ func TestProbe(t *testing.T) {
 		"may not write":              {&shelf{put: wrapped(storage.ErrAccessDenied)}, v1alpha1.LocationAccessDenied},
 		"may not read":               {&shelf{get: wrapped(storage.ErrAccessDenied)}, v1alpha1.LocationAccessDenied},
 		"may not delete":             {&shelf{delete: wrapped(storage.ErrAccessDenied)}, v1alpha1.LocationAccessDenied},
+		"encrypts otherwise":         {&shelf{put: wrapped(storage.ErrEncryption)}, v1alpha1.LocationEncryptionRefused},
 		"no answer":                  {&shelf{put: wrapped(storage.ErrUnavailable)}, v1alpha1.LocationUnreachable},
 		"something else was read":    {&shelf{spoiled: true}, v1alpha1.LocationUnreachable},
 		"full, which is no reason":   {&shelf{put: wrapped(storage.ErrNoSpace)}, v1alpha1.LocationUnreachable},

@@ -2,11 +2,12 @@ package location
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
@@ -22,6 +23,7 @@ import (
 	"github.com/transparent-checkpoint/operator/controllers/condition"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/secrets"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -35,7 +37,7 @@ const (
 type Options struct {
 	// Namespace is that of the Secrets.
 	Namespace string
-	// Open opens the store of a location with the data of its Secret.
+	// Open opens the store of a location with the data of its Secrets, see internal/secrets.
 	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
 }
 
@@ -59,14 +61,14 @@ func SetUp(manager ctrl.Manager, options Options) error {
 		Complete(r)
 }
 
-// ofSecret returns the locations whose credentials are in a Secret.
+// ofSecret returns the locations whose credentials or keys are in a Secret.
 func (r *Reconciler) ofSecret(ctx context.Context, secret client.Object) (requests []reconcile.Request) {
 	all := &v1alpha1.CheckpointStorageLocationList{}
 	if err := r.Client.List(ctx, all); err != nil || secret.GetNamespace() != r.Namespace {
 		return nil // they are tried every few minutes anyway
 	}
 	for i := range all.Items {
-		if all.Items[i].Spec.Credentials.SecretName == secret.GetName() {
+		if slices.Contains(secrets.Names(&all.Items[i]), secret.GetName()) {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
 		}
 	}
@@ -162,21 +164,24 @@ func (r *Reconciler) inUse(ctx context.Context, location *v1alpha1.CheckpointSto
 // try returns the condition Available; an error says that it could not even be tried.
 func (r *Reconciler) try(ctx context.Context, location *v1alpha1.CheckpointStorageLocation) (metav1.Condition, error) {
 	available := metav1.Condition{Type: v1alpha1.LocationAvailable, Status: metav1.ConditionFalse, ObservedGeneration: location.Generation}
-	secret := &corev1.Secret{}
-	key := client.ObjectKey{Namespace: r.Namespace, Name: location.Spec.Credentials.SecretName}
-	err := r.Client.Get(ctx, key, secret)
-	if client.IgnoreNotFound(err) != nil {
-		return available, fmt.Errorf("read Secret %s: %w", key, err)
-	}
-	if apierrors.IsNotFound(err) {
-		available.Reason, available.Message = v1alpha1.LocationCredentialsMissing, fmt.Sprintf("there is no Secret %s in namespace %s", key.Name, key.Namespace)
+	held, err := secrets.Read(location, r.Namespace, func(name string) (*corev1.Secret, error) {
+		secret := &corev1.Secret{}
+		return secret, r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: name}, secret)
+	})
+	var problem *secrets.Problem
+	if errors.As(err, &problem) {
+		available.Reason, available.Message = problem.Reason, problem.Message
 		return available, nil
 	}
-	if missing := missingKey(secret.Data); missing != "" {
-		available.Reason, available.Message = v1alpha1.LocationCredentialsMissing, fmt.Sprintf("the Secret %s has no key %s", key.Name, missing)
+	if err != nil {
+		return available, err
+	}
+	if missing := missingKey(held.Data); missing != "" {
+		available.Reason = v1alpha1.LocationCredentialsMissing
+		available.Message = fmt.Sprintf("the Secret %s has no key %s", location.Spec.Credentials.SecretName, missing)
 		return available, nil
 	}
-	store, err := r.Open(ctx, location, secret.Data)
+	store, err := r.Open(ctx, location, held.Data)
 	message := "an object was written, read and deleted"
 	switch {
 	case err == nil && location.IsReadOnly():

@@ -48,6 +48,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.ContainerSelectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocationCredentials"):
 		return &checkpointv1alpha1.LocationCredentialsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("LocationEncryption"):
+		return &checkpointv1alpha1.LocationEncryptionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Owner"):
 		return &checkpointv1alpha1.OwnerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestoreCompatibility"):
@@ -58,6 +60,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.RestorePolicySpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestorePolicyStatus"):
 		return &checkpointv1alpha1.RestorePolicyStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ServerSideEncryption"):
+		return &checkpointv1alpha1.ServerSideEncryptionApplyConfiguration{}
 
 	}
 	return nil

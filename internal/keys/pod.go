@@ -77,6 +77,8 @@ const (
 	ColdRestoreDisabled = "RestoreDisabled"
 	// ColdRestoreFailed: False; a Checkpoint was claimed and could not be restored. The message is CRIU's first error line.
 	ColdRestoreFailed = "RestoreFailed"
+	// ColdEncryptionKeyMissing: False; the state is encrypted with a key that the Checkpoint's location does not have.
+	ColdEncryptionKeyMissing = "EncryptionKeyMissing"
 	// ColdRestarted: False; it was restored, and a container ended since and was started anew, from scratch.
 	ColdRestarted = "ContainerRestarted"
 	// ColdWaitTimeout: False; the state that the pod waited for did not come in time.

@@ -34,7 +34,7 @@ type Agent struct {
 	// Everywhere reads pods of all nodes, from the API server.
 	Everywhere client.Reader
 	Recorder   events.EventRecorder
-	// Open returns the store of a location and its Secret.
+	// Open returns the store of a location with the data of its Secrets, see internal/secrets.
 	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
 	// Settle has the runtime finish a capture that was cut off.
 	Settle func(ctx context.Context, podUID string) error

@@ -72,14 +72,14 @@ func (a *Agent) sendAhead(ctx context.Context, dir string, checkpoint *v1alpha1.
 		}
 		time.Sleep(aheadInterval)
 	}
-	location, store, err := a.uploadStore(ctx, checkpoint)
+	location, bucket, err := a.uploadBucket(ctx, checkpoint)
 	if err != nil {
 		return 0, err
 	}
 	if bases, err := a.bases(ctx, checkpoint, &source, location); err != nil || len(bases) > 0 {
 		return 0, err
 	}
-	folder := folderOf(checkpoint.Namespace, &source, store)
+	folder := folderOf(checkpoint.Namespace, &source, bucket)
 	// First of all it is written down where something may lie, for whoever deletes the Checkpoint or finds it deleted.
 	if err := a.apply(ctx, checkpoint, dumping(source, location)); err != nil {
 		return 0, err

@@ -21,6 +21,7 @@ import (
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/secrets"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
@@ -72,7 +73,7 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 			return nil, err
 		}
 	}
-	store, err := a.store(ctx, checkpoint.Status.LocationName)
+	bucket, err := a.bucket(ctx, checkpoint.Status.LocationName)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +101,11 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	})
 	defer stop()
 	state := image.Checkpoint{Name: string(checkpoint.UID), Digest: checkpoint.Status.ManifestDigest}
-	if _, err := folderOf(checkpoint.Namespace, checkpoint.Status.Source, store).Fetch(ctx, state, target, progress); err != nil {
+	_, err = folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket).Fetch(ctx, state, target, progress)
+	if errors.Is(err, storage.ErrNoKey) {
+		err = fmt.Errorf("%w; storage location %q does not have it", err, checkpoint.Status.LocationName)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return capture.Read(target)
@@ -121,7 +126,17 @@ func isUploaded(checkpoint *v1alpha1.Checkpoint) bool { return checkpoint.Status
 
 // isForGood tells whether a fetch cannot succeed later.
 func isForGood(err error) bool {
-	return errors.Is(err, errUnfit) || errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrNoBucket)
+	return errors.Is(err, errUnfit) || errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrNoBucket) ||
+		errors.Is(err, storage.ErrNoKey)
+}
+
+// unfetchedReason is the reason of the condition Restored for a fetch that failed.
+func unfetchedReason(err error) string {
+	var problem *secrets.Problem
+	if errors.Is(err, storage.ErrNoKey) || errors.As(err, &problem) && problem.Reason != v1alpha1.LocationCredentialsMissing {
+		return keys.ColdEncryptionKeyMissing
+	}
+	return keys.ColdRestoreFailed
 }
 
 // errUnfit says that a state is not one of such a pod.

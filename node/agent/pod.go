@@ -97,7 +97,7 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 
 // bring brings the state that was claimed for a pod, or the one before it, to the node, and decides by what came of that.
 func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c matching.Choice) (ctrl.Result, error) {
-	from, reason := cmp.Or(c.From, c.Claim), keys.ColdRestoreFailed
+	from, reason := cmp.Or(c.From, c.Claim), ""
 	record, err := a.fetch(ctx, pod, from)
 	if err == nil {
 		err = fits(pod, record)
@@ -124,7 +124,7 @@ func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c 
 		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
 	}
 	if isForGood(err) || !f.MayFetch() {
-		without := f.WithoutRestore(reason, fmt.Sprintf("fetch Checkpoint %s: %v", from.Name, err))
+		without := f.WithoutRestore(cmp.Or(reason, unfetchedReason(err)), fmt.Sprintf("fetch Checkpoint %s: %v", from.Name, err))
 		if without.Refuse != "" { // and the claim stays with the pod
 			return a.refuse(ctx, pod, f.Policy, without, unfetchedInterval)
 		}

@@ -81,7 +81,7 @@ func TestAStateGoesWhereItsPolicySays(t *testing.T) {
 		"it is there":                           {policy: "archive", want: "archive"},
 		"it is not there":                       {policy: "attic", reason: v1alpha1.ReasonLocationNotFound, says: `"attic", which CheckpointPolicy p names`},
 		"it is only read":                       {policy: "museum", reason: v1alpha1.ReasonLocationReadOnly, says: `"museum" has the accessMode ReadOnly`},
-		"it has no credentials":                 {policy: "closed", reason: v1alpha1.ReasonStorageUnavailable, says: `the Secret "none" is not in namespace`},
+		"it has no credentials":                 {policy: "closed", reason: v1alpha1.LocationCredentialsMissing, says: `there is no Secret "none" in namespace`},
 		"it has begun elsewhere":                {policy: "archive", begun: "main", want: "main"},
 		"it has begun, and may not go on there": {policy: "archive", begun: "museum", want: "museum", reason: v1alpha1.ReasonLocationReadOnly, says: "museum"},
 	} {

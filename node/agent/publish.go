@@ -21,7 +21,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
-	"github.com/transparent-checkpoint/operator/storage/image"
+	"github.com/transparent-checkpoint/operator/storage"
 )
 
 // The longest wait between two attempts to publish, and how long a published capture stays on the node, where a restore finds it without a download.
@@ -419,11 +419,15 @@ func (a *Agent) withdraw(ctx context.Context, dir string) error {
 		return err
 	}
 	if m.Folder != "" {
-		store, err := a.writableStore(ctx, m.Location)
+		bucket, err := a.writableBucket(ctx, m.Location)
 		if err == nil {
-			err = (&image.Folder{Store: store, Name: m.Folder}).Delete(ctx, m.CheckpointUID)
+			err = bucket.folder(m.Folder).Delete(ctx, m.CheckpointUID)
 		}
 		if err != nil && errors.As(err, new(noLocation)) { // what lies in it stays
+			err = nil
+		}
+		if errors.Is(err, storage.ErrNoKey) { // the manifest is gone, and the packs go with the next deletion in the folder that can read all others
+			ctrl.LoggerFrom(ctx).Error(err, "packs are left behind", "location", m.Location, "folder", m.Folder)
 			err = nil
 		}
 		if err != nil && !apierrors.IsNotFound(err) { // without its location nobody can reach it

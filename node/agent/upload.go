@@ -20,6 +20,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/secrets"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
@@ -32,15 +33,13 @@ type noLocation struct{ reason, message string }
 
 func (e noLocation) Error() string { return e.message }
 
-var errNoCredentials = errors.New("there are no credentials")
-
 // upload brings a complete capture into the bucket. What failed is reported in the Checkpoint, and tried again by whoever calls.
 func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report,
 	p *publication,
 ) error {
 	began := a.Now()
 	ahead := a.endAhead(dir)
-	location, store, err := a.uploadStore(ctx, checkpoint)
+	location, bucket, err := a.uploadBucket(ctx, checkpoint)
 	if err != nil {
 		a.refresh(dir, &r)
 		r.location = checkpoint.Status.LocationName // where an earlier attempt has begun
@@ -48,7 +47,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	folder := folderOf(checkpoint.Namespace, &r.source, store)
+	folder := folderOf(checkpoint.Namespace, &r.source, bucket)
 	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Folder: folder.Name}
 	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
 		return err
@@ -105,8 +104,12 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 	r.uploaded.Reason = v1alpha1.ReasonStorageUnavailable
 	r.uploaded.Message = fmt.Sprintf("the state is safe on node %s and will be sent again: %v", a.NodeName, cause)
 	var none noLocation
-	if errors.As(cause, &none) {
+	var problem *secrets.Problem
+	switch {
+	case errors.As(cause, &none):
 		r.uploaded.Reason = none.reason
+	case errors.As(cause, &problem):
+		r.uploaded.Reason = problem.Reason
 	}
 	if none.reason != "" || needsAPerson(cause) {
 		stalled := condition(v1alpha1.CheckpointStalled)
@@ -124,7 +127,7 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 // needsAPerson tells of an error of a bucket whether it stays until somebody does something. One that does not answer may do so by itself.
 func needsAPerson(err error) bool {
 	return errors.Is(err, storage.ErrNoBucket) || errors.Is(err, storage.ErrAccessDenied) || errors.Is(err, storage.ErrInvalid) ||
-		errors.Is(err, errNoCredentials) || apierrors.IsNotFound(err)
+		errors.Is(err, storage.ErrEncryption) || errors.As(err, new(*secrets.Problem)) || apierrors.IsNotFound(err)
 }
 
 // failedBefore tells, once it was asked, that a Checkpoint's upload has failed before: attempts come and go with the condition.
@@ -139,9 +142,19 @@ func (a *Agent) failedBefore(checkpoint *v1alpha1.Checkpoint) bool {
 // uploadState is what the names of files begin with, in the folder of a capture, in which an upload notes how far it is.
 const uploadState = "agent-upload"
 
-// folderOf is where the state of a Checkpoint lies in its store, with those of its lineage.
-func folderOf(namespace string, source *v1alpha1.CheckpointSource, store storage.Store) *image.Folder {
-	return &image.Folder{Store: store, Name: keys.StorageFolder(namespace, source.Lineage)}
+// bucket is where a location keeps states: its store, and what they are encrypted with there.
+type bucket struct {
+	store storage.Store
+	keys  image.Keys
+}
+
+func (b bucket) folder(name string) *image.Folder {
+	return &image.Folder{Store: b.store, Name: name, Keys: b.keys}
+}
+
+// folderOf is where the state of a Checkpoint lies in its bucket, with those of its lineage.
+func folderOf(namespace string, source *v1alpha1.CheckpointSource, b bucket) *image.Folder {
+	return b.folder(keys.StorageFolder(namespace, source.Lineage))
 }
 
 // mostBases is how many Checkpoints are tried as the base of an upload.
@@ -173,11 +186,11 @@ func (a *Agent) bases(ctx context.Context, checkpoint *v1alpha1.Checkpoint, sour
 	return bases, nil
 }
 
-// uploadStore returns the location for a new Checkpoint: that in which its upload was begun, or that of its CheckpointPolicy, or the default.
-func (a *Agent) uploadStore(ctx context.Context, checkpoint *v1alpha1.Checkpoint) (string, storage.Store, error) {
+// uploadBucket returns the location for a new Checkpoint: that in which its upload was begun, or that of its CheckpointPolicy, or the default.
+func (a *Agent) uploadBucket(ctx context.Context, checkpoint *v1alpha1.Checkpoint) (string, bucket, error) {
 	if name := checkpoint.Status.LocationName; name != "" {
-		store, err := a.writableStore(ctx, name)
-		return name, store, err
+		b, err := a.writableBucket(ctx, name)
+		return name, b, err
 	}
 	var labels map[string]string
 	if source := checkpoint.Status.Source; source != nil {
@@ -185,59 +198,57 @@ func (a *Agent) uploadStore(ctx context.Context, checkpoint *v1alpha1.Checkpoint
 	}
 	policy, err := a.policyOf(ctx, checkpoint.Namespace, labels)
 	if err != nil {
-		return "", nil, err
+		return "", bucket{}, err
 	}
 	locations := &v1alpha1.CheckpointStorageLocationList{}
 	if err := a.Client.List(ctx, locations); err != nil {
-		return "", nil, err
+		return "", bucket{}, err
 	}
 	location, reason, message := v1alpha1.UploadLocation(policy, locations.Items)
 	if location == nil {
-		return "", nil, noLocation{reason, message}
+		return "", bucket{}, noLocation{reason, message}
 	}
-	store, err := a.store(ctx, location.Name)
-	return location.Name, store, err
+	b, err := a.bucket(ctx, location.Name)
+	return location.Name, b, err
 }
 
-// writableStore returns the store of a location that has begun to take a Checkpoint, unless it takes nothing any more.
-func (a *Agent) writableStore(ctx context.Context, name string) (storage.Store, error) {
+// writableBucket returns that of a location that has begun to take a Checkpoint, unless it takes nothing any more.
+func (a *Agent) writableBucket(ctx context.Context, name string) (bucket, error) {
 	location := &v1alpha1.CheckpointStorageLocation{}
 	if err := a.Client.Get(ctx, client.ObjectKey{Name: name}, location); err != nil {
-		return nil, fmt.Errorf("storage location %q: %w", name, err)
+		return bucket{}, fmt.Errorf("storage location %q: %w", name, err)
 	}
 	if location.IsReadOnly() {
-		return nil, noLocation{v1alpha1.ReasonLocationReadOnly, v1alpha1.ReadOnlyMessage(name)}
+		return bucket{}, noLocation{v1alpha1.ReasonLocationReadOnly, v1alpha1.ReadOnlyMessage(name)}
 	}
-	return a.store(ctx, name)
+	return a.bucket(ctx, name)
 }
 
-// store returns the store of a location: one for each generation of it and of its Secret.
-func (a *Agent) store(ctx context.Context, name string) (storage.Store, error) {
+// bucket returns that of a location, with a store for each generation of it and of its Secrets.
+func (a *Agent) bucket(ctx context.Context, name string) (bucket, error) {
 	location := &v1alpha1.CheckpointStorageLocation{}
 	if err := a.Client.Get(ctx, client.ObjectKey{Name: name}, location); err != nil {
-		return nil, fmt.Errorf("storage location %q: %w", name, err)
+		return bucket{}, fmt.Errorf("storage location %q: %w", name, err)
 	}
-	secret := &corev1.Secret{}
-	err := a.Client.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: location.Spec.Credentials.SecretName}, secret)
-	if apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("storage location %q: the Secret %q is not in namespace %q: %w",
-			name, location.Spec.Credentials.SecretName, a.Namespace, errNoCredentials)
-	}
+	held, err := secrets.Read(location, a.Namespace, func(name string) (*corev1.Secret, error) {
+		secret := &corev1.Secret{}
+		return secret, a.Client.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: name}, secret)
+	})
 	if err != nil {
-		return nil, err
+		return bucket{}, fmt.Errorf("storage location %q: %w", name, err)
 	}
-	key := fmt.Sprintf("%s/%d/%s", location.UID, location.Generation, secret.ResourceVersion)
+	key := fmt.Sprintf("%s/%d/%s", location.UID, location.Generation, held.Version)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if store := a.stores[key]; store != nil {
-		return store, nil
+		return bucket{store, held.Keys}, nil
 	}
-	store, err := a.Open(ctx, location, secret.Data)
+	store, err := a.Open(ctx, location, held.Data)
 	if err != nil {
-		return nil, err
+		return bucket{}, err
 	}
 	a.stores[key] = store
-	return store, nil
+	return bucket{store, held.Keys}, nil
 }
 
 // progress returns a function that tells now and then how far a transfer is, without holding it up, and one after which nothing is told any more.

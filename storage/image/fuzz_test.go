@@ -208,7 +208,7 @@ func FuzzObject(f *testing.F) {
 		}
 		var payload bytes.Buffer
 		if err := testKeys.open(magic, bytes.NewReader(object), &payload); err != nil {
-			expectError(t, "open", err, storage.ErrCorrupt, storage.ErrAccessDenied)
+			expectError(t, "open", err, storage.ErrCorrupt, storage.ErrNoKey)
 			return
 		}
 		if payload.Len() > len(object)-headSize {

@@ -75,7 +75,7 @@ func (k Keys) aead(id, salt []byte, purpose string) (cipher.AEAD, error) {
 		}
 		return cipher.NewGCM(block)
 	}
-	return nil, fmt.Errorf("it is encrypted with the key %s, which is not among the %d known ones: %w", hex.EncodeToString(id), len(k), storage.ErrAccessDenied)
+	return nil, fmt.Errorf("it is encrypted with the key %s, which is not among the %d known ones: %w", hex.EncodeToString(id), len(k), storage.ErrNoKey)
 }
 
 func newSalt() []byte {

@@ -179,14 +179,14 @@ func (u *uploader) ended(ctx context.Context, lines []journalLine) (packs []jour
 		case err == nil:
 			u.summary.ManifestDigest = lines[i].Digest
 			return nil, true, u.Store.Delete(ctx, u.key(intentKind, u.name))
-		case !errors.Is(err, storage.ErrNotExist) && !errors.Is(err, storage.ErrCorrupt): // deleted, or another one
+		case !errors.Is(err, storage.ErrNotExist) && !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrNoKey): // deleted, or another one
 			return nil, false, err
 		}
 	}
 	return packs, false, nil
 }
 
-// goOn takes over what an earlier attempt has sent, as far as it is there.
+// goOn takes over what an earlier attempt has sent, as far as it is there and encrypted with the key of today.
 func (u *uploader) goOn(lines []journalLine, withBase bool, state string) (kept []journalLine, err error) {
 	type place struct {
 		path   string
@@ -202,7 +202,7 @@ func (u *uploader) goOn(lines []journalLine, withBase bool, state string) (kept 
 	}
 	for i := range lines {
 		made, err := lines[i].made()
-		if err != nil || u.there[made.Name] != made.size {
+		if err != nil || u.there[made.Name] != made.size || made.Key != hex.EncodeToString(u.Keys.current()) {
 			continue
 		}
 		kept = append(kept, lines[i])

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/minio/minio-go/v7"
 
@@ -85,6 +86,8 @@ func translate(ctx context.Context, err error) error {
 func translateResponse(response minio.ErrorResponse) error {
 	sentinel, known := codes[response.Code]
 	switch {
+	case isAboutEncryption(response):
+		sentinel = storage.ErrEncryption
 	case known:
 	case response.StatusCode == http.StatusNotImplemented:
 		sentinel = errNotImplemented
@@ -100,6 +103,15 @@ func translateResponse(response minio.ErrorResponse) error {
 		return response
 	}
 	return fmt.Errorf("%w: %s: %w", sentinel, response.Code, response)
+}
+
+// isAboutEncryption tells whether a server refuses a way of encryption. There is no code for that: MinIO without a KMS says NotImplemented, others say that
+// an argument is invalid, all with a message that speaks of it.
+func isAboutEncryption(response minio.ErrorResponse) bool {
+	if response.StatusCode >= 500 && response.StatusCode != http.StatusNotImplemented || response.StatusCode == http.StatusForbidden {
+		return false
+	}
+	return strings.HasPrefix(strings.ToUpper(response.Code), "KMS") || strings.Contains(strings.ToLower(response.Message), "encryption")
 }
 
 // isTemporary says whether an error below HTTP comes from a server that is not there at the moment: every failed request, but for those of

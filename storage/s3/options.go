@@ -43,6 +43,8 @@ type Options struct {
 	CA []byte
 	// Credentials are required.
 	Credentials Credentials
+	// ServerSide is how the server is asked to encrypt.
+	ServerSide ServerSide
 
 	// PartSize is the size in bytes of the parts in which large and endless bodies are sent; storage.MinPartSize or more. Bodies for which 10000
 	// parts of it are too few are sent in larger ones; a body of unknown size without a maximum ends there. Zero means DefaultPartSize.
@@ -88,6 +90,9 @@ func (o Options) Check() error {
 	}
 	if o.Credentials.AccessKey == "" || o.Credentials.SecretKey == "" {
 		return fmt.Errorf("access key or secret key is empty; both may be those that the server knows: %w", storage.ErrInvalid)
+	}
+	if err := o.ServerSide.check(o.Endpoint); err != nil {
+		return err
 	}
 	if o.PartSize != 0 && (o.PartSize < storage.MinPartSize || o.PartSize > storage.MaxPartSize) {
 		return fmt.Errorf("part size is %d bytes; it may be %d to %d: %w", o.PartSize, storage.MinPartSize, int64(storage.MaxPartSize), storage.ErrInvalid)

@@ -14,11 +14,7 @@ import (
 
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	const before = "options of the S3 store: "
-	tests := map[string]struct {
-		change func(*s3.Options)
-		want   string
-	}{
+	tests := map[string]optionsTest{
 		"what is needed suffices":               {change: func(*s3.Options) {}},
 		"a slash after the endpoint is nothing": {change: func(o *s3.Options) { o.Endpoint += "/" }},
 		"an endpoint is needed": {
@@ -72,6 +68,18 @@ func TestOptions(t *testing.T) {
 			want:   `number of buffers is -1; it may be 1 or more, or 0 for 8: invalid`,
 		},
 	}
+	testOptions(t, tests)
+}
+
+// optionsTest is a change of options that do, and what is said of it after the beginning of all such messages; nothing if they still do.
+type optionsTest struct {
+	change func(*s3.Options)
+	want   string
+}
+
+func testOptions(t *testing.T, tests map[string]optionsTest) {
+	t.Helper()
+	const before = "options of the S3 store: "
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,8 +105,9 @@ func TestOptions(t *testing.T) {
 func TestCredentialsDoNotPrint(t *testing.T) {
 	t.Parallel()
 	opts := s3.Options{Credentials: s3.Credentials{AccessKey: "key", SecretKey: "hidden-1", SessionToken: "hidden-2"}}
+	opts.ServerSide.CustomerKey = []byte("hidden-3")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		if text := fmt.Sprintf(verb, opts); strings.Contains(text, "hidden-") {
+		if text := fmt.Sprintf(verb, opts); strings.Contains(text, "hidden-") || strings.Contains(text, fmt.Sprintf(verb, opts.ServerSide.CustomerKey)) {
 			t.Errorf("%s prints %s", verb, text)
 		}
 	}

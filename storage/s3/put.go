@@ -55,7 +55,7 @@ func (s *Store) put(ctx context.Context, key string, body storage.Body, look, co
 		return err
 	}
 	defer r.Close()
-	opts := minio.PutObjectOptions{}
+	opts := s.putOptions()
 	if conditional {
 		opts.SetMatchETagExcept("*")
 		body.CRC32C = nil // a second put would find the object of the first
@@ -70,6 +70,10 @@ func (s *Store) put(ctx context.Context, key string, body storage.Body, look, co
 		return cause
 	}
 	return err
+}
+
+func (s *Store) putOptions() minio.PutObjectOptions {
+	return minio.PutObjectOptions{ServerSideEncryption: s.encryption}
 }
 
 // putWhole puts in one request. The reader is that of the body, and must end after its size.
@@ -201,7 +205,7 @@ func (p *partsPut) sendAll(ctx context.Context, r io.Reader, buffer []byte) erro
 func (p *partsPut) send(ctx context.Context, number int, data []byte) error {
 	defer p.store.buffers.put(data)
 	part, err := p.store.client.PutObjectPart(ctx, p.store.bucket, p.store.prefix+p.key, p.upload.ID, number, bytes.NewReader(data), int64(len(data)),
-		minio.PutObjectPartOptions{})
+		minio.PutObjectPartOptions{SSE: p.store.encryption})
 	if err != nil {
 		return fmt.Errorf("send part %d: %w", number, translate(ctx, err))
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -21,6 +22,8 @@ type Store struct {
 	prefix   string // "" or with a slash at its end
 	partSize int64
 	buffers  *buffers
+	// encryption goes with each put, and with each get if it has the key; nil is none.
+	encryption encrypt.ServerSide
 
 	// noConditions is set once the server has said that it does not implement If-None-Match.
 	noConditions atomic.Bool
@@ -41,6 +44,9 @@ func New(opts Options) (*Store, error) {
 		return nil, fmt.Errorf("options of the S3 store: %w", err)
 	}
 	s := &Store{client: client, bucket: opts.Bucket, partSize: opts.PartSize, secure: client.EndpointURL().Scheme == "https"}
+	if s.encryption, err = opts.ServerSide.encryption(); err != nil {
+		return nil, fmt.Errorf("options of the S3 store: %w", err)
+	}
 	if opts.Prefix != "" {
 		s.prefix = opts.Prefix + "/"
 	}
@@ -83,7 +89,7 @@ func (s *Store) get(ctx context.Context, key string, r storage.Range) (io.ReadCl
 	if err := errors.Join(storage.CheckKey("key", key), r.Check(), ctx.Err()); err != nil {
 		return nil, err
 	}
-	opts := minio.GetObjectOptions{}
+	opts := minio.GetObjectOptions{ServerSideEncryption: s.encryption}
 	if r != (storage.Range{}) {
 		last := int64(0) // up to the end
 		if r.Length > 0 {
@@ -139,7 +145,7 @@ func (s *Store) stat(ctx context.Context, key string) (storage.Info, error) {
 	if err := errors.Join(storage.CheckKey("key", key), ctx.Err()); err != nil {
 		return storage.Info{}, err
 	}
-	object, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
+	object, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{ServerSideEncryption: s.encryption})
 	if err != nil {
 		return storage.Info{}, translate(ctx, err)
 	}

@@ -24,7 +24,7 @@ func (s *Store) begin(ctx context.Context, key string) (storage.Upload, error) {
 	if err := errors.Join(storage.CheckKey("key", key), ctx.Err()); err != nil {
 		return storage.Upload{}, err
 	}
-	id, err := s.client.NewMultipartUpload(ctx, s.bucket, s.prefix+key, minio.PutObjectOptions{})
+	id, err := s.client.NewMultipartUpload(ctx, s.bucket, s.prefix+key, s.putOptions())
 	if err != nil {
 		return storage.Upload{}, translate(ctx, err)
 	}
@@ -52,7 +52,8 @@ func (s *Store) putPart(ctx context.Context, upload storage.Upload, number int, 
 	if err := readNothing(r, body.Size); err != nil {
 		return storage.Part{}, err
 	}
-	part, err := s.client.PutObjectPart(ctx, s.bucket, s.prefix+upload.Key, upload.ID, number, r, body.Size, minio.PutObjectPartOptions{})
+	part, err := s.client.PutObjectPart(ctx, s.bucket, s.prefix+upload.Key, upload.ID, number, r, body.Size,
+		minio.PutObjectPartOptions{SSE: s.encryption})
 	if cause := r.Err(); cause != nil {
 		return storage.Part{}, cause
 	}
@@ -94,7 +95,7 @@ func (s *Store) parts(ctx context.Context, upload storage.Upload) ([]storage.Par
 
 // Complete implements storage.Store.
 func (s *Store) Complete(ctx context.Context, upload storage.Upload, parts []storage.Part) error {
-	if err := s.complete(ctx, upload, parts, minio.PutObjectOptions{}); err != nil {
+	if err := s.complete(ctx, upload, parts, s.putOptions()); err != nil {
 		return s.describe("complete the upload of", upload.Key, err)
 	}
 	return nil

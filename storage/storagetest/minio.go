@@ -2,6 +2,9 @@ package storagetest
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,6 +24,10 @@ type MinIO struct {
 	Address   string // host:port
 	AccessKey string
 	SecretKey string
+	// CA is the certificate in PEM that the server's is signed by; nil without HTTPS.
+	CA []byte
+	// KMSKey is the name of the only key that the server itself can encrypt with; empty is none.
+	KMSKey string
 
 	binary string
 	dir    string
@@ -29,8 +36,14 @@ type MinIO struct {
 	exited chan struct{}
 }
 
+// WithHTTPS has a server be started with HTTPS alone.
+func WithHTTPS(t testing.TB, m *MinIO) { m.CA = makeCertificate(t, m.certificates()) }
+
+// WithKMS has a server be started that can encrypt by itself, which MinIO otherwise cannot.
+func WithKMS(_ testing.TB, m *MinIO) { m.KMSKey = "test-key" }
+
 // StartMinIO starts a server that ends with the test. Without a binary the test is skipped, or fails when CI=true.
-func StartMinIO(t testing.TB) *MinIO {
+func StartMinIO(t testing.TB, options ...func(testing.TB, *MinIO)) *MinIO {
 	t.Helper()
 	binary := os.Getenv(MinIOVariable)
 	if binary == "" {
@@ -41,6 +54,9 @@ func StartMinIO(t testing.TB) *MinIO {
 		t.Skip(reason)
 	}
 	m := &MinIO{Address: UnusedAddress(t), AccessKey: "test-access-key", SecretKey: "test-secret-key", binary: binary, dir: t.TempDir()}
+	for _, option := range options {
+		option(t, m)
+	}
 	m.Start(t)
 	t.Cleanup(func() {
 		m.Kill()
@@ -65,14 +81,32 @@ func UnusedAddress(t testing.TB) string {
 }
 
 // URL is the server's address as a URL.
-func (m *MinIO) URL() string { return "http://" + m.Address }
+func (m *MinIO) URL() string {
+	if m.CA != nil {
+		return "https://" + m.Address
+	}
+	return "http://" + m.Address
+}
+
+// Authorities are those that may sign the certificate of the server.
+func (m *MinIO) Authorities() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(m.CA)
+	return pool
+}
+
+// certificates is the folder of the server's own certificate, which MinIO does not take for a bucket.
+func (m *MinIO) certificates() string { return filepath.Join(m.dir, ".certificates") }
 
 // Start starts the server again after Kill, with the data that it had, and waits until it answers.
 func (m *MinIO) Start(t testing.TB) {
 	t.Helper()
-	m.cmd = exec.Command(m.binary, "server", "--quiet", "--address", m.Address, m.dir)
+	m.cmd = exec.Command(m.binary, "server", "--quiet", "--certs-dir", m.certificates(), "--address", m.Address, m.dir)
 	m.cmd.Env = []string{
 		"MINIO_ROOT_USER=" + m.AccessKey, "MINIO_ROOT_PASSWORD=" + m.SecretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "CI=true", "HOME=" + m.dir,
+	}
+	if m.KMSKey != "" {
+		m.cmd.Env = append(m.cmd.Env, "MINIO_KMS_SECRET_KEY="+m.KMSKey+":"+base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	}
 	m.cmd.Stdout, m.cmd.Stderr = &m.output, &m.output
 	// A test binary that times out or is killed runs no clean-up.
@@ -99,7 +133,8 @@ func (m *MinIO) Kill() {
 }
 
 func (m *MinIO) awaitReady(limit time.Duration) error {
-	client := http.Client{Timeout: time.Second}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: m.Authorities()}}
+	client := http.Client{Timeout: time.Second, Transport: transport}
 	defer client.CloseIdleConnections()
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		select {
@@ -111,7 +146,8 @@ func (m *MinIO) awaitReady(limit time.Duration) error {
 		if err != nil {
 			continue
 		}
-		if err := response.Body.Close(); err == nil && response.StatusCode == http.StatusOK {
+		isOnline := response.Header.Get("X-Minio-Server-Status") == "" // which it answers before it has looked at its data
+		if err := response.Body.Close(); err == nil && isOnline && response.StatusCode == http.StatusOK {
 			return nil
 		}
 	}

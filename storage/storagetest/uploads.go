@@ -95,8 +95,7 @@ func testPartAgain(t *testing.T, store storage.Store) {
 	if old.Tag == part.Tag {
 		t.Errorf("tag %q is that of two contents", part.Tag)
 	}
-	equal := putPart(t, store, upload, 1, noise(2, 200))
-	same(t, "the same part again", part, equal)
+	part = putPart(t, store, upload, 1, noise(2, 200)) // a server that encrypts gives the same content another tag
 	expectParts(t, store, upload, []storage.Part{part})
 	complete(t, store, upload, part)
 	expect(t, store, "again", noise(2, 200))

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 
@@ -53,6 +54,20 @@ func (o *Operator) Objects(ctx context.Context, prefix string) ([]Object, error)
 func (o *Operator) ObjectsOf(ctx context.Context, folder, checkpoint string) ([]Object, error) {
 	objects, err := o.Objects(ctx, folder+"/")
 	return slices.DeleteFunc(objects, func(object Object) bool { return !strings.Contains(object.Key+"/", "/"+checkpoint+"/") }), err
+}
+
+// Content returns what an object of the bucket holds.
+func (o *Operator) Content(ctx context.Context, key string) ([]byte, error) {
+	client, err := o.s3()
+	if err != nil {
+		return nil, err
+	}
+	object, err := client.GetObject(ctx, Bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer object.Close()
+	return io.ReadAll(object)
 }
 
 // DropObjects removes those, as if they had been lost.

@@ -96,6 +96,78 @@ var newLocations = map[string]creation[v1alpha1.CheckpointStorageLocation]{
 	"a bucket that is only read": {
 		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.AccessMode = v1alpha1.AccessReadOnly },
 	},
+	"keys": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.Encryption = &v1alpha1.LocationEncryption{SecretName: "keys", CurrentKey: "2026-11_a.hex"}
+		},
+	},
+	"keys of which none is current": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.Encryption = &v1alpha1.LocationEncryption{SecretName: "keys"}
+		},
+		refused: "spec.encryption.currentKey",
+	},
+	"a current key that is no entry of a Secret": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.Encryption = &v1alpha1.LocationEncryption{SecretName: "keys", CurrentKey: "a/b"}
+		},
+		refused: "spec.encryption.currentKey",
+	},
+	"keys in what no Secret can be called": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.Encryption = &v1alpha1.LocationEncryption{SecretName: "My/Keys", CurrentKey: "a"}
+		},
+		refused: "secretName must be the name of a Secret",
+	},
+	"keys of the service": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideS3}
+		},
+	},
+	"a key of the service's key management": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideKMS, KMSKeyID: "arn:aws:kms:eu-west-1:1:key/2"}
+		},
+	},
+	"a key of a KMS for another type": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideS3, KMSKeyID: "key"}
+		},
+		refused: "kmsKeyID is for the type KMS",
+	},
+	"our own key for the service": {with: withCustomerKey},
+	"our own key that is nowhere": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideCustomer}
+		},
+		refused: "customerKeySecretName is for the type Customer, which needs it",
+	},
+	"our own key for another type": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideKMS, CustomerKeySecretName: "customer-key"}
+		},
+		refused: "customerKeySecretName is for the type Customer, which needs it",
+	},
+	"our own key in what no Secret can be called": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			withCustomerKey(l)
+			l.Spec.ServerSideEncryption.CustomerKeySecretName = "My/Key"
+		},
+		refused: "customerKeySecretName must be the name of a Secret",
+	},
+	"our own key in the clear": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			withCustomerKey(l)
+			l.Spec.Endpoint = "http://minio.storage.svc:9000"
+		},
+		refused: "serverSideEncryption of the type Customer is for an https endpoint, to which the key is sent",
+	},
+	"a way of encryption that there is not": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: "Enigma"}
+		},
+		refused: `supported values: "S3", "KMS", "Customer"`,
+	},
 	"a mode of access that there is not": {
 		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.AccessMode = "WriteOnly" },
 		refused: `supported values: "ReadWrite", "ReadOnly"`,
@@ -114,6 +186,11 @@ var newLocations = map[string]creation[v1alpha1.CheckpointStorageLocation]{
 }
 
 const certificate = "# an authority\n-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+// withCustomerKey has the service encrypt with a key of ours.
+func withCustomerKey(l *v1alpha1.CheckpointStorageLocation) {
+	l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideCustomer, CustomerKeySecretName: "customer-key"}
+}
 
 var changedLocations = map[string]update[v1alpha1.CheckpointStorageLocation]{
 	"a service can move": {
@@ -138,6 +215,37 @@ var changedLocations = map[string]update[v1alpha1.CheckpointStorageLocation]{
 		of:      func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "" },
 		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Prefix = "clusters/one" },
 		refused: "prefix is immutable: what is stored there does not move",
+	},
+	"keys can be added": {
+		spec: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.Encryption = &v1alpha1.LocationEncryption{SecretName: "keys", CurrentKey: "a"}
+		},
+	},
+	"keys can be rotated": {
+		of: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.Encryption = &v1alpha1.LocationEncryption{SecretName: "keys", CurrentKey: "a"}
+		},
+		spec: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Encryption.CurrentKey = "b" },
+	},
+	"the service can begin to encrypt": {
+		spec: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideS3}
+		},
+	},
+	"the Secret of our own key can have another name": {
+		of: withCustomerKey,
+		spec: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.ServerSideEncryption.CustomerKeySecretName = "other"
+		},
+	},
+	"our own key cannot be added": {
+		spec:    withCustomerKey,
+		refused: "serverSideEncryption of the type Customer can be neither added nor taken away: what is stored there would not be read any more",
+	},
+	"our own key cannot be taken away": {
+		of:      withCustomerKey,
+		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.ServerSideEncryption = nil },
+		refused: "serverSideEncryption of the type Customer can be neither added nor taken away: what is stored there would not be read any more",
 	},
 }
 

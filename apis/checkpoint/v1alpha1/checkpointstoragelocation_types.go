@@ -35,6 +35,13 @@ const (
 	LocationBucketNotFound = "BucketNotFound"
 	// LocationUnreachable: the service does not answer, or not with a certificate that is trusted.
 	LocationUnreachable = "Unreachable"
+	// LocationEncryptionKeyMissing: a Secret with keys is not there, or lacks the one that spec names. Nothing is stored meanwhile; also a reason of the
+	// conditions Uploaded and Stalled of Checkpoints.
+	LocationEncryptionKeyMissing = "EncryptionKeyMissing"
+	// LocationEncryptionKeyInvalid: an entry of a Secret with keys is none; otherwise as EncryptionKeyMissing.
+	LocationEncryptionKeyInvalid = "EncryptionKeyInvalid"
+	// LocationEncryptionRefused: the service does not encrypt as spec.serverSideEncryption says.
+	LocationEncryptionRefused = "EncryptionRefused"
 )
 
 // The keys of the Secret that spec.credentials.secretName names.
@@ -46,6 +53,9 @@ const (
 	// CredentialsSessionToken is the key of the session token of temporary credentials; it may be absent.
 	CredentialsSessionToken = "sessionToken"
 )
+
+// CustomerKey is the key of the Secret that spec.serverSideEncryption.customerKeySecretName names.
+const CustomerKey = "customerKey"
 
 // Addressing says where in a URL the name of the bucket stands.
 // +kubebuilder:validation:Enum=Auto;Path;VirtualHost
@@ -85,11 +95,27 @@ const (
 	AccessReadOnly AccessMode = "ReadOnly"
 )
 
+// ServerSideEncryptionType is a way in which a service encrypts what it stores.
+// +kubebuilder:validation:Enum=S3;KMS;Customer
+type ServerSideEncryptionType string
+
+// The types of server-side encryption.
+const (
+	// ServerSideS3: with keys of the service, SSE-S3.
+	ServerSideS3 ServerSideEncryptionType = "S3"
+	// ServerSideKMS: with a key of the service's key management, SSE-KMS.
+	ServerSideKMS ServerSideEncryptionType = "KMS"
+	// ServerSideCustomer: with a key that is sent along with each request and that the service does not keep, SSE-C.
+	ServerSideCustomer ServerSideEncryptionType = "Customer"
+)
+
 // CheckpointStorageLocationSpec says where a bucket is and how to get at it.
 //
 // +kubebuilder:validation:XValidation:rule="self.bucket == oldSelf.bucket",message="bucket is immutable: what is stored there does not move"
 // +kubebuilder:validation:XValidation:rule="has(self.prefix) == has(oldSelf.prefix)",message="prefix is immutable: what is stored there does not move"
 // +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || self.endpoint.startsWith('https://')",message="caBundle is for an https endpoint"
+// +kubebuilder:validation:XValidation:rule="self.?serverSideEncryption.type.orValue('none') != 'Customer' || self.endpoint.startsWith('https://')",message="serverSideEncryption of the type Customer is for an https endpoint, to which the key is sent"
+// +kubebuilder:validation:XValidation:rule="(self.?serverSideEncryption.type.orValue('none') == 'Customer') == (oldSelf.?serverSideEncryption.type.orValue('none') == 'Customer')",message="serverSideEncryption of the type Customer can be neither added nor taken away: what is stored there would not be read any more"
 type CheckpointStorageLocationSpec struct {
 	// endpoint is the URL of the S3 service, without a path: https://s3.example.com, or http://minio.storage:9000 where the network is trusted
 	// with the state of programs in the clear.
@@ -140,6 +166,17 @@ type CheckpointStorageLocationSpec struct {
 	// +required
 	Credentials LocationCredentials `json:"credentials"`
 
+	// encryption has the operator encrypt what it stores, before it leaves the node, with a key that the service never sees (AES-256-GCM). It can be
+	// added later: Checkpoints that are there already stay as they are and can be restored. Without it whoever can read the bucket can read the memory
+	// of programs.
+	// +optional
+	Encryption *LocationEncryption `json:"encryption,omitempty"`
+
+	// serverSideEncryption has the service encrypt what it stores. Without it the service does what the bucket is set to. The type Customer can be neither
+	// added nor taken away: what is stored there would not be read any more.
+	// +optional
+	ServerSideEncryption *ServerSideEncryption `json:"serverSideEncryption,omitempty"`
+
 	// role says what the location is used for. Default: new Checkpoints are stored in it. Named: only those that name it are.
 	// +optional
 	// +kubebuilder:default=Named
@@ -161,6 +198,51 @@ type LocationCredentials struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="secretName must be the name of a Secret"
 	SecretName string `json:"secretName"`
+}
+
+// LocationEncryption names the keys of a location.
+type LocationEncryption struct {
+	// secretName is the name of a Secret in the operator's own namespace. Each of its entries is a key: 32 bytes, or 64 hexadecimal digits with or
+	// without a newline behind them, as openssl rand -hex 32 writes them. A Checkpoint is decrypted with whichever of them it was encrypted with; when
+	// that one is gone from the Secret, nobody can restore it.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="secretName must be the name of a Secret"
+	SecretName string `json:"secretName"`
+
+	// currentKey is the entry of that Secret with which new Checkpoints are encrypted. Keys are rotated by adding one to the Secret and naming it here.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._A-Za-z0-9]+$`
+	CurrentKey string `json:"currentKey"`
+}
+
+// ServerSideEncryption says how the service encrypts what it stores.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.kmsKeyID) || self.type == 'KMS'",message="kmsKeyID is for the type KMS"
+// +kubebuilder:validation:XValidation:rule="has(self.customerKeySecretName) == (self.type == 'Customer')",message="customerKeySecretName is for the type Customer, which needs it"
+type ServerSideEncryption struct {
+	// type is with whose key the service encrypts. S3: with its own. KMS: with one of its key management. Customer: with the one in the Secret
+	// customerKeySecretName, which is sent along with each request, and so for an https endpoint only; it must stay the same as long as there are Checkpoints.
+	// +required
+	Type ServerSideEncryptionType `json:"type"`
+
+	// kmsKeyID is the key for the type KMS, as the service calls it: an ID, a name or an ARN. Without it the service takes its default, if it has one.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:Pattern=`^[!-~]+$`
+	KMSKeyID string `json:"kmsKeyID,omitempty"`
+
+	// customerKeySecretName is the name of a Secret in the operator's own namespace, whose entry customerKey is the key for the type Customer: 32 bytes, or
+	// 64 hexadecimal digits with or without a newline behind them.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="customerKeySecretName must be the name of a Secret"
+	CustomerKeySecretName string `json:"customerKeySecretName,omitempty"`
 }
 
 // CheckpointStorageLocationStatus says whether a location can be used. The manager alone writes it.

@@ -22,7 +22,7 @@ const (
 	limit       = 15 * time.Second
 )
 
-// Open returns the store of a location. secret is the data of the Secret that it names. It does not talk to the server. Values that cannot be
+// Open returns the store of a location. secret is the data of its Secrets, see internal/secrets. It does not talk to the server. Values that cannot be
 // right are storage.ErrInvalid with the field, or the key of the Secret, but never its value. Repeated calls are logged with the context's logger.
 //
 // Each store keeps connections of its own: open it once for each generation of the location and its Secret.
@@ -57,6 +57,12 @@ func optionsOf(location *v1alpha1.CheckpointStorageLocation, secret map[string][
 			SessionToken: string(secret[v1alpha1.CredentialsSessionToken]),
 		},
 		PartSize: image.MaxPack, // so that a pack is one request, and needs no other buffer than its own
+	}
+	if e := spec.ServerSideEncryption; e != nil {
+		options.ServerSide = s3.ServerSide{Method: s3.ServerSideMethod(e.Type), KMSKeyID: e.KMSKeyID}
+		if e.Type == v1alpha1.ServerSideCustomer {
+			options.ServerSide.CustomerKey = secret[v1alpha1.CustomerKey]
+		}
 	}
 	switch spec.Addressing {
 	case v1alpha1.AddressingPath:

@@ -1,6 +1,7 @@
 package location
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/s3"
 	"github.com/transparent-checkpoint/operator/storage/storagetest"
 )
 
@@ -78,6 +80,30 @@ func TestAddressing(t *testing.T) {
 	}
 }
 
+func TestServerSideEncryption(t *testing.T) {
+	t.Parallel()
+	key := bytes.Repeat([]byte{1}, 32)
+	for name, test := range map[string]struct {
+		spec *v1alpha1.ServerSideEncryption
+		want s3.ServerSide
+	}{
+		"none":     {nil, s3.ServerSide{}},
+		"S3":       {&v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideS3}, s3.ServerSide{Method: s3.ServerSideS3}},
+		"KMS":      {&v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideKMS, KMSKeyID: "id"}, s3.ServerSide{Method: s3.ServerSideKMS, KMSKeyID: "id"}},
+		"Customer": {&v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideCustomer}, s3.ServerSide{Method: s3.ServerSideCustomer, CustomerKey: key}},
+	} {
+		location, secret := locationAt("https://s3.test"), secretOf("key", "secret")
+		location.Spec.ServerSideEncryption, secret[v1alpha1.CustomerKey] = test.spec, key
+		options, err := optionsOf(location, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := options.ServerSide; got.Method != test.want.Method || got.KMSKeyID != test.want.KMSKeyID || !bytes.Equal(got.CustomerKey, test.want.CustomerKey) {
+			t.Errorf("%s: it is %v", name, got)
+		}
+	}
+}
+
 func TestWhatCannotBeRight(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -105,6 +131,18 @@ func TestWhatCannotBeRight(t *testing.T) {
 			change: func(l *v1alpha1.CheckpointStorageLocation, _ map[string][]byte) { l.Spec.CABundle = []byte("x") },
 			want: `storage location "default": options of the S3 store: CA has 1 bytes without a certificate; ` +
 				`it may be certificates in PEM: invalid`,
+		},
+		"a key for the service that is not there": {
+			change: func(l *v1alpha1.CheckpointStorageLocation, _ map[string][]byte) {
+				l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: v1alpha1.ServerSideCustomer}
+			},
+			want: `storage location "default": options of the S3 store: customer key has 0 bytes; it may have 32: invalid`,
+		},
+		"a type of encryption of another version": {
+			change: func(l *v1alpha1.CheckpointStorageLocation, _ map[string][]byte) {
+				l.Spec.ServerSideEncryption = &v1alpha1.ServerSideEncryption{Type: "Other"}
+			},
+			want: `storage location "default": options of the S3 store: server-side encryption is "Other"; it may be "S3", "KMS" or "Customer": invalid`,
 		},
 		"an addressing of another version": {
 			change: func(l *v1alpha1.CheckpointStorageLocation, _ map[string][]byte) { l.Spec.Addressing = "Other" },

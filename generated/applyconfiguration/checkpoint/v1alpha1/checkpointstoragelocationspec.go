@@ -29,6 +29,13 @@ type CheckpointStorageLocationSpecApplyConfiguration struct {
 	CABundle []byte `json:"caBundle,omitempty"`
 	// credentials are what requests are signed with.
 	Credentials *LocationCredentialsApplyConfiguration `json:"credentials,omitempty"`
+	// encryption has the operator encrypt what it stores, before it leaves the node, with a key that the service never sees (AES-256-GCM). It can be
+	// added later: Checkpoints that are there already stay as they are and can be restored. Without it whoever can read the bucket can read the memory
+	// of programs.
+	Encryption *LocationEncryptionApplyConfiguration `json:"encryption,omitempty"`
+	// serverSideEncryption has the service encrypt what it stores. Without it the service does what the bucket is set to. The type Customer can be neither
+	// added nor taken away: what is stored there would not be read any more.
+	ServerSideEncryption *ServerSideEncryptionApplyConfiguration `json:"serverSideEncryption,omitempty"`
 	// role says what the location is used for. Default: new Checkpoints are stored in it. Named: only those that name it are.
 	Role *checkpointv1alpha1.LocationRole `json:"role,omitempty"`
 	// accessMode says what is done in the bucket. ReadOnly: Checkpoints are restored from it, and nothing else. New ones that belong into it
@@ -97,6 +104,22 @@ func (b *CheckpointStorageLocationSpecApplyConfiguration) WithCABundle(values ..
 // If called multiple times, the Credentials field is set to the value of the last call.
 func (b *CheckpointStorageLocationSpecApplyConfiguration) WithCredentials(value *LocationCredentialsApplyConfiguration) *CheckpointStorageLocationSpecApplyConfiguration {
 	b.Credentials = value
+	return b
+}
+
+// WithEncryption sets the Encryption field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Encryption field is set to the value of the last call.
+func (b *CheckpointStorageLocationSpecApplyConfiguration) WithEncryption(value *LocationEncryptionApplyConfiguration) *CheckpointStorageLocationSpecApplyConfiguration {
+	b.Encryption = value
+	return b
+}
+
+// WithServerSideEncryption sets the ServerSideEncryption field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ServerSideEncryption field is set to the value of the last call.
+func (b *CheckpointStorageLocationSpecApplyConfiguration) WithServerSideEncryption(value *ServerSideEncryptionApplyConfiguration) *CheckpointStorageLocationSpecApplyConfiguration {
+	b.ServerSideEncryption = value
 	return b
 }
 
