@@ -105,7 +105,7 @@ func (b *bench) captured(pod *corev1.Pod, name string, state capture.State) (dir
 	b.t.Helper()
 	record := &capture.Capture{
 		State: state, Pod: capture.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}, Sequence: 1,
-		Started: testNow.Add(-time.Minute), Timings: capture.Timings{Frozen: time.Second},
+		Trigger: capture.Trigger{Signal: "SIGTERM"}, Started: testNow.Add(-time.Minute), Timings: capture.Timings{Frozen: time.Second},
 	}
 	dir = filepath.Join(b.Node.Captures(string(pod.UID)), name)
 	if err := os.MkdirAll(filepath.Join(dir, "containers/app/criu"), 0o700); err != nil {
@@ -148,13 +148,23 @@ func (b *bench) write(path, text string) {
 // look has the agent look at a folder once, and waits for the upload that this may begin.
 func (b *bench) look(dir string) {
 	b.t.Helper()
-	slots := make(chan struct{}, 1)
+	slots := newSlots(1)
 	b.Agent.look(b.t.Context(), dir, slots)
-	select {
-	case slots <- struct{}{}:
-	case <-time.After(time.Minute):
-		b.t.Fatal("the upload does not end")
+	b.awaitUploads(slots)
+}
+
+// awaitUploads waits until no upload goes on.
+func (b *bench) awaitUploads(slots *slots) {
+	b.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		slots.mu.Lock()
+		held := slots.held[false] + slots.held[true]
+		slots.mu.Unlock()
+		if held == 0 {
+			return
+		}
 	}
+	b.t.Fatal("the upload does not end")
 }
 
 func (b *bench) checkpoint(name string) *v1alpha1.Checkpoint {
