@@ -13,6 +13,8 @@ import (
 
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/filesystem"
+	"github.com/transparent-checkpoint/operator/storage/retry"
+	"github.com/transparent-checkpoint/operator/storage/s3"
 	"github.com/transparent-checkpoint/operator/storage/storagetest"
 	"github.com/transparent-checkpoint/operator/storage/turn"
 )
@@ -144,3 +146,31 @@ func TestTheContextEndsAWait(t *testing.T) {
 		}
 	})
 }
+
+// TestOnS3 sends and reads a pack slowly, with little patience below and above.
+func TestOnS3(t *testing.T) {
+	t.Parallel()
+	server := storagetest.StartMinIO(t)
+	server.MakeBucket(t, "bucket")
+	bucket, err := s3.New(s3.Options{
+		Endpoint: server.URL(), Bucket: "bucket", PathStyle: true, PartSize: 32 * mebibyte,
+		Credentials: s3.Credentials{AccessKey: server.AccessKey, SecretKey: server.SecretKey},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := New(mebibyte, mebibyte).Store(retry.New(bucket, retry.Options{Limit: time.Second}))
+	began := time.Now()
+	if err := put(t.Context(), store, "pack", packSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := get(t, store, "pack", packSize); err != nil {
+		t.Fatal(err)
+	}
+	if took, least := time.Since(began), 2*time.Second*packSize/mebibyte; took < least-time.Second/2 {
+		t.Errorf("it took %v; it has to take %v", took, least)
+	}
+}
+
+// packSize is that of a small pack; a large one of 32 MiB goes the same way, in a minute.
+const packSize = 2 * mebibyte
