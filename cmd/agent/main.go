@@ -48,7 +48,8 @@ func main() {
 	flag.StringVar(&o.socket, "containerd", "/run/containerd/containerd.sock", "socket of containerd")
 	flag.StringVar(&o.metrics, "metrics", ":9436", "address of the metrics; 0 for none")
 	flag.StringVar(&o.health, "health", ":9437", "address of /healthz and /readyz; 0 for none")
-	flag.IntVar(&o.uploadsAtOnce, "uploads-at-once", agent.DefaultUploadsAtOnce, "how many states are uploaded at once, those of pods that are gone before all others")
+	flag.IntVar(&o.uploadsAtOnce, "uploads-at-once", agent.DefaultUploadsAtOnce,
+		"how many states are uploaded at once, those of pods that are gone before all others")
 	flag.StringVar(&o.uploadBandwidth, "upload-bandwidth", "0", "bytes a second, as 100Mi, that all uploads of the node may send; 0 for no limit")
 	flag.StringVar(&o.downloadBandwidth, "download-bandwidth", "0", "bytes a second, as 100Mi, that all restores of the node may receive; 0 for no limit")
 	flag.Parse()

@@ -113,7 +113,9 @@ func captured(t *testing.T, change func(*capture.Capture)) fs.FS {
 		"log/app/dump.log":                   "(00.1) Dumping", "log/app/stats-dump": stats, "log/app/runtime.log": "",
 		"containers/app/rootfs.tar": string(tarOf(t, root...)),
 		"pod/shm.tar":               string(tarOf(t, entry{Kind: tar.TypeDir, Name: "./"}, entry{Kind: tar.TypeReg, Name: "segment", Content: "shared"})),
-		"volumes/data.tar":          string(tarOf(t, entry{Kind: tar.TypeReg, Name: "sparse", Content: "islands", Records: map[string]string{capture.SparseRecord: "100000 5 6 99999 1"}})),
+		"volumes/data.tar": string(tarOf(t, entry{
+			Kind: tar.TypeReg, Name: "sparse", Content: "islands", Records: map[string]string{capture.SparseRecord: "100000 5 6 99999 1"},
+		})),
 	}
 	for name, content := range files {
 		path := filepath.Join(dir, name)

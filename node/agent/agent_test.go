@@ -105,7 +105,7 @@ func (b *bench) captured(pod *corev1.Pod, name string, state capture.State) (dir
 	b.t.Helper()
 	record := &capture.Capture{
 		State: state, Pod: capture.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}, Sequence: 1,
-		Trigger: capture.Trigger{Signal: "SIGTERM"}, Started: testNow.Add(-time.Minute), Timings: capture.Timings{Frozen: time.Second},
+		Started: testNow.Add(-time.Minute), Timings: capture.Timings{Frozen: time.Second},
 	}
 	dir = filepath.Join(b.Node.Captures(string(pod.UID)), name)
 	if err := os.MkdirAll(filepath.Join(dir, "containers/app/criu"), 0o700); err != nil {
@@ -115,6 +115,7 @@ func (b *bench) captured(pod *corev1.Pod, name string, state capture.State) (dir
 	case capture.Failed:
 		record.Failure = &capture.Failure{Reason: capture.ReasonDumpFailed, Message: refusal, Errors: []string{refusal}, LogTail: "the end of the log"}
 	case capture.Complete:
+		record.Trigger.Signal = "SIGTERM" // in other states its memory would be sent ahead
 		record.Containers, record.SizeBytes = []capture.Container{{Name: "app", Image: "app:1"}}, 1<<20
 		b.write(filepath.Join(dir, "containers/app/criu/pages-1.img"), "memory")
 		b.write(filepath.Join(dir, capture.SyncedFile), "")

@@ -275,7 +275,7 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		if err := a.apply(ctx, checkpoint, r); err != nil {
 			return err
 		}
-		if record.State == capture.Dumping && p.seen == "" && record.Trigger.Signal != "" { // not while a pod goes on
+		if record.State == capture.Dumping && p.seen == "" && record.Trigger.IsTermination() { // not while a pod goes on
 			a.beginAhead(ctx, dir, checkpoint, source, slots)
 		}
 		p.seen = record.State
