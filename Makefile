@@ -130,7 +130,7 @@ manifests: ## write what comes from markers in the code: the CustomResourceDefin
 
 .PHONY: verify
 verify: lint ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
-	@for module in . tests/lint tests/reference $(wildcard tests/cluster/parts/*/go.mod); do \
+	@for module in . tests/checkpointctl tests/lint tests/reference $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
 	  { echo "these files did not fit the API types (make generate manifests); they have been written anew"; exit 1; }

@@ -6,6 +6,8 @@
 //   - storage/s3: S3-compatible servers,
 //   - storage/filesystem: a directory,
 //   - storage/retry: a Store that repeats what failed for a moment,
+//   - storage/limit: a Store that keeps to a bandwidth,
+//   - storage/turn: who goes first where transfers wait for each other,
 //   - storage/storagetest: the suite that every Store has to pass,
 //   - storage/image: checkpoints as objects, above this port.
 //

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -24,11 +25,16 @@ import (
 	"github.com/transparent-checkpoint/operator/cmd/internal/location"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/node/agent"
+	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/limit"
 )
 
 type options struct {
 	node, namespace, root, from, criu, socket, metrics, health string
 	install                                                    bool
+
+	uploadsAtOnce                      int
+	uploadBandwidth, downloadBandwidth string
 }
 
 func main() {
@@ -42,6 +48,10 @@ func main() {
 	flag.StringVar(&o.socket, "containerd", "/run/containerd/containerd.sock", "socket of containerd")
 	flag.StringVar(&o.metrics, "metrics", ":9436", "address of the metrics; 0 for none")
 	flag.StringVar(&o.health, "health", ":9437", "address of /healthz and /readyz; 0 for none")
+	flag.IntVar(&o.uploadsAtOnce, "uploads-at-once", agent.DefaultUploadsAtOnce,
+		"how many states are uploaded at once, those of pods that are gone before all others")
+	flag.StringVar(&o.uploadBandwidth, "upload-bandwidth", "0", "bytes a second, as 100Mi, that all uploads of the node may send; 0 for no limit")
+	flag.StringVar(&o.downloadBandwidth, "download-bandwidth", "0", "bytes a second, as 100Mi, that all restores of the node may receive; 0 for no limit")
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
@@ -59,8 +69,40 @@ func (o options) check() error {
 	return nil
 }
 
+// maxUploadsAtOnce is where more would only be in each other's way.
+const maxUploadsAtOnce = 64
+
+// limits checks what the node may do at once.
+func (o options) limits() (*limit.Limits, error) {
+	if o.uploadsAtOnce < 1 || o.uploadsAtOnce > maxUploadsAtOnce {
+		return nil, fmt.Errorf("--uploads-at-once is %d; it may be 1 to %d", o.uploadsAtOnce, maxUploadsAtOnce)
+	}
+	upload, err := bandwidth("--upload-bandwidth", o.uploadBandwidth)
+	if err != nil {
+		return nil, err
+	}
+	download, err := bandwidth("--download-bandwidth", o.downloadBandwidth)
+	if err != nil {
+		return nil, err
+	}
+	return limit.New(upload, download), nil
+}
+
+// bandwidth returns what a flag says in bytes a second.
+func bandwidth(name, text string) (int64, error) {
+	quantity, err := resource.ParseQuantity(text)
+	if bytes := quantity.Value(); err == nil && (bytes == 0 || bytes >= limit.Least) {
+		return bytes, nil
+	}
+	return 0, fmt.Errorf("%s is %q; it may be a quantity of bytes a second, as 100Mi, from %dKi on, or 0 for no limit", name, text, limit.Least>>10)
+}
+
 func run(ctx context.Context, o options) error {
 	if err := o.check(); err != nil {
+		return err
+	}
+	limits, err := o.limits()
+	if err != nil {
 		return err
 	}
 	scheme := runtime.NewScheme()
@@ -83,7 +125,14 @@ func run(ctx context.Context, o options) error {
 	node := capture.Node{Root: o.root}
 	a := &agent.Agent{
 		Node: node, NodeName: o.node, Namespace: o.namespace, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
-		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Open: location.Open, Settle: agent.SettleOnNode(node), Now: time.Now,
+		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), Now: time.Now, UploadsAtOnce: o.uploadsAtOnce,
+		Open: func(ctx context.Context, l *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) (storage.Store, error) {
+			store, err := location.Open(ctx, l, secret)
+			if err != nil {
+				return nil, err
+			}
+			return limits.Store(store), nil
+		},
 	}
 	if err := a.Setup(mgr); err != nil {
 		return err

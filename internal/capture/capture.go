@@ -87,11 +87,14 @@ type Pod struct {
 
 // Trigger is what made the runtime capture.
 type Trigger struct {
-	// Signal is the stop signal, as SIGTERM.
+	// Signal is the stop signal, as SIGTERM; empty if the pod goes on after the capture.
 	Signal string `json:"signal,omitempty"`
 	// Evidence is why the signal was taken to be meant for the whole pod (design C1).
 	Evidence Evidence `json:"evidence,omitempty"`
 }
+
+// IsTermination tells whether the pod goes: nothing but the capture has its state then.
+func (t Trigger) IsTermination() bool { return t.Signal != "" }
 
 // Evidence is a sign that a pod goes, and not one container of it.
 type Evidence string
@@ -213,12 +216,25 @@ func (c *Capture) Write(dir string) error {
 
 // Read reads capture.json of a capture's folder.
 func Read(dir string) (*Capture, error) {
+	data, err := os.ReadFile(filepath.Join(dir, FileName))
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", FileName, dir, err)
+	}
+	return c, nil
+}
+
+// Parse reads what capture.json holds.
+func Parse(data []byte) (*Capture, error) {
 	c := &Capture{}
-	if err := readJSON(filepath.Join(dir, FileName), c); err != nil {
+	if err := json.Unmarshal(data, c); err != nil {
 		return nil, err
 	}
 	if c.SchemaVersion != SchemaVersion {
-		return nil, fmt.Errorf("%s of %s: schemaVersion is %d; it may be %d", FileName, dir, c.SchemaVersion, SchemaVersion)
+		return nil, fmt.Errorf("schemaVersion is %d; it may be %d", c.SchemaVersion, SchemaVersion)
 	}
 	return c, nil
 }

@@ -36,6 +36,8 @@ type Agent struct {
 	Recorder   events.EventRecorder
 	// Open returns the store of a location with the data of its Secrets, see internal/secrets.
 	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
+	// UploadsAtOnce is how many states are uploaded at once, 1 or more. Those of pods that are gone do not count the others.
+	UploadsAtOnce int
 	// Settle has the runtime finish a capture that was cut off.
 	Settle func(ctx context.Context, podUID string) error
 	Now    func() time.Time
@@ -60,9 +62,11 @@ const (
 	podsAtOnce        = 64
 	verdictsAtOnce    = 1024
 	// All transfers together hold the memory of image.NewMemory.
-	uploadsAtOnce = 2
 	fetchesAtOnce = 2
 )
+
+// DefaultUploadsAtOnce is one that sends, and one that reads and compresses meanwhile.
+const DefaultUploadsAtOnce = 2
 
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {

@@ -115,6 +115,7 @@ func (b *bench) captured(pod *corev1.Pod, name string, state capture.State) (dir
 	case capture.Failed:
 		record.Failure = &capture.Failure{Reason: capture.ReasonDumpFailed, Message: refusal, Errors: []string{refusal}, LogTail: "the end of the log"}
 	case capture.Complete:
+		record.Trigger.Signal = "SIGTERM" // in other states its memory would be sent ahead
 		record.Containers, record.SizeBytes = []capture.Container{{Name: "app", Image: "app:1"}}, 1<<20
 		b.write(filepath.Join(dir, "containers/app/criu/pages-1.img"), "memory")
 		b.write(filepath.Join(dir, capture.SyncedFile), "")
@@ -148,13 +149,23 @@ func (b *bench) write(path, text string) {
 // look has the agent look at a folder once, and waits for the upload that this may begin.
 func (b *bench) look(dir string) {
 	b.t.Helper()
-	slots := make(chan struct{}, 1)
+	slots := newSlots(1)
 	b.Agent.look(b.t.Context(), dir, slots)
-	select {
-	case slots <- struct{}{}:
-	case <-time.After(time.Minute):
-		b.t.Fatal("the upload does not end")
+	b.awaitUploads(slots)
+}
+
+// awaitUploads waits until no upload goes on.
+func (b *bench) awaitUploads(slots *slots) {
+	b.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		slots.mu.Lock()
+		held := slots.held[false] + slots.held[true]
+		slots.mu.Unlock()
+		if held == 0 {
+			return
+		}
 	}
+	b.t.Fatal("the upload does not end")
 }
 
 func (b *bench) checkpoint(name string) *v1alpha1.Checkpoint {

@@ -29,10 +29,9 @@ type ahead struct {
 
 // beginAhead sends what a capture consists of while it is written, so that it is durable soon after (design C9). It needs a free slot, and nobody waits
 // for it but the upload: whatever goes wrong here, that one finds out and tells.
-func (a *Agent) beginAhead(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource, slots chan struct{}) {
-	select {
-	case slots <- struct{}{}:
-	default:
+func (a *Agent) beginAhead(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource, slots *slots) {
+	leave := slots.take(false)
+	if leave == nil {
 		return
 	}
 	h := &ahead{ended: make(chan struct{})}
@@ -41,7 +40,7 @@ func (a *Agent) beginAhead(ctx context.Context, dir string, checkpoint *v1alpha1
 	a.mu.Unlock()
 	checkpoint = checkpoint.DeepCopy()
 	go func() {
-		defer func() { <-slots }()
+		defer leave()
 		defer close(h.ended)
 		var err error
 		if h.sent, err = a.sendAhead(ctx, dir, checkpoint, source); err != nil {

@@ -36,6 +36,7 @@ const (
 type publication struct {
 	seen      capture.State // published so far
 	uploading bool
+	goesOn    bool // the pod, after this capture
 	told      bool // that it is captured
 	failures  int  // to publish, in a row
 	refused   int  // to upload, in a row
@@ -68,13 +69,13 @@ func readMemo(dir string) (m memo, err error) {
 
 // publishAll looks at the captures of the node for as long as the context lives.
 func (a *Agent) publishAll(ctx context.Context) error {
-	slots := make(chan struct{}, uploadsAtOnce)
+	slots := newSlots(a.UploadsAtOnce)
 	return every(ctx, scanInterval, func() {
 		dirs, err := filepath.Glob(filepath.Join(a.Node.CapturesRoot(), "*", "[0-9]*"))
 		if err != nil {
 			return
 		}
-		for _, dir := range dirs {
+		for _, dir := range a.inOrder(dirs) {
 			a.look(ctx, dir, slots)
 		}
 		a.settleOwed(ctx)
@@ -83,7 +84,7 @@ func (a *Agent) publishAll(ctx context.Context) error {
 }
 
 // look does what is to do next about one folder, unless it was tried a moment ago.
-func (a *Agent) look(ctx context.Context, dir string, slots chan struct{}) {
+func (a *Agent) look(ctx context.Context, dir string, slots *slots) {
 	a.mu.Lock()
 	p := a.work[dir]
 	if p == nil {
@@ -113,11 +114,12 @@ func (a *Agent) look(ctx context.Context, dir string, slots chan struct{}) {
 }
 
 // publish brings the Checkpoint of a capture's folder up to date.
-func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots chan struct{}) error {
+func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *slots) error {
 	record, err := capture.Read(dir)
 	if err != nil {
 		return err
 	}
+	p.goesOn = !record.Trigger.IsTermination()
 	if err := a.judgeEnd(ctx, record); err != nil { // first: soon the Job controller looks at the pod
 		return err
 	}
@@ -265,7 +267,7 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 
 // advance writes what there is to say by now, and goes on with the next step.
 func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource,
-	p *publication, slots chan struct{},
+	p *publication, slots *slots,
 ) error {
 	r := dumping(source, checkpoint.Status.LocationName)
 	switch record.State {
@@ -273,7 +275,7 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		if err := a.apply(ctx, checkpoint, r); err != nil {
 			return err
 		}
-		if record.State == capture.Dumping && p.seen == "" && record.Trigger.Signal != "" { // not while a pod goes on
+		if record.State == capture.Dumping && p.seen == "" && record.Trigger.IsTermination() { // not while a pod goes on
 			a.beginAhead(ctx, dir, checkpoint, source, slots)
 		}
 		p.seen = record.State
@@ -301,7 +303,7 @@ func dumping(source v1alpha1.CheckpointSource, location string) report {
 }
 
 func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, r report,
-	p *publication, slots chan struct{},
+	p *publication, slots *slots,
 ) error {
 	m, err := readMemo(dir)
 	if err != nil {
@@ -326,9 +328,8 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
 	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen
-	select {
-	case slots <- struct{}{}:
-	default: // later; until then the state is on the node
+	leave := slots.take(!record.Trigger.IsTermination())
+	if leave == nil { // later; until then the state is on the node
 		if p.seen == capture.Complete && p.told {
 			return nil
 		}
@@ -345,7 +346,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	p.uploading, p.seen = true, capture.Complete
 	a.mu.Unlock()
 	go func() {
-		defer func() { <-slots }()
+		defer leave()
 		err := a.upload(ctx, dir, checkpoint, record, r, p)
 		a.mu.Lock()
 		defer a.mu.Unlock()

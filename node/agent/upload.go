@@ -74,7 +74,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	bases, err := a.bases(ctx, checkpoint, &r.source, location)
 	var summary image.Summary
 	if err == nil {
-		options := image.UploadOptions{Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress}
+		options := image.UploadOptions{Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress, Background: !record.Trigger.IsTermination()}
 		summary, err = folder.Upload(ctx, string(checkpoint.UID), dir, options)
 	}
 	stop()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
 // treeReader writes the entries of a tar below a folder. Names and links cannot lead out of it, whatever the tar says: no link is followed on the
@@ -183,13 +185,13 @@ func (t *treeReader) link(folder int, name, target string) error {
 func (t *treeReader) file(ctx context.Context, folder int, name string, h *tar.Header) error {
 	for record := range h.PAXRecords {
 		if strings.HasPrefix(record, "GNU.sparse.") { // whose size is not bounded by what the archive has
-			return fmt.Errorf("it has the record %s; it may have %s", record, sparseRecord)
+			return fmt.Errorf("it has the record %s; it may have %s", record, capture.SparseRecord)
 		}
 	}
-	size, parts := h.Size, []extent{{0, h.Size}}
-	if record, sparse := h.PAXRecords[sparseRecord]; sparse {
+	size, parts := h.Size, []extent{{Length: h.Size}}
+	if record, sparse := h.PAXRecords[capture.SparseRecord]; sparse {
 		var err error
-		if size, parts, err = parseSparse(record, h.Size); err != nil {
+		if size, parts, err = capture.ParseSparse(record, h.Size); err != nil {
 			return err
 		}
 	}

@@ -4,30 +4,21 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
-// sparseRecord is the record of a tar entry that has only the data of a file with holes, in the parts that the record lists: the size of the file
-// in bytes, then for each part where it begins and how long it is, all as decimal numbers with spaces between them. The parts follow each other in the
-// entry's content. (The sparse formats of GNU tar cannot be written by archive/tar.)
-const sparseRecord = "CHECKPOINT.sparse"
-
-// maxExtents bounds the parts of a file, as a record has at most 1 MiB (archive/tar). Where there are more, small holes are written out.
-const maxExtents = 16 << 10
-
-// extent is a part of a file that has data, in bytes.
-type extent struct{ offset, length int64 }
+// extent is a part of a file that has data.
+type extent = capture.Extent
 
 func lengthOf(parts []extent) int64 {
 	sum := int64(0)
 	for _, part := range parts {
-		sum += part.length
+		sum += part.Length
 	}
 	return sum
 }
@@ -50,7 +41,7 @@ func extentsOf(fd int, size int64) ([]extent, error) {
 		if start >= size || end <= start { // it changed meanwhile
 			break
 		}
-		parts = append(parts, extent{start, min(end, size) - start})
+		parts = append(parts, extent{Offset: start, Length: min(end, size) - start})
 		offset = end
 	}
 	return bounded(parts), nil
@@ -58,7 +49,7 @@ func extentsOf(fd int, size int64) ([]extent, error) {
 
 // bounded makes few parts of many by leaving out holes, the smallest first.
 func bounded(parts []extent) []extent {
-	for gap := int64(4 << 10); len(parts) > maxExtents; gap *= 2 {
+	for gap := int64(4 << 10); len(parts) > capture.MaxExtents; gap *= 2 {
 		parts = joined(parts, gap)
 	}
 	return parts
@@ -68,8 +59,8 @@ func bounded(parts []extent) []extent {
 func joined(parts []extent, gap int64) []extent {
 	out := parts[:0]
 	for _, part := range parts {
-		if last := len(out) - 1; last >= 0 && part.offset-(out[last].offset+out[last].length) <= gap {
-			out[last].length = part.offset + part.length - out[last].offset
+		if last := len(out) - 1; last >= 0 && part.Offset-(out[last].Offset+out[last].Length) <= gap {
+			out[last].Length = part.Offset + part.Length - out[last].Offset
 			continue
 		}
 		out = append(out, part)
@@ -77,52 +68,15 @@ func joined(parts []extent, gap int64) []extent {
 	return out
 }
 
-func sparseMap(size int64, parts []extent) string {
-	var text strings.Builder
-	text.WriteString(strconv.FormatInt(size, 10))
-	for _, part := range parts {
-		fmt.Fprintf(&text, " %d %d", part.offset, part.length)
-	}
-	return text.String()
-}
-
-// parseSparse reads such a record of an entry that has that many bytes.
-func parseSparse(text string, has int64) (size int64, parts []extent, err error) {
-	words := strings.Split(text, " ")
-	if len(words)%2 == 0 || len(words) > 2*maxExtents+1 {
-		return 0, nil, fmt.Errorf("%s has %d numbers; it may have an odd number of up to %d", sparseRecord, len(words), 2*maxExtents+1)
-	}
-	numbers := make([]int64, len(words))
-	for i, word := range words {
-		if numbers[i], err = strconv.ParseInt(word, 10, 64); err != nil || numbers[i] < 0 {
-			return 0, nil, fmt.Errorf("%s has %q; it may have numbers from 0 on", sparseRecord, word)
-		}
-	}
-	size = numbers[0]
-	end, sum := int64(0), int64(0)
-	for i := 1; i < len(numbers); i += 2 {
-		part := extent{numbers[i], numbers[i+1]}
-		if part.offset < end || part.length > size-part.offset {
-			return 0, nil, fmt.Errorf("%s has a part at %d of %d bytes; it may lie between %d and %d", sparseRecord, part.offset, part.length, end, size)
-		}
-		end, sum = part.offset+part.length, sum+part.length
-		parts = append(parts, part)
-	}
-	if sum != has {
-		return 0, nil, fmt.Errorf("%s has parts of %d bytes; the entry has %d", sparseRecord, sum, has)
-	}
-	return size, parts, nil
-}
-
 // writeParts writes the parts of a file one after the other, and leaves holes where whole blocks are zero.
 func writeParts(ctx context.Context, file *os.File, content io.Reader, size int64, parts []extent, block []byte) error {
 	end := int64(0)
 	for _, part := range parts {
-		for done := int64(0); done < part.length; {
+		for done := int64(0); done < part.Length; {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			n, err := io.ReadFull(content, block[:min(int64(len(block)), part.length-done)])
+			n, err := io.ReadFull(content, block[:min(int64(len(block)), part.Length-done)])
 			if err != nil {
 				return err
 			}
@@ -131,7 +85,7 @@ func writeParts(ctx context.Context, file *os.File, content io.Reader, size int6
 				if bytes.Equal(piece, zeros[:len(piece)]) {
 					continue
 				}
-				at := part.offset + done + int64(from)
+				at := part.Offset + done + int64(from)
 				if _, err := file.WriteAt(piece, at); err != nil {
 					return err
 				}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
 func TestHolesCostNothingAndComeBack(t *testing.T) {
@@ -47,7 +49,7 @@ func TestHolesCostNothingAndComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		is, err := extentsIn(filepath.Join(to, name))
-		if diff := cmp.Diff(was, is, cmp.AllowUnexported(extent{})); diff != "" || err != nil {
+		if diff := cmp.Diff(was, is); diff != "" || err != nil {
 			t.Errorf("%s: %v (-want +got)\n%s", name, err, diff)
 		}
 	}
@@ -76,14 +78,14 @@ func extentsIn(path string) ([]extent, error) {
 
 func TestOfTooManyHolesTheSmallestGo(t *testing.T) {
 	var parts []extent
-	for i := range int64(maxExtents) {
-		parts = append(parts, extent{i << 20, 4096}, extent{i<<20 + 12288, 4096})
+	for i := range int64(capture.MaxExtents) {
+		parts = append(parts, extent{Offset: i << 20, Length: 4096}, extent{Offset: i<<20 + 12288, Length: 4096})
 	}
 	got := bounded(parts)
-	if len(got) != maxExtents || got[1] != (extent{1 << 20, 16384}) {
+	if len(got) != capture.MaxExtents || got[1] != (extent{Offset: 1 << 20, Length: 16384}) {
 		t.Errorf("it has %d parts, the second is %v", len(got), got[1])
 	}
-	if record := sparseMap(1<<40, got); len(record) > 1<<20-maxAttributes {
+	if record := capture.SparseMap(1<<40, got); len(record) > 1<<20-maxAttributes {
 		t.Errorf("the record has %d bytes", len(record))
 	}
 }
@@ -101,15 +103,15 @@ func TestAHostileMapOfHolesIsRefused(t *testing.T) {
 		"more than the entry has":   {"100 0 6", "parts of 6 bytes; the entry has 5"},
 		"less than the entry has":   {"100 0 4", "parts of 4 bytes; the entry has 5"},
 		"a number beyond all":       {"99999999999999999999 0 5", "numbers from 0 on"},
-		"more parts than there are": {"5" + strings.Repeat(" 0 0", maxExtents+1), "an odd number of up to"},
+		"more parts than there are": {"5" + strings.Repeat(" 0 0", capture.MaxExtents+1), "an odd number of up to"},
 		"a size beyond all disks":   {strconv.FormatInt(1<<62, 10) + " 0 5", "file too large"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			var archive bytes.Buffer
 			w := tar.NewWriter(&archive)
-			header := &tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 5, Format: tar.FormatPAX, PAXRecords: map[string]string{sparseRecord: test.record}}
+			header := &tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 5, Format: tar.FormatPAX, PAXRecords: map[string]string{capture.SparseRecord: test.record}}
 			if test.record == "" {
-				header.PAXRecords[sparseRecord] = " "
+				header.PAXRecords[capture.SparseRecord] = " "
 			}
 			if err := w.WriteHeader(header); err != nil {
 				t.Fatal(err)
@@ -133,16 +135,16 @@ func FuzzParseSparse(f *testing.F) {
 		f.Add(seed, int64(5))
 	}
 	f.Fuzz(func(t *testing.T, record string, has int64) {
-		size, parts, err := parseSparse(record, has)
+		size, parts, err := capture.ParseSparse(record, has)
 		if err != nil {
 			return
 		}
 		end := int64(0)
 		for _, part := range parts {
-			if part.offset < end || part.length < 0 || part.offset+part.length > size {
+			if part.Offset < end || part.Length < 0 || part.Offset+part.Length > size {
 				t.Errorf("%q gives %v of %d", record, parts, size)
 			}
-			end = part.offset + part.length
+			end = part.Offset + part.Length
 		}
 		if lengthOf(parts) != has {
 			t.Errorf("%q gives %d bytes of %d", record, lengthOf(parts), has)

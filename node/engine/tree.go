@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
 // archiveBuffer is how much of an archive is written at once, in bytes.
@@ -212,7 +214,7 @@ func (w *treeWriter) content(path string, size int64) (*os.File, error) {
 
 // data writes a header, and the content of a file of that size: what is a hole costs nothing.
 func (w *treeWriter) data(file *os.File, h *tar.Header, size, allocated int64) error {
-	parts := []extent{{0, size}}
+	parts := []extent{{Length: size}}
 	if allocated < size {
 		var err error
 		if parts, err = extentsOf(int(file.Fd()), size); err != nil {
@@ -224,13 +226,13 @@ func (w *treeWriter) data(file *os.File, h *tar.Header, size, allocated int64) e
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
 		}
-		h.PAXRecords[sparseRecord] = sparseMap(size, parts)
+		h.PAXRecords[capture.SparseRecord] = capture.SparseMap(size, parts)
 	}
 	if err := w.archive.WriteHeader(h); err != nil {
 		return err
 	}
 	for _, part := range parts {
-		if _, err := io.CopyBuffer(onlyWriter{w.archive}, io.NewSectionReader(file, part.offset, part.length), w.buffer); err != nil {
+		if _, err := io.CopyBuffer(onlyWriter{w.archive}, io.NewSectionReader(file, part.Offset, part.Length), w.buffer); err != nil {
 			return err
 		}
 	}

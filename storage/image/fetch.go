@@ -262,7 +262,7 @@ func (r *reader) read(ctx context.Context, first, last int) error {
 		}
 		return nil
 	})
-	for range min(cap(r.budget.gets), len(r.uses)) {
+	for range min(r.budget.gets.Places(), len(r.uses)) {
 		group.Go(func() error {
 			decoder, err := newDecoder()
 			if err != nil {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/turn"
 )
 
 // counting is a store that notes the most puts of packs and the most bodies that it ever had at once.
@@ -121,7 +122,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	)
 	store := &counting{Store: openStore(t)}
 	f := &Folder{Store: store, Name: testFolder, Memory: NewMemory(packs, gets), Keys: testKeys}
-	dirs, made := make([]string, transfers), make([]Checkpoint, transfers)
+	dirs, uploaded := make([]string, transfers), make([]Checkpoint, transfers)
 	for i := range dirs {
 		dirs[i] = t.TempDir()
 		sparse(t, filepath.Join(dirs[i], "pages"), byte(i), each)
@@ -145,35 +146,48 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 	}
 	expectBounded("upload", func(ctx context.Context, i int) error {
-		made[i].Name = fmt.Sprint(i)
-		summary, err := f.Upload(ctx, made[i].Name, dirs[i], UploadOptions{})
-		made[i].Digest = summary.ManifestDigest
+		uploaded[i].Name = fmt.Sprint(i)
+		summary, err := f.Upload(ctx, uploaded[i].Name, dirs[i], UploadOptions{})
+		uploaded[i].Digest = summary.ManifestDigest
 		return err
 	})
 	expectBounded("verification", func(ctx context.Context, i int) error {
-		_, err := f.Verify(ctx, made[i], nil)
+		_, err := f.Verify(ctx, uploaded[i], nil)
 		return err
 	})
 	to := t.TempDir()
 	expectBounded("fetch", func(ctx context.Context, i int) error {
-		_, err := f.Fetch(ctx, made[i], filepath.Join(to, fmt.Sprint(i)), nil)
+		_, err := f.Fetch(ctx, uploaded[i], filepath.Join(to, fmt.Sprint(i)), nil)
 		return err
 	})
 	if store.most[0] > packs || store.most[1] > gets {
 		t.Errorf("there were %d puts and %d gets at once; there may be %d and %d", store.most[0], store.most[1], packs, gets)
 	}
-	buffers := map[*byte]bool{}
+	made, kept := len(f.Memory.free), map[*byte]bool{}
 	for range packs { // all are back
-		select {
-		case buffer := <-f.Memory.packs:
-			if buffer != nil {
-				buffers[&buffer[0]] = true
-			}
-		default:
-			t.Fatal("a buffer has not come back")
+		buffer, _, err := f.Memory.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[&buffer[0]] = true
+	}
+	if made == 0 || len(kept) != packs || len(f.Memory.free) > 0 {
+		t.Errorf("%d buffers have come back, of which %d are left; there are %d different ones", made, len(f.Memory.free), len(kept))
+	}
+	if isBusy(t, f.Memory.gets) || !isBusy(t, f.Memory.packs) {
+		t.Error("a read goes on, or there is one more buffer than there was")
+	}
+}
+
+// isBusy tells whether all places of a line are taken.
+func isBusy(t *testing.T, line *turn.Line) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	for range line.Places() {
+		if _, err := line.Wait(ctx); err != nil {
+			return true
 		}
 	}
-	if len(f.Memory.packs) > 0 || len(buffers) == 0 || len(f.Memory.gets) > 0 {
-		t.Errorf("%d buffers were made, %d more have come back than there were, and %d reads go on", len(buffers), len(f.Memory.packs), len(f.Memory.gets))
-	}
+	return false
 }

@@ -39,6 +39,7 @@ type packer struct {
 	files   map[int]*os.File // that it has open; of the last entry alone
 
 	buffer []byte // nil between two packs
+	give   func([]byte)
 	used   int
 	salt   []byte
 	aead   cipher.AEAD
@@ -64,7 +65,7 @@ func (p *packer) drop() {
 		_ = file.Close()
 	}
 	if p.buffer != nil {
-		p.u.memory.give(p.buffer)
+		p.give(p.buffer)
 		p.buffer = nil
 	}
 }
@@ -149,7 +150,7 @@ func (p *packer) begin(ctx context.Context) (err error) {
 	if p.buffer != nil {
 		return nil
 	}
-	if p.buffer, err = p.u.memory.take(ctx); err != nil {
+	if p.buffer, p.give, err = p.u.memory.take(ctx); err != nil {
 		return err
 	}
 	p.used, p.frames, p.items, p.salt, p.aead = 0, nil, nil, nil, nil
@@ -263,7 +264,7 @@ func (p *packer) send(ctx context.Context) error {
 		}
 		p.u.finish(it, sent)
 	}
-	p.u.memory.give(p.buffer)
+	p.give(p.buffer)
 	p.buffer = nil
 	return nil
 }
@@ -281,7 +282,7 @@ func (p *packer) put(ctx context.Context, made *madePack) error {
 		p.buffer = nil
 	}
 	if err != nil {
-		p.u.memory.give(nil)
+		p.give(nil)
 	}
 	return err
 }

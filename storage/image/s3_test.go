@@ -11,18 +11,24 @@ import (
 	"github.com/transparent-checkpoint/operator/storage/storagetest"
 )
 
-// openMinIO is how the agent keeps its checkpoints: S3 with retries.
-func openMinIO(t testing.TB, server *storagetest.MinIO) storage.Store {
+// openS3 opens a part of the bucket.
+func openS3(t testing.TB, server *storagetest.MinIO, prefix string) storage.Store {
 	t.Helper()
-	server.MakeBucket(t, "bucket")
 	store, err := s3.New(s3.Options{
-		Endpoint: server.URL(), Bucket: "bucket", Prefix: "cluster", PathStyle: true, PartSize: MaxPack,
+		Endpoint: server.URL(), Bucket: "bucket", Prefix: prefix, PathStyle: true, PartSize: MaxPack,
 		Credentials: s3.Credentials{AccessKey: server.AccessKey, SecretKey: server.SecretKey},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return retry.New(store, retry.Options{FirstWait: 10 * time.Millisecond, LongestWait: 100 * time.Millisecond, Limit: time.Minute})
+	return store
+}
+
+// openMinIO is how the agent keeps its checkpoints: S3 with retries.
+func openMinIO(t testing.TB, server *storagetest.MinIO) storage.Store {
+	t.Helper()
+	server.MakeBucket(t, "bucket")
+	return retry.New(openS3(t, server, "cluster"), retry.Options{FirstWait: 10 * time.Millisecond, LongestWait: 100 * time.Millisecond, Limit: time.Minute})
 }
 
 // TestOnS3 has the server die in the middle of an upload and of a fetch, both of which go on when it is back.

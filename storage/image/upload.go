@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/turn"
 )
 
 // UploadOptions say how to upload.
@@ -27,6 +28,8 @@ type UploadOptions struct {
 	// State is the path that the names of files begin with in which the upload notes how far it is: journal and index. After an error or a kill, another
 	// upload of the same directory with the same state sends only what is missing. Without it, it sends all but the packs that are the same.
 	State string
+	// Background has the upload let all else go first, pack by pack, where it waits for memory, and in stores that know storage/turn.
+	Background bool
 	// Progress, unless nil, is told how far it is.
 	Progress Progress
 }
@@ -44,6 +47,9 @@ const (
 // regular files and directories; anything else is storage.ErrInvalid, and the directory must not change meanwhile. The checkpoint is there when its
 // manifest is, which is put last.
 func (f *Folder) Upload(ctx context.Context, name, dir string, opts UploadOptions) (Summary, error) {
+	if opts.Background {
+		ctx = turn.Background(ctx)
+	}
 	summary, err := f.upload(ctx, name, dir, opts)
 	if errors.Is(err, errLost) { // what it relied on was deleted meanwhile
 		opts.Bases = nil

@@ -25,7 +25,8 @@ type Options struct {
 	FirstWait time.Duration
 	// LongestWait is about how long to wait between two attempts at most.
 	LongestWait time.Duration
-	// Limit is how long to go on with one call, or with one read or list that made no progress. Earlier the context may end.
+	// Limit is how long to go on with one call, or with one read or list that made no progress. Earlier the context may end. The time in which a body
+	// was read does not count: at a low bandwidth one attempt may take longer.
 	Limit time.Duration
 	// Notify, unless nil, is called before each wait: what failed (the name of the method, or "Read"), on which key, in which attempt (from 1
 	// on), why, and how long the wait will be. It is called by the goroutine of the call and should return soon.
@@ -58,7 +59,9 @@ func (s *Store) Put(ctx context.Context, key string, body storage.Body, opts sto
 	if !body.Repeatable() {
 		return s.store.Put(ctx, key, body, opts)
 	}
-	return s.repeat(ctx, "Put", key, func(int) error { return s.store.Put(ctx, key, body, opts) })
+	sent := &progress{}
+	body = sent.watch(body)
+	return s.repeatPut(ctx, "Put", key, sent, func(int) error { return s.store.Put(ctx, key, body, opts) })
 }
 
 // Stat implements storage.Store.
@@ -89,7 +92,9 @@ func (s *Store) PutPart(ctx context.Context, upload storage.Upload, number int, 
 	if !body.Repeatable() {
 		return s.store.PutPart(ctx, upload, number, body)
 	}
-	err = s.repeat(ctx, "PutPart", upload.Key, func(int) error {
+	sent := &progress{}
+	body = sent.watch(body)
+	err = s.repeatPut(ctx, "PutPart", upload.Key, sent, func(int) error {
 		part, err = s.store.PutPart(ctx, upload, number, body)
 		return err
 	})
@@ -143,6 +148,11 @@ func (s *Store) Abort(ctx context.Context, upload storage.Upload) error {
 
 // repeat calls do with the number of the attempt, from 1 on, until it returns something else than storage.ErrUnavailable.
 func (s *Store) repeat(ctx context.Context, op, key string, do func(attempt int) error) error {
+	return s.repeatPut(ctx, op, key, &progress{}, do)
+}
+
+// repeatPut does so with what reads a body.
+func (s *Store) repeatPut(ctx context.Context, op, key string, sent *progress, do func(attempt int) error) error {
 	attempt := 0
 	var last error
 	operation := func() error {
@@ -158,7 +168,7 @@ func (s *Store) repeat(ctx context.Context, op, key string, do func(attempt int)
 			s.opts.Notify(op, key, attempt, err, wait)
 		}
 	}
-	err := backoff.RetryNotify(operation, backoff.WithContext(s.waits(), ctx), notify)
+	err := backoff.RetryNotify(operation, backoff.WithContext(s.waits(sent), ctx), notify)
 	switch {
 	case last == nil:
 		return nil
@@ -170,10 +180,11 @@ func (s *Store) repeat(ctx context.Context, op, key string, do func(attempt int)
 	return err
 }
 
-func (s *Store) waits() backoff.BackOff {
+func (s *Store) waits(sent *progress) backoff.BackOff {
 	return backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(s.opts.FirstWait),
 		backoff.WithMaxInterval(s.opts.LongestWait),
 		backoff.WithMaxElapsedTime(s.opts.Limit),
+		backoff.WithClockProvider(sent),
 	)
 }

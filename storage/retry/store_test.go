@@ -276,3 +276,45 @@ func patienceEnds(t *testing.T) {
 		t.Errorf("during a wait: have the error %v, want %v", err, context.DeadlineExceeded)
 	}
 }
+
+// slow is a store whose puts take a while for their bodies, and fail behind them.
+type slow struct {
+	storage.Store
+	read, after time.Duration
+	attempts    int
+}
+
+func (s *slow) Put(_ context.Context, _ string, body storage.Body, _ storage.PutOptions) error {
+	s.attempts++
+	r, err := body.Reader()
+	if err != nil {
+		return err
+	}
+	for one := make([]byte, 1); err == nil; _, err = r.Read(one) {
+		time.Sleep(s.read)
+	}
+	time.Sleep(s.after)
+	return errors.Join(errHiccup, r.Close())
+}
+
+func TestALowBandwidthTakesNoPatience(t *testing.T) {
+	for name, test := range map[string]struct {
+		store slow
+		again bool
+	}{
+		"a body that is sent for longer than the limit": {slow{read: time.Minute}, true},
+		"an answer that takes longer than the limit":    {slow{after: time.Minute}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var notes []string
+				opts := quick(&notes)
+				opts.Limit = 10 * time.Millisecond
+				err := retry.New(&test.store, opts).Put(t.Context(), "key", storage.Bytes([]byte("abc")), storage.PutOptions{})
+				if !errors.Is(err, storage.ErrUnavailable) || test.store.attempts > 1 != test.again {
+					t.Errorf("have the error %v after %d attempts", err, test.store.attempts)
+				}
+			})
+		})
+	}
+}

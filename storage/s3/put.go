@@ -147,13 +147,13 @@ type partsPut struct {
 }
 
 func (p *partsPut) run(ctx context.Context, r io.Reader) error {
-	first, n, err := p.fill(ctx, r)
+	first, err := p.fill(ctx, r)
 	if err != nil {
 		return err
 	}
-	if int64(n) < p.partSize { // all of it
+	if int64(first.n) < p.partSize { // all of it
 		defer p.store.buffers.put(first)
-		body := storage.Bytes(first[:n])
+		body := storage.Bytes(first.data[:first.n])
 		whole, err := body.Reader()
 		if err != nil {
 			return err
@@ -178,21 +178,21 @@ func (p *partsPut) run(ctx context.Context, r io.Reader) error {
 }
 
 // sendAll sends the first buffer and whatever follows. Its parts ascend by number.
-func (p *partsPut) sendAll(ctx context.Context, r io.Reader, buffer []byte) error {
+func (p *partsPut) sendAll(ctx context.Context, r io.Reader, next *buffer) error {
 	group, sending := errgroup.WithContext(ctx)
 	var err error
-	for number, n := 1, len(buffer); n > 0 && err == nil; number++ {
+	for number := 1; err == nil && next.n > 0; number++ {
 		if number > storage.MaxParts {
-			p.store.buffers.put(buffer)
+			p.store.buffers.put(next)
 			err = fmt.Errorf("body goes on after %d parts of %d bytes; give its Max or a larger part size: %w", storage.MaxParts, p.partSize, storage.ErrInvalid)
 			break
 		}
-		full := buffer[:n]
-		p.note(storage.Part{Number: number, Size: int64(n)})
+		full := next
+		p.note(storage.Part{Number: number, Size: int64(full.n)})
 		group.Go(func() error { return p.send(sending, number, full) })
-		buffer, n, err = p.fill(sending, r)
-		if err == nil && n == 0 {
-			p.store.buffers.put(buffer)
+		next, err = p.fill(sending, r)
+		if err == nil && next.n == 0 {
+			p.store.buffers.put(next)
 		}
 	}
 	if sent := group.Wait(); sent != nil { // upon which fill has failed too, or would have
@@ -202,8 +202,9 @@ func (p *partsPut) sendAll(ctx context.Context, r io.Reader, buffer []byte) erro
 }
 
 // send sends one part and takes its buffer back.
-func (p *partsPut) send(ctx context.Context, number int, data []byte) error {
-	defer p.store.buffers.put(data)
+func (p *partsPut) send(ctx context.Context, number int, full *buffer) error {
+	defer p.store.buffers.put(full)
+	data := full.data[:full.n]
 	part, err := p.store.client.PutObjectPart(ctx, p.store.bucket, p.store.prefix+p.key, p.upload.ID, number, bytes.NewReader(data), int64(len(data)),
 		minio.PutObjectPartOptions{SSE: p.store.encryption})
 	if err != nil {
@@ -224,16 +225,16 @@ func (p *partsPut) note(part storage.Part) {
 	p.parts[part.Number-1] = part
 }
 
-// fill reads a part into a buffer. n < len(buffer) is the end of the body, and so is 0.
-func (p *partsPut) fill(ctx context.Context, r io.Reader) (buffer []byte, n int, err error) {
-	buffer, err = p.store.buffers.get(ctx, p.partSize)
+// fill reads a part into a buffer. One that is not full is the end of the body, and so is an empty one.
+func (p *partsPut) fill(ctx context.Context, r io.Reader) (*buffer, error) {
+	next, err := p.store.buffers.get(ctx, p.partSize)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	n, err = io.ReadFull(r, buffer)
+	next.n, err = io.ReadFull(r, next.data)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		p.store.buffers.put(buffer)
-		return nil, 0, err
+		p.store.buffers.put(next)
+		return nil, err
 	}
-	return buffer, n, nil
+	return next, nil
 }
