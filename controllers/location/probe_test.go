@@ -62,15 +62,17 @@ func TestProbe(t *testing.T) {
 		"may not delete":             {&shelf{delete: wrapped(storage.ErrAccessDenied)}, v1alpha1.LocationAccessDenied},
 		"no answer":                  {&shelf{put: wrapped(storage.ErrUnavailable)}, v1alpha1.LocationUnreachable},
 		"something else was read":    {&shelf{spoiled: true}, v1alpha1.LocationUnreachable},
-		"full, which is no reason":   {&shelf{put: wrapped(storage.ErrNoSpace)}, v1alpha1.LocationUnreachable},
+		"a full bucket":              {&shelf{put: wrapped(storage.ErrNoSpace)}, v1alpha1.LocationBucketFull},
+		"another region":             {&shelf{put: wrapped(storage.ErrWrongRegion)}, v1alpha1.LocationWrongRegion},
+		"a clock that is wrong":      {&shelf{put: wrapped(storage.ErrClockSkew)}, v1alpha1.LocationClockSkew},
 		"the answer took too long":   {&shelf{put: context.DeadlineExceeded}, v1alpha1.LocationUnreachable},
 		"read fails, delete as well": {&shelf{get: wrapped(storage.ErrUnavailable), delete: wrapped(storage.ErrUnavailable)}, v1alpha1.LocationUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.store.objects = map[string][]byte{}
 			err := probe(t.Context(), test.store, "name")
-			if test.want == "" && err != nil || test.want != "" && (err == nil || reasonOf(err) != test.want) {
-				t.Errorf("it says %v", err)
+			if reason := reasonIn(err); reason != test.want {
+				t.Errorf("the reason is %q, as it says %v", reason, err)
 			}
 			if len(test.store.objects) != 0 {
 				t.Errorf("it left %v", test.store.objects)
@@ -93,8 +95,26 @@ func TestABucketThatIsOnlyReadIsNotWrittenTo(t *testing.T) {
 		t.Errorf("it says %v", err)
 	}
 	refuses.get = storage.ErrNoBucket
-	if err := probeReading(t.Context(), refuses); err == nil || reasonOf(err) != v1alpha1.LocationBucketNotFound {
+	if err := probeReading(t.Context(), refuses); reasonIn(err) != v1alpha1.LocationBucketNotFound {
 		t.Errorf("without the bucket it says %v", err)
+	}
+}
+
+// reasonIn is the reason for an error, and none without one.
+func reasonIn(err error) string {
+	if err == nil {
+		return ""
+	}
+	reason, _ := reasonOf(err)
+	return reason
+}
+
+func TestAReasonComesWithWhatToDo(t *testing.T) {
+	for _, r := range reasons {
+		_, message := reasonOf(fmt.Errorf("write an object: %w", r.err))
+		if want := "write an object: " + r.err.Error() + ". " + storage.Advice(r.err); message != want || storage.Advice(r.err) == "" {
+			t.Errorf("%s says %q", r.reason, message)
+		}
 	}
 }
 

@@ -186,7 +186,7 @@ func (r *Reconciler) try(ctx context.Context, location *v1alpha1.CheckpointStora
 		err = probe(ctx, store, fmt.Sprintf("%s-%d", location.UID, r.Now().UnixNano()))
 	}
 	if err != nil {
-		available.Reason, available.Message = reasonOf(err), err.Error()
+		available.Reason, available.Message = reasonOf(err)
 		return available, nil
 	}
 	available.Status, available.Reason, available.Message = metav1.ConditionTrue, v1alpha1.LocationValidated, message

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -111,6 +112,9 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 	if none.reason != "" || needsAPerson(cause) {
 		stalled := condition(v1alpha1.CheckpointStalled)
 		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, r.uploaded.Reason, cause.Error()
+		if advice := storage.Advice(cause); advice != "" {
+			stalled.Message += ". " + advice
+		}
 		r.stalled = &stalled
 	}
 	old := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointUploaded)
@@ -123,8 +127,7 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 
 // needsAPerson tells of an error of a bucket whether it stays until somebody does something. One that does not answer may do so by itself.
 func needsAPerson(err error) bool {
-	return errors.Is(err, storage.ErrNoBucket) || errors.Is(err, storage.ErrAccessDenied) || errors.Is(err, storage.ErrInvalid) ||
-		errors.Is(err, errNoCredentials) || apierrors.IsNotFound(err)
+	return storage.Advice(err) != "" || errors.Is(err, storage.ErrInvalid) || errors.Is(err, errNoCredentials) || apierrors.IsNotFound(err)
 }
 
 // failedBefore tells, once it was asked, that a Checkpoint's upload has failed before: attempts come and go with the condition.
@@ -235,6 +238,11 @@ func (a *Agent) store(ctx context.Context, name string) (storage.Store, error) {
 	store, err := a.Open(ctx, location, secret.Data)
 	if err != nil {
 		return nil, err
+	}
+	for other := range a.stores { // those of earlier generations: what they still do, they finish
+		if strings.HasPrefix(other, string(location.UID)+"/") {
+			delete(a.stores, other)
+		}
 	}
 	a.stores[key] = store
 	return store, nil

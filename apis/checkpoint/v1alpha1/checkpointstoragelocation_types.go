@@ -33,6 +33,12 @@ const (
 	LocationAccessDenied = "AccessDenied"
 	// LocationBucketNotFound: the bucket does not exist; the operator does not create buckets.
 	LocationBucketNotFound = "BucketNotFound"
+	// LocationWrongRegion: the bucket is in another region than spec.region, or spec.endpoint is another region's.
+	LocationWrongRegion = "WrongRegion"
+	// LocationClockSkew: the clock of the service and that of the manager's node differ by more than a signature may be old, as a rule 15 minutes.
+	LocationClockSkew = "ClockSkew"
+	// LocationBucketFull: the service has no room left, or the bucket's quota is used up. What is in it can be restored and deleted.
+	LocationBucketFull = "BucketFull"
 	// LocationUnreachable: the service does not answer, or not with a certificate that is trusted.
 	LocationUnreachable = "Unreachable"
 )
