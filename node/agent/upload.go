@@ -20,7 +20,9 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/stored"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
@@ -50,7 +52,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	folder := folderOf(checkpoint.Namespace, &r.source, store)
-	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Folder: folder.Name}
+	m := memo{CheckpointUID: checkpoint.StorageName(), Location: location, Folder: folder.Name}
 	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
 		return err
 	}
@@ -76,8 +78,11 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	bases, err := a.bases(ctx, checkpoint, &r.source, location)
 	var summary image.Summary
 	if err == nil {
+		err = describe(dir, checkpoint, r)
+	}
+	if err == nil {
 		options := image.UploadOptions{Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress}
-		summary, err = folder.Upload(ctx, string(checkpoint.UID), dir, options)
+		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
 	}
 	stop()
 	if err != nil {
@@ -99,6 +104,30 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
 	return errors.Join(capture.NoteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
+}
+
+// describe writes into a capture's folder whose state it is, so that the bucket says it as well. What is there stays: an earlier attempt may have sent it.
+func describe(dir string, checkpoint *v1alpha1.Checkpoint, r report) error {
+	path := filepath.Join(dir, stored.FileName)
+	if data, err := os.ReadFile(path); err == nil {
+		if _, err := stored.Decode(data, checkpoint.Namespace, r.source.Lineage); err == nil { // else a power cut has taken its content
+			return nil
+		}
+	}
+	whole := checkpoint.DeepCopy()
+	whole.Status.Source, whole.Status.Containers, whole.Status.CaptureTime = &r.source, r.containers, r.captureTime
+	whole.Status.Machine = machineOf(r.machine)
+	whole.Status.SizeBytes, whole.Status.Size, whole.Status.Frozen = &r.sizeBytes, v1alpha1.ReadableSize(r.sizeBytes), v1alpha1.ReadableDuration(r.frozen)
+	return capture.NoteJSON(path, stored.Checkpoint(whole))
+}
+
+func machineOf(m compat.Facts) *v1alpha1.CheckpointMachine {
+	if m == (compat.Facts{}) {
+		return nil
+	}
+	return &v1alpha1.CheckpointMachine{
+		Architecture: m.Architecture, Kernel: m.Kernel, PageSizeBytes: int64(m.PageSize), Instructions: m.Instructions, XSaveBytes: int64(m.XSave),
+	}
 }
 
 // uploadFailed says in the Checkpoint why its state is not in the bucket, and by an event when that is new.
@@ -171,7 +200,7 @@ func (a *Agent) bases(ctx context.Context, checkpoint *v1alpha1.Checkpoint, sour
 	})
 	var bases []image.Checkpoint
 	for i := range others[:min(len(others), mostBases)] {
-		bases = append(bases, image.Checkpoint{Name: string(others[i].UID), Digest: others[i].Status.ManifestDigest})
+		bases = append(bases, image.Checkpoint{Name: others[i].StorageName(), Digest: others[i].Status.ManifestDigest})
 	}
 	return bases, nil
 }

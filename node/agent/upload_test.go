@@ -2,10 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,7 +17,9 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/stored"
 	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
 func TestAnUploadThatNeedsAPersonIsStalledAndSaysWhatToDo(t *testing.T) {
@@ -86,5 +92,76 @@ func TestCredentialsAreRotatedWithoutARestart(t *testing.T) {
 	}
 	if stores != 1 {
 		t.Errorf("%d stores are kept, that of the old key among them", stores)
+	}
+}
+
+func TestAStoredStateSaysWhoseItIs(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.write(filepath.Join(dir, stored.FileName), `{"kind":`) // what a power cut left
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	opened, err := (&image.Folder{Store: b.store, Name: folder(c)}).Discover(t.Context(), string(c.UID))
+	if err != nil || opened.Checkpoint.Digest != c.Status.ManifestDigest {
+		t.Fatalf("it is %+v, %v", opened, err)
+	}
+	data, err := opened.ReadFile(t.Context(), stored.FileName, stored.MaxSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := stored.Decode(data, c.Namespace, c.Status.Source.Lineage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := stored.Checkpoint(c)
+	want.Finalizers, want.Labels = c.Finalizers, c.Labels
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// lose takes a Checkpoint away without its data, and makes it anew as a sync does.
+func (b *bench) lose(c *v1alpha1.Checkpoint) (again *v1alpha1.Checkpoint) {
+	b.t.Helper()
+	again = &v1alpha1.Checkpoint{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Name, Labels: c.Labels}, Spec: c.Spec, Status: c.Status}
+	again.UID, again.Status.StorageName = "other-uid", c.StorageName()
+	c.Finalizers = nil
+	if err := errors.Join(b.Client.Update(b.t.Context(), c), b.Client.Delete(b.t.Context(), c)); err != nil {
+		b.t.Fatal(err)
+	}
+	status := again.Status
+	if err := b.Client.Create(b.t.Context(), again); err != nil {
+		b.t.Fatal(err)
+	}
+	again.Status = status
+	if err := b.Client.Status().Update(b.t.Context(), again); err != nil {
+		b.t.Fatal(err)
+	}
+	return again
+}
+
+func TestARecreatedCheckpointIsTheOneThatWasLost(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	c := b.lose(b.checkpoint("a-a-uid"))
+	if b.look(dir); !isThere(dir) || len(b.store.keys(folder(c)+"/manifests")) != 1 {
+		t.Errorf("the folder is there: %t, the bucket has %v", isThere(dir), b.store.keys(""))
+	}
+	if err := b.remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if record, err := b.fetch(t.Context(), newPod("new"), c); err != nil || record.Pod.UID != "a-uid" {
+		t.Errorf("from the bucket: %+v, %v", record, err)
+	}
+	bases, err := b.bases(t.Context(), b.checkpoint(c.Name), c.Status.Source, "main")
+	if err != nil || len(bases) > 0 {
+		t.Errorf("it is a base of itself: %v, %v", bases, err)
+	}
+	bases, err = b.bases(t.Context(), &v1alpha1.Checkpoint{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, UID: "later"}}, c.Status.Source, "main")
+	if want := []image.Checkpoint{{Name: c.Status.StorageName, Digest: c.Status.ManifestDigest}}; err != nil || !slices.Equal(bases, want) {
+		t.Errorf("the bases of a later one are %v, %v", bases, err)
 	}
 }
