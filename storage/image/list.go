@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"path"
@@ -42,4 +43,16 @@ func List(ctx context.Context, store storage.Store, prefix string) iter.Seq2[Lis
 			}
 		}
 	}
+}
+
+// Exists tells whether a checkpoint of that name is in the folder at this moment.
+func (f *Folder) Exists(ctx context.Context, name string) (bool, error) {
+	if err := f.check(name); err != nil {
+		return false, err
+	}
+	_, err := f.Store.Stat(ctx, f.key(manifestKind, name))
+	if errors.Is(err, storage.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -19,9 +19,9 @@ const (
 // The reasons of the condition Synced, besides those of Available when the bucket cannot be looked through.
 const (
 	// LocationSyncCompleted: everything that was to be made anew has been; Synced is True.
-	LocationSyncCompleted = "Completed"
+	LocationSyncCompleted = "Synced"
 	// LocationSyncIncomplete: some of it could not be made anew; the message says which, and why.
-	LocationSyncIncomplete = "Incomplete"
+	LocationSyncIncomplete = "SyncIncomplete"
 )
 
 // The reasons of the condition Default.
