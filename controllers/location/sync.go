@@ -103,7 +103,9 @@ func pause(location *v1alpha1.CheckpointStorageLocation, synced metav1.Condition
 	return interval
 }
 
-func (s *Syncer) write(ctx context.Context, location *v1alpha1.CheckpointStorageLocation, status *apply.CheckpointStorageLocationStatusApplyConfiguration) error {
+func (s *Syncer) write(ctx context.Context, location *v1alpha1.CheckpointStorageLocation,
+	status *apply.CheckpointStorageLocationStatusApplyConfiguration,
+) error {
 	wanted := apply.CheckpointStorageLocation(location.Name).WithUID(location.UID).WithStatus(status)
 	return client.IgnoreNotFound(s.Client.Status().Apply(ctx, wanted, client.FieldOwner(keys.SyncFields), client.ForceOwnership))
 }
@@ -113,8 +115,8 @@ type look struct {
 	*Syncer
 	location *v1alpha1.CheckpointStorageLocation
 	store    storage.Store
-	// known are the states that have their Checkpoints, and gone those of them that were made anew here and have not come up in the bucket so far. Both
-	// are called NAMESPACE/STORAGENAME.
+	// known are the states that have their Checkpoints, and gone those of them that were made anew here and did not come up in the bucket. Both are
+	// called NAMESPACE/STORAGENAME.
 	known map[string]bool
 	gone  map[string]*v1alpha1.Checkpoint
 	// deleted are the storage names of what was deleted here, and stays deleted. Those that have come up are true.

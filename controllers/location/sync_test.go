@@ -4,10 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +29,6 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/stored"
 	"github.com/transparent-checkpoint/operator/storage"
-	"github.com/transparent-checkpoint/operator/storage/filesystem"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
@@ -40,7 +38,7 @@ var errKilled = errors.New("the manager is killed")
 type bench struct {
 	*Syncer
 	t      *testing.T
-	bucket storage.Store
+	bucket *shelf
 	now    time.Time
 	// writes is how many writes the API server takes before the manager is killed; negative is no end.
 	writes int
@@ -56,17 +54,13 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 			t.Fatal(err)
 		}
 	}
-	bucket, err := filesystem.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = bucket.Close() })
-	b := &bench{t: t, bucket: bucket, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), writes: -1}
+	b := &bench{t: t, bucket: &shelf{objects: map[string][]byte{}}, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), writes: -1}
 	objects = append(objects,
 		&v1alpha1.CheckpointStorageLocation{
 			ObjectMeta: metav1.ObjectMeta{Name: "mirror", Generation: 1},
 			Spec: v1alpha1.CheckpointStorageLocationSpec{
-				AccessMode: v1alpha1.AccessReadOnly, SyncInterval: &metav1.Duration{Duration: 10 * time.Minute}, Credentials: v1alpha1.LocationCredentials{SecretName: "bucket"},
+				AccessMode: v1alpha1.AccessReadOnly, SyncInterval: &metav1.Duration{Duration: 10 * time.Minute},
+				Credentials: v1alpha1.LocationCredentials{SecretName: "bucket"},
 			},
 		},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "operator", Name: "bucket"}},
@@ -170,12 +164,12 @@ func (b *bench) location() *v1alpha1.CheckpointStorageLocation {
 	return location
 }
 
-// says compares the condition.
-func (b *bench) says(status metav1.ConditionStatus, reason, message string) {
+// says has it look, without anything to complain of, and compares what it says.
+func (b *bench) says(message string) {
 	b.t.Helper()
 	got, again := b.look()
-	if got.Status != status || got.Reason != reason || got.Message != message || got.ObservedGeneration != 1 {
-		b.t.Errorf("it says %s, %s: %s\nit should say %s, %s: %s", got.Status, got.Reason, got.Message, status, reason, message)
+	if got.Status != metav1.ConditionTrue || got.Reason != v1alpha1.LocationSyncCompleted || got.Message != message || got.ObservedGeneration != 1 {
+		b.t.Errorf("it says %s, %s: %s\nit should say %s", got.Status, got.Reason, got.Message, message)
 	}
 	if !b.location().Status.LastSyncTime.Equal(&metav1.Time{Time: b.now}) || again == 0 {
 		b.t.Errorf("the time is %v, the next look is after %s", b.location().Status.LastSyncTime, again)
@@ -199,7 +193,7 @@ func TestACheckpointIsMadeAnewAsItWas(t *testing.T) {
 	b := newBench(t)
 	was := state("shop", "db-0")
 	digest := b.put(was)
-	b.says(metav1.ConditionTrue, v1alpha1.LocationSyncCompleted, "1 in the bucket, 1 made anew")
+	b.says("1 in the bucket, 1 made anew")
 	got := b.all()["shop/db-0-1234"]
 	want := *was.DeepCopy()
 	want.Status.LocationName, want.Status.ManifestDigest, want.Status.StorageName = "mirror", digest, "db-0-uid"
@@ -217,7 +211,7 @@ func TestACheckpointIsMadeAnewAsItWas(t *testing.T) {
 			t.Errorf("it is not %s", kind)
 		}
 	}
-	b.says(metav1.ConditionTrue, v1alpha1.LocationSyncCompleted, "1 in the bucket, 0 made anew")
+	b.says("1 in the bucket, 0 made anew")
 	if diff := cmp.Diff(map[string]v1alpha1.Checkpoint{"shop/db-0-1234": got}, b.all()); diff != "" {
 		t.Errorf("the second time something is written (-first +second):\n%s", diff)
 	}
@@ -227,12 +221,13 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 	own := state("shop", "db-0") // the cluster's own, of the same bucket
 	namesake := state("shop", "db-1")
 	namesake.UID = "later"
-	b := newBench(t, own, namesake, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "going", DeletionTimestamp: &metav1.Time{Time: time.Now()}, Finalizers: []string{"x"}}})
-	for _, c := range []*v1alpha1.Checkpoint{own, state("shop", "db-1"), state("going", "a"), state("nowhere", "b"), state("nowhere", "c"), state("shop", "fine")} {
+	going := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "going", DeletionTimestamp: &metav1.Time{Time: time.Now()}, Finalizers: []string{"x"}}}
+	b := newBench(t, own, namesake, going)
+	for _, c := range []*v1alpha1.Checkpoint{
+		own, state("shop", "db-1"), state("going", "a"), state("nowhere", "b"), state("nowhere", "c"), state("shop", "fine"), state("shop", "fine-too"),
+	} {
 		b.put(c)
 	}
-	claimed := state("shop", "claims")
-	b.put(claimed)
 	folder := keys.StorageFolder("shop", "one")
 	for key, data := range map[string]string{
 		folder + "/manifests/empty":                 "",
@@ -270,9 +265,13 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", part, got.Message)
 		}
 	}
-	all := b.all()
-	if len(all) != 4 || all["shop/fine-1234"].Status.StorageName != "fine-uid" || all["shop/db-1-1234"].UID != "later" || all["shop/db-0-1234"].Status.StorageName != "" {
-		t.Errorf("there are %v", all)
+	names := map[string]string{}
+	for name, c := range b.all() {
+		names[name] = c.StorageName()
+	}
+	want := map[string]string{"shop/db-0-1234": "db-0-uid", "shop/db-1-1234": "later", "shop/fine-1234": "fine-uid", "shop/fine-too-1234": "fine-too-uid"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("Checkpoints and storage names (-want +got):\n%s", diff)
 	}
 }
 
@@ -291,8 +290,7 @@ func TestASyncGoesOnWhereverItWasKilled(t *testing.T) {
 		b.writes = -1
 		b.look()
 		ignore := cmp.FilterPath(func(p cmp.Path) bool {
-			name := p.Last().String()
-			return name == ".ResourceVersion" || name == ".LastTransitionTime" || name == ".ManifestDigest"
+			return slices.Contains([]string{".ResourceVersion", ".LastTransitionTime", ".ManifestDigest"}, p.Last().String())
 		}, cmp.Ignore())
 		if diff := cmp.Diff(whole.all(), b.all(), ignore); diff != "" {
 			t.Errorf("killed after %d writes (-whole +got):\n%s", writes, diff)
@@ -313,12 +311,12 @@ func TestWhatWasDeletedHereStaysDeleted(t *testing.T) {
 	if err := errors.Join(b.Client.Update(t.Context(), &c), b.Client.Delete(t.Context(), &c)); err != nil {
 		t.Fatal(err)
 	}
-	b.says(metav1.ConditionTrue, v1alpha1.LocationSyncCompleted, "1 in the bucket, 0 made anew; 1 were deleted here")
+	b.says("1 in the bucket, 0 made anew; 1 were deleted here")
 	if len(b.all()) > 0 {
 		t.Errorf("there are %v", b.all())
 	}
 	b.drop(was)
-	b.says(metav1.ConditionTrue, v1alpha1.LocationSyncCompleted, "0 in the bucket, 0 made anew")
+	b.says("0 in the bucket, 0 made anew")
 	if notes, err := deleted.Read(t.Context(), b.Client, "operator", "mirror"); err != nil || len(notes) > 0 {
 		t.Errorf("the notes are %v, %v", notes, err)
 	}
@@ -329,7 +327,7 @@ func TestADeletionWhileItIsLookedAt(t *testing.T) {
 	was := state("shop", "db-0")
 	b.put(was)
 	b.before = func() { b.drop(was) } // the last one of that name goes now
-	b.says(metav1.ConditionTrue, v1alpha1.LocationSyncCompleted, "0 in the bucket, 0 made anew")
+	b.says("0 in the bucket, 0 made anew")
 	for name, c := range b.all() {
 		if c.DeletionTimestamp.IsZero() {
 			t.Errorf("%s is there, and its state is not", name)
@@ -371,58 +369,28 @@ func TestWhatTheBucketHasNoMoreGoes(t *testing.T) {
 	}
 }
 
-// broken is a bucket that fails to be listed, or to be read.
-type broken struct {
-	storage.Store
-	list, get error
-}
-
-func (b *broken) List(ctx context.Context, prefix, after string) iter.Seq2[storage.Info, error] {
-	return func(yield func(storage.Info, error) bool) {
-		for info, err := range b.Store.List(ctx, prefix, after) {
-			if !yield(info, err) {
-				return
-			}
-		}
-		if b.list != nil {
-			yield(storage.Info{}, b.list)
-		}
-	}
-}
-
-func (b *broken) Get(ctx context.Context, key string, r storage.Range) (io.ReadCloser, error) {
-	if b.get != nil {
-		return nil, b.get
-	}
-	return b.Store.Get(ctx, key, r)
-}
-
 func TestALookThatDoesNotComeToItsEndDeletesNothing(t *testing.T) {
 	b := newBench(t)
 	was := state("shop", "db-0")
 	b.put(was)
 	b.look()
 	b.drop(was)
-	whole := b.bucket
-	for name, test := range map[string]struct {
-		bucket *broken
+	for _, test := range []struct {
+		err    error
 		reason string
-	}{
-		"the service does not answer":    {&broken{Store: whole, list: storage.ErrUnavailable}, v1alpha1.LocationUnreachable},
-		"the bucket is in another place": {&broken{Store: whole, list: storage.ErrWrongRegion}, v1alpha1.LocationWrongRegion},
-	} {
-		b.bucket = test.bucket
+	}{{storage.ErrUnavailable, v1alpha1.LocationUnreachable}, {storage.ErrWrongRegion, v1alpha1.LocationWrongRegion}} {
+		b.bucket.list = test.err
 		got, again := b.look()
 		if got.Reason != test.reason || got.Status != metav1.ConditionFalse || again != whileBad {
-			t.Errorf("%s: it is %+v, the next look is after %s", name, got, again)
+			t.Errorf("%v: it is %+v, the next look is after %s", test.err, got, again)
 		}
 	}
 	if c := b.all()["shop/db-0-1234"]; !c.DeletionTimestamp.IsZero() || c.Name == "" {
 		t.Errorf("it is %+v", c)
 	}
-	b.bucket = whole
+	b.bucket.list = nil
 	b.put(state("shop", "db-1"))
-	b.bucket = &broken{Store: whole, get: storage.ErrUnavailable}
+	b.bucket.get = storage.ErrUnavailable
 	if got, _ := b.look(); got.Reason != v1alpha1.LocationUnreachable || len(b.all()) != 1 {
 		t.Errorf("while nothing can be read it is %+v", got)
 	}
@@ -431,7 +399,7 @@ func TestALookThatDoesNotComeToItsEndDeletesNothing(t *testing.T) {
 func TestALocationIsSyncedWhenItIsTimeTo(t *testing.T) {
 	b := newBench(t)
 	request := ctrl.Request{NamespacedName: types.NamespacedName{Name: "mirror"}}
-	b.says(metav1.ConditionTrue, v1alpha1.LocationSyncCompleted, "0 in the bucket, 0 made anew")
+	b.says("0 in the bucket, 0 made anew")
 	b.now = b.now.Add(4 * time.Minute)
 	last := b.location().Status.LastSyncTime
 	if result, err := b.Reconcile(t.Context(), request); err != nil || result.RequeueAfter != 6*time.Minute || !b.location().Status.LastSyncTime.Equal(last) {

@@ -17,7 +17,8 @@ func example() *v1alpha1.Checkpoint {
 	cut := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Local())
 	return &v1alpha1.Checkpoint{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "shop", Name: "web-1234", UID: "u", ResourceVersion: "7", Labels: map[string]string{keys.Lineage: "one", keys.Workload: "deployment", "mine": "x"},
+			Namespace: "shop", Name: "web-1234", UID: "u", ResourceVersion: "7",
+			Labels:          map[string]string{keys.Lineage: "one", keys.Workload: "deployment", "mine": "x"},
 			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-5d9"}},
 		},
 		Spec: v1alpha1.CheckpointSpec{SourcePodName: "web", SourcePodUID: "1234", Trigger: v1alpha1.TriggerTermination},
@@ -54,7 +55,8 @@ func TestACheckpointIsMadeAnewFromItsFile(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if s := got.Status; len(got.OwnerReferences) > 0 || s.Claim != nil || s.LocationName != "" || s.ManifestDigest != "" || s.StorageName != "" || s.Conditions != nil {
+	s := got.Status
+	if len(got.OwnerReferences) > 0 || s.Claim != nil || s.LocationName != "" || s.ManifestDigest != "" || s.StorageName != "" || s.Conditions != nil {
 		t.Errorf("it takes more along than was captured: %+v", got)
 	}
 }
@@ -64,15 +66,26 @@ func TestWhatIsNoCheckpointOfItsFolderIsRefused(t *testing.T) {
 		change func(*v1alpha1.Checkpoint)
 		want   string
 	}{
-		"another kind": {func(c *v1alpha1.Checkpoint) { c.Kind = "Secret" },
-			`it is a "Secret" of "checkpoint.memverge.ai/v1alpha1"; it may be a "Checkpoint" of "checkpoint.memverge.ai/v1alpha1"`},
-		"another version":          {func(c *v1alpha1.Checkpoint) { c.APIVersion = "checkpoint.memverge.ai/v9" }, `it is a "Checkpoint" of "checkpoint.memverge.ai/v9"; it may be`},
-		"another namespace":        {func(c *v1alpha1.Checkpoint) { c.Namespace = "kube-system" }, `metadata.namespace is "kube-system"; it lies in the folder of "shop"`},
-		"another lineage":          {func(c *v1alpha1.Checkpoint) { c.Status.Source.Lineage = "two" }, `status.source.lineage is "two"; it lies in the folder of "one"`},
-		"no source":                {func(c *v1alpha1.Checkpoint) { c.Status.Source = nil }, "it says no status.source"},
-		"no time":                  {func(c *v1alpha1.Checkpoint) { c.Status.CaptureTime = nil }, "it says no status.captureTime"},
-		"two pods in one":          {func(c *v1alpha1.Checkpoint) { c.Spec.SourcePodUID = "5678" }, `spec.sourcePodUID is "5678", and status.source.podUID "1234"; both may be the same`},
-		"not even an object of it": {func(c *v1alpha1.Checkpoint) { c.Spec.SourcePodName = "\xff"; c.TypeMeta = metav1.TypeMeta{} }, `it is a "" of ""`},
+		"another kind": {
+			func(c *v1alpha1.Checkpoint) { c.Kind = "Secret" },
+			`it is a "Secret" of "checkpoint.memverge.ai/v1alpha1"; it may be a "Checkpoint" of "checkpoint.memverge.ai/v1alpha1"`,
+		},
+		"another version": {
+			func(c *v1alpha1.Checkpoint) { c.APIVersion = "checkpoint.memverge.ai/v9" }, `it is a "Checkpoint" of "checkpoint.memverge.ai/v9"; it may be`,
+		},
+		"no object at all": {func(c *v1alpha1.Checkpoint) { c.TypeMeta = metav1.TypeMeta{} }, `it is a "" of ""`},
+		"another namespace": {
+			func(c *v1alpha1.Checkpoint) { c.Namespace = "kube-system" }, `metadata.namespace is "kube-system"; it lies in the folder of "shop"`,
+		},
+		"another lineage": {
+			func(c *v1alpha1.Checkpoint) { c.Status.Source.Lineage = "two" }, `status.source.lineage is "two"; it lies in the folder of "one"`,
+		},
+		"no source": {func(c *v1alpha1.Checkpoint) { c.Status.Source = nil }, "it says no status.source"},
+		"no time":   {func(c *v1alpha1.Checkpoint) { c.Status.CaptureTime = nil }, "it says no status.captureTime"},
+		"two pods in one": {
+			func(c *v1alpha1.Checkpoint) { c.Spec.SourcePodUID = "5678" },
+			`spec.sourcePodUID is "5678", and status.source.podUID "1234"; both may be the same`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := Checkpoint(example())

@@ -81,7 +81,8 @@ func TestCredentialsAreRotatedWithoutARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.look(dir)
-	if c := b.checkpoint("a-a-uid"); opened != 2 || !isTrue(c, v1alpha1.CheckpointUploaded) || meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointStalled) != nil {
+	c := b.checkpoint("a-a-uid")
+	if opened != 2 || !isTrue(c, v1alpha1.CheckpointUploaded) || meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointStalled) != nil {
 		t.Errorf("with the new key it was opened %d times: %+v", opened, c.Status.Conditions)
 	}
 	stores := 0

@@ -45,9 +45,9 @@ func TestListFindsTheCheckpointsOfAllFolders(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("checkpoints (-want +got):\n%s", diff)
 	}
-	for c := range List(t.Context(), store, "checkpoints") { // whoever has enough ends it
-		if c.Name != "1" {
-			t.Errorf("it goes on with %+v", c)
+	for c, err := range List(t.Context(), store, "checkpoints") { // whoever has enough ends it
+		if c.Name != "1" || err != nil {
+			t.Errorf("it goes on with %+v, %v", c, err)
 		}
 		break
 	}

@@ -117,7 +117,8 @@ type CheckpointSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.source) || has(self.source)",message="source cannot be removed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.manifestDigest) || has(self.manifestDigest)",message="manifestDigest cannot be removed"
-// +kubebuilder:validation:XValidation:rule="has(oldSelf.storageName) ? has(self.storageName) : !has(self.storageName) || !has(oldSelf.manifestDigest)",message="storageName cannot be removed, and not be added to a state that is stored"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.storageName) || has(self.storageName)",message="storageName cannot be removed"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.manifestDigest) || has(self.storageName) == has(oldSelf.storageName)",message="storageName is fixed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.claim) || oldSelf.claim.phase != 'Consumed' || has(self.claim)",message="a consumed claim is for good"
 type CheckpointStatus struct {
 	// conditions are Captured, Uploaded, Ready and Stalled. The reason of Ready is the state of the Checkpoint.

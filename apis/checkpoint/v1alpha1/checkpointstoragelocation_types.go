@@ -175,7 +175,8 @@ type CheckpointStorageLocationSpec struct {
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="syncInterval must be from 1m to 24h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="syncInterval must be from 1m to 24h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('24h')",message="syncInterval must be from 1m to 24h"
 	SyncInterval *metav1.Duration `json:"syncInterval,omitempty"`
 }
 
@@ -227,7 +228,7 @@ type CheckpointStorageLocationStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Default",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Default")].status`,description="Whether it is in use."
 // +kubebuilder:printcolumn:name="Access",type=string,priority=1,JSONPath=`.spec.accessMode`,description="What is done in the bucket."
-// +kubebuilder:printcolumn:name="Synced",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Synced")].status`,description="Whether what is in it has its Checkpoints."
+// +kubebuilder:printcolumn:name="Synced",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Synced")].status`,description="Whether all is there."
 // +kubebuilder:printcolumn:name="Endpoint",type=string,priority=1,JSONPath=`.spec.endpoint`,description="The URL of the service."
 // +kubebuilder:printcolumn:name="Prefix",type=string,priority=1,JSONPath=`.spec.prefix`,description="What is put before the name of every object."
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name must have at most 63 characters"
