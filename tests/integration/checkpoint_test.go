@@ -108,7 +108,9 @@ var changedCheckpoints = map[string]update[v1alpha1.Checkpoint]{
 		refused: "status.manifestDigest",
 	},
 	"a state is found in a bucket": {
-		status: func(c *v1alpha1.Checkpoint) { c.Status.ManifestDigest, c.Status.StorageName = digest, "0f2d4c1a-93c1-4f7e-8a3d-5b8f3f6f1c2e" },
+		status: func(c *v1alpha1.Checkpoint) {
+			c.Status.ManifestDigest, c.Status.StorageName = digest, "0f2d4c1a-93c1-4f7e-8a3d-5b8f3f6f1c2e"
+		},
 	},
 	"a storage name cannot change": {
 		of:      func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "first" },

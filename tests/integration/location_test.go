@@ -102,14 +102,20 @@ var newLocations = map[string]creation[v1alpha1.CheckpointStorageLocation]{
 		refused: `supported values: "ReadWrite", "ReadOnly"`,
 	},
 	"a bucket that is looked through": {
-		with: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.SyncInterval = &metav1.Duration{Duration: time.Minute} },
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: time.Minute}
+		},
 	},
 	"a bucket that is looked through all the time": {
-		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.SyncInterval = &metav1.Duration{Duration: 59 * time.Second} },
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: 59 * time.Second}
+		},
 		refused: "syncInterval must be from 1m to 24h",
 	},
 	"a bucket that is looked through once in a while": {
-		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.SyncInterval = &metav1.Duration{Duration: 25 * time.Hour} },
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: 25 * time.Hour}
+		},
 		refused: "syncInterval must be from 1m to 24h",
 	},
 	"a role that there is not": {
@@ -135,7 +141,9 @@ var changedLocations = map[string]update[v1alpha1.CheckpointStorageLocation]{
 		spec: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Role = v1alpha1.RoleDefault },
 	},
 	"a location is looked through from now on": {
-		spec: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.SyncInterval = &metav1.Duration{Duration: time.Hour} },
+		spec: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: time.Hour}
+		},
 	},
 	"another bucket is another location": {
 		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Bucket = "others" },

@@ -87,12 +87,16 @@ func TestABucketBringsItsCheckpointsAlong(t *testing.T) {
 
 	deleteCheckpoint(t, ns, one.Name)
 	awaitNoCheckpoint(t, ns, one.Name)
-	change(func(s *v1alpha1.CheckpointStorageLocationSpec) { s.SyncInterval = &metav1.Duration{Duration: 2 * time.Hour} }) // a change has it look at once
+	change(func(s *v1alpha1.CheckpointStorageLocationSpec) {
+		s.SyncInterval = &metav1.Duration{Duration: 2 * time.Hour}
+	}) // a change has it look at once
 	synced("2 in the bucket, 0 made anew; 1 were deleted here")
 	if err := folder.Delete(t.Context(), string(two.UID)); err != nil {
 		t.Fatal(err)
 	}
-	change(func(s *v1alpha1.CheckpointStorageLocationSpec) { s.SyncInterval = &metav1.Duration{Duration: time.Hour} })
+	change(func(s *v1alpha1.CheckpointStorageLocationSpec) {
+		s.SyncInterval = &metav1.Duration{Duration: time.Hour}
+	})
 	awaitNoCheckpoint(t, ns, two.Name)
 	synced("1 in the bucket, 0 made anew; 1 were deleted here")
 }
