@@ -28,8 +28,15 @@ var (
 	errNoNamespace = errors.New("its namespace is gone")
 )
 
+// mostManifest is the size of the largest manifest that is read, in bytes: that of a state of some 300 GiB. The manager's memory is bounded, and the bucket
+// may be somebody else's.
+const mostManifest = 64 << 20
+
 // recreate makes the Checkpoint of a state that has none. It may be killed at any step: what it leaves, the next look finishes.
 func (l *look) recreate(ctx context.Context, found image.Listed, namespace, lineage string) error {
+	if found.Size > mostManifest {
+		return fmt.Errorf("its manifest has %d bytes; it may have %d", found.Size, mostManifest)
+	}
 	folder := l.folder(namespace, lineage)
 	wanted, err := read(ctx, folder, found.Name, namespace, lineage)
 	if err != nil {

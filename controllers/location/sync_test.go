@@ -257,8 +257,8 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 		t.Errorf("it is %+v, the next look is after %s", got, again)
 	}
 	for _, part := range []string{
-		"10 in the bucket, 2 made anew; 3 in namespaces that are not there: going, nowhere; 4 cannot be made anew: ",
-		"shop/db-1-uid: the name db-1-1234 is that of another Checkpoint", "shop/empty: ", "shop/n.y.et: ", storage.ErrCorrupt.Error(),
+		"11 in the bucket, 2 made anew; 3 in namespaces that are not there: going, nowhere; 5 cannot be made anew: ",
+		"shop/db-1-uid: the name db-1-1234 is that of another Checkpoint", "shop/empty: ", "shop/huge: its manifest has 67108865 bytes; it may have 67108864", "shop/n.y.et: ", storage.ErrCorrupt.Error(),
 		`shop/y-uid: checkpoint.json: metadata.namespace is "kube-system"; it lies in the folder of "shop"`,
 	} {
 		if !strings.Contains(got.Message, part) {

@@ -88,7 +88,7 @@ func (w *workload) forget(t *testing.T, c *v1alpha1.Checkpoint) {
 		return fmt.Errorf("the Checkpoint is there: %v", err)
 	})
 	lab.Eventually(t, time.Minute, "its node has forgotten it", func() error {
-		there := w.c.OnNode(t, c.Status.Source.Node, "ls /var/lib/checkpoint/captures/"+string(c.Status.Source.PodUID)+" 2>/dev/null || true")
+		there := w.c.OnNode(t, c.Status.Source.Node, "ls -d /var/lib/checkpoint/captures/"+string(c.Status.Source.PodUID)+"/[0-9]* 2>/dev/null || true")
 		if there != "" {
 			return fmt.Errorf("it has %s", there)
 		}
