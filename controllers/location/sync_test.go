@@ -231,6 +231,7 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 	folder := keys.StorageFolder("shop", "one")
 	for key, data := range map[string]string{
 		folder + "/manifests/empty":                 "",
+		folder + "/manifests/huge":                  strings.Repeat("x", mostManifest+1),
 		folder + "/manifests/n.y.et":                "something else",
 		"checkpoints/shop/one/two/manifests/deeper": "not a folder of ours",
 		"elsewhere/shop/one/manifests/other":        "nor this",
@@ -258,7 +259,8 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 	}
 	for _, part := range []string{
 		"11 in the bucket, 2 made anew; 3 in namespaces that are not there: going, nowhere; 5 cannot be made anew: ",
-		"shop/db-1-uid: the name db-1-1234 is that of another Checkpoint", "shop/empty: ", "shop/huge: its manifest has 67108865 bytes; it may have 67108864", "shop/n.y.et: ", storage.ErrCorrupt.Error(),
+		"shop/db-1-uid: the name db-1-1234 is that of another Checkpoint", "shop/empty: ",
+		"shop/huge: its manifest has 67108865 bytes; it may have 67108864", "shop/n.y.et: ", storage.ErrCorrupt.Error(),
 		`shop/y-uid: checkpoint.json: metadata.namespace is "kube-system"; it lies in the folder of "shop"`,
 	} {
 		if !strings.Contains(got.Message, part) {
