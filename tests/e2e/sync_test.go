@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
@@ -82,10 +82,10 @@ func (w *workload) forget(t *testing.T, c *v1alpha1.Checkpoint) {
 			return err
 		}
 		_, err = checkpoints.Get(t.Context(), c.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
+		if err == nil {
+			return errors.New("the Checkpoint is there")
 		}
-		return fmt.Errorf("the Checkpoint is there: %v", err)
+		return client.IgnoreNotFound(err)
 	})
 	lab.Eventually(t, time.Minute, "its node has forgotten it", func() error {
 		there := w.c.OnNode(t, c.Status.Source.Node, "ls -d /var/lib/checkpoint/captures/"+string(c.Status.Source.PodUID)+"/[0-9]* 2>/dev/null || true")
