@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/controllers/deleted"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/secrets"
 	"github.com/transparent-checkpoint/operator/storage"
@@ -43,25 +44,38 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 	location, folder := checkpoint.Status.LocationName, folderOf(checkpoint)
 	err := r.deleteData(ctx, checkpoint)
 	if errors.Is(err, errReadOnly) {
-		log.Info("the data is kept", "location", location, "folder", folder, "uid", checkpoint.UID)
+		log.Info("the data is kept", "location", location, "folder", folder, "name", checkpoint.StorageName())
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeNormal, dataKept, "Delete",
-			"location %s has the accessMode ReadOnly: the objects of %s below %s stay", location, checkpoint.UID, folder)
-		err = nil
+			"location %s has the accessMode ReadOnly: the objects of %s below %s stay", location, checkpoint.StorageName(), folder)
+		err = r.note(ctx, checkpoint)
 	}
 	if err == nil {
 		return ctrl.Result{}, r.release(ctx, checkpoint)
 	}
 	if tried >= deletionTime {
-		log.Error(err, "data is left behind", "location", location, "folder", folder, "uid", checkpoint.UID)
+		log.Error(err, "data is left behind", "location", location, "folder", folder, "name", checkpoint.StorageName())
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, dataLeftBehind, "Delete",
-			"gave up after %s; the objects of %s below %s in location %s stay: %v", deletionTime, checkpoint.UID, folder, location, err)
+			"gave up after %s; the objects of %s below %s in location %s stay: %v", deletionTime, checkpoint.StorageName(), folder, location, err)
 		leftBehind.Inc()
+		if err := r.note(ctx, checkpoint); err != nil { // it may be made anew then, and can be deleted again
+			log.Error(err, "note that it was deleted", "location", location)
+		}
 		return ctrl.Result{}, r.release(ctx, checkpoint)
 	}
 	wait := min(max(tried/2, firstPause), longestPause, deletionTime-tried)
-	log.Error(err, "delete the data", "location", location, "folder", folder, "uid", checkpoint.UID, "wait", wait.String())
+	log.Error(err, "delete the data", "location", location, "folder", folder, "name", checkpoint.StorageName(), "wait", wait.String())
 	r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, deletionFailed, "Delete", "the data in location %s is not deleted yet: %v", location, err)
 	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// note notes a Checkpoint whose data stays where a sync would find it.
+func (r *Reconciler) note(ctx context.Context, checkpoint *v1alpha1.Checkpoint) error {
+	location := &v1alpha1.CheckpointStorageLocation{}
+	err := r.Client.Get(ctx, client.ObjectKey{Name: checkpoint.Status.LocationName}, location)
+	if err != nil || location.Spec.SyncInterval == nil {
+		return client.IgnoreNotFound(err)
+	}
+	return deleted.Note(ctx, r.Client, r.Namespace, checkpoint)
 }
 
 // deleteData deletes what is in the bucket. What is on the node is the agent's, which sees the deletion as well.
@@ -89,7 +103,7 @@ func (r *Reconciler) deleteData(ctx context.Context, checkpoint *v1alpha1.Checkp
 	if err != nil {
 		return err
 	}
-	err = (&image.Folder{Store: store, Name: folderOf(checkpoint), Keys: held.Keys}).Delete(ctx, string(checkpoint.UID))
+	err = (&image.Folder{Store: store, Name: folderOf(checkpoint), Keys: held.Keys}).Delete(ctx, checkpoint.StorageName())
 	if e := location.Spec.Encryption; errors.Is(err, storage.ErrNoKey) && e != nil {
 		err = fmt.Errorf("%w; put it back into the Secret %q, or delete the Checkpoint that needs it", err, e.SecretName)
 	}

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/controllers/deleted"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -36,14 +37,18 @@ func TestADeletedCheckpoint(t *testing.T) {
 		fails    error         // of opening the store
 		left     bool          // the data is
 		stays    bool          // the object does
+		noted    bool          // that it was deleted
 		events   int
 	}{
 		"goes with its data":                                {location: "default"},
 		"goes at once when nothing was uploaded":            {fails: unreachable, left: true},
 		"stays while its data cannot be deleted":            {location: "default", ago: time.Minute, fails: unreachable, left: true, stays: true, events: 1},
 		"goes and leaves its data where nothing is deleted": {location: "museum", left: true, events: 1},
+		"goes, leaves its data, and does not come back":     {location: "mirror", left: true, events: 1, noted: true},
 		"stays while its location is missing":               {location: "other", ago: time.Minute, left: true, stays: true, events: 1},
-		"goes after a time, and says what it leaves there":  {location: "default", ago: deletionTime, fails: unreachable, left: true, events: 1},
+		"goes after a time, leaves its data, and does not come back": {location: "synced", ago: deletionTime, fails: unreachable, left: true, events: 1,
+			noted: true},
+		"goes after a time, and says what it leaves there": {location: "default", ago: deletionTime, fails: unreachable, left: true, events: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Now()
@@ -51,9 +56,9 @@ func TestADeletedCheckpoint(t *testing.T) {
 				ObjectMeta: metav1.ObjectMeta{
 					Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: now.Add(-test.ago)},
 				},
-				Status: v1alpha1.CheckpointStatus{LocationName: test.location, Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
+				Status: v1alpha1.CheckpointStatus{LocationName: test.location, StorageName: "first", Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
 			}
-			key := path.Join(keys.StorageFolder(c.Namespace, "one"), "packs", string(c.UID), "1")
+			key := path.Join(keys.StorageFolder(c.Namespace, "one"), "packs", "first", "1")
 			store := &shelf{keys: []string{key}}
 			recorder := events.NewFakeRecorder(10)
 			r := &Reconciler{
@@ -75,6 +80,10 @@ func TestADeletedCheckpoint(t *testing.T) {
 			}
 			if left := slices.Contains(store.keys, key); left != test.left {
 				t.Errorf("the data is left: %t", left)
+			}
+			notes, err := deleted.Read(t.Context(), r.Client, "operator", test.location)
+			if err != nil || test.noted != (notes["first"] == "default/c") || !test.noted && len(notes) > 0 {
+				t.Errorf("the notes are %v, %v", notes, err)
 			}
 			if got := len(recorder.Events); got != test.events {
 				t.Errorf("there are %d events", got)
@@ -165,6 +174,16 @@ func newClient(t *testing.T, objects ...client.Object) client.Client {
 		},
 		&v1alpha1.CheckpointStorageLocation{
 			ObjectMeta: metav1.ObjectMeta{Name: "museum"}, Spec: v1alpha1.CheckpointStorageLocationSpec{AccessMode: v1alpha1.AccessReadOnly},
+		},
+		&v1alpha1.CheckpointStorageLocation{
+			ObjectMeta: metav1.ObjectMeta{Name: "mirror"},
+			Spec:       v1alpha1.CheckpointStorageLocationSpec{AccessMode: v1alpha1.AccessReadOnly, SyncInterval: &metav1.Duration{Duration: time.Minute}},
+		},
+		&v1alpha1.CheckpointStorageLocation{
+			ObjectMeta: metav1.ObjectMeta{Name: "synced"},
+			Spec: v1alpha1.CheckpointStorageLocationSpec{
+				SyncInterval: &metav1.Duration{Duration: time.Minute}, Credentials: v1alpha1.LocationCredentials{SecretName: "bucket"},
+			},
 		},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "operator", Name: "bucket"}})
 	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.Checkpoint{}).Build()

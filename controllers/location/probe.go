@@ -54,17 +54,32 @@ func probeReading(ctx context.Context, store storage.Store) error {
 	return nil
 }
 
-// reasonOf returns the reason of the condition Available for an error of a store.
-func reasonOf(err error) string {
-	switch {
-	case errors.Is(err, storage.ErrNoBucket):
-		return v1alpha1.LocationBucketNotFound
-	case errors.Is(err, storage.ErrAccessDenied):
-		return v1alpha1.LocationAccessDenied
-	case errors.Is(err, storage.ErrEncryption):
-		return v1alpha1.LocationEncryptionRefused
+// reasons are those of the condition Available for errors of a store; the first that fits counts.
+var reasons = []struct {
+	err    error
+	reason string
+}{
+	{storage.ErrNoBucket, v1alpha1.LocationBucketNotFound},
+	{storage.ErrAccessDenied, v1alpha1.LocationAccessDenied},
+	{storage.ErrWrongRegion, v1alpha1.LocationWrongRegion},
+	{storage.ErrClockSkew, v1alpha1.LocationClockSkew},
+	{storage.ErrEncryption, v1alpha1.LocationEncryptionRefused},
+	{storage.ErrNoSpace, v1alpha1.LocationBucketFull},
+}
+
+// reasonOf returns the reason of a condition for an error of a store, and the message: what it is, and what to do about it if anybody can.
+func reasonOf(err error) (reason, message string) {
+	reason, message = v1alpha1.LocationUnreachable, err.Error()
+	for _, r := range reasons {
+		if errors.Is(err, r.err) {
+			reason = r.reason
+			break
+		}
 	}
-	return v1alpha1.LocationUnreachable
+	if advice := storage.Advice(err); advice != "" {
+		message += ". " + advice
+	}
+	return reason, message
 }
 
 // missingKey returns a key that credentials need and do not have.

@@ -41,6 +41,14 @@ type Options struct {
 	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
 }
 
+// secrets reads those of a location.
+func (o Options) secrets(ctx context.Context, reader client.Reader, location *v1alpha1.CheckpointStorageLocation) (secrets.Secrets, error) {
+	return secrets.Read(location, o.Namespace, func(name string) (*corev1.Secret, error) {
+		secret := &corev1.Secret{}
+		return secret, reader.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: name}, secret)
+	})
+}
+
 // Reconciler tries one location at a time.
 type Reconciler struct {
 	Options
@@ -49,9 +57,12 @@ type Reconciler struct {
 	Now      func() time.Time
 }
 
-// SetUp adds the reconciler to the manager. A location whose server does not answer keeps no other waiting.
+// SetUp adds the reconciler to the manager, and the syncer. A location whose server does not answer keeps no other waiting.
 func SetUp(manager ctrl.Manager, options Options) error {
 	r := &Reconciler{Options: options, Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
+	if err := setUpSync(manager, options); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(manager).Named("location").
 		For(&v1alpha1.CheckpointStorageLocation{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.ofSecret)).
@@ -164,10 +175,7 @@ func (r *Reconciler) inUse(ctx context.Context, location *v1alpha1.CheckpointSto
 // try returns the condition Available; an error says that it could not even be tried.
 func (r *Reconciler) try(ctx context.Context, location *v1alpha1.CheckpointStorageLocation) (metav1.Condition, error) {
 	available := metav1.Condition{Type: v1alpha1.LocationAvailable, Status: metav1.ConditionFalse, ObservedGeneration: location.Generation}
-	held, err := secrets.Read(location, r.Namespace, func(name string) (*corev1.Secret, error) {
-		secret := &corev1.Secret{}
-		return secret, r.Client.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: name}, secret)
-	})
+	held, err := r.secrets(ctx, r.Client, location)
 	var problem *secrets.Problem
 	if errors.As(err, &problem) {
 		available.Reason, available.Message = problem.Reason, problem.Message
@@ -191,7 +199,7 @@ func (r *Reconciler) try(ctx context.Context, location *v1alpha1.CheckpointStora
 		err = probe(ctx, store, fmt.Sprintf("%s-%d", location.UID, r.Now().UnixNano()))
 	}
 	if err != nil {
-		available.Reason, available.Message = reasonOf(err), err.Error()
+		available.Reason, available.Message = reasonOf(err)
 		return available, nil
 	}
 	available.Status, available.Reason, available.Message = metav1.ConditionTrue, v1alpha1.LocationValidated, message

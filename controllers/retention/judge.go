@@ -203,10 +203,11 @@ func byAge(x, y *v1alpha1.Checkpoint) int {
 	return cmp.Or(age(y).Compare(age(x)), cmp.Compare(y.Name, x.Name))
 }
 
-// reference returns the ownerReferences that a Checkpoint should have, and whether that differs from those that it has.
+// reference returns the ownerReferences that a Checkpoint should have, and whether that differs from those that it has. One that was made anew has none,
+// as its owner may be that of another cluster: the garbage collector would take it for gone.
 func reference(c *v1alpha1.Checkpoint, keep bool) (wanted []metav1.OwnerReference, differs bool) {
 	source := c.Status.Source
-	if source == nil || source.Owner == nil {
+	if source == nil || source.Owner == nil || c.IsRecreated() {
 		return nil, false
 	}
 	isOwner := func(r metav1.OwnerReference) bool { return r.UID == source.Owner.UID }

@@ -234,6 +234,7 @@ func TestTheOwnerReferenceIsAsThePolicySays(t *testing.T) {
 		"it stays, and does":                    {change: func(c *v1alpha1.Checkpoint) { c.OwnerReferences = nil }, keep: true},
 		"it goes, and would not":                {change: func(c *v1alpha1.Checkpoint) { c.OwnerReferences = nil }, want: 1, differs: true},
 		"what a person added stays":             {change: func(c *v1alpha1.Checkpoint) { c.OwnerReferences[0].UID = "theirs" }, want: 2, differs: true},
+		"it was made anew, and has none":        {change: func(c *v1alpha1.Checkpoint) { c.OwnerReferences, c.Status.StorageName = nil, "first" }},
 		"a plain pod has none":                  {change: func(c *v1alpha1.Checkpoint) { plain(c); c.OwnerReferences = nil }},
 		"nothing is known of its owner so far ": {change: func(c *v1alpha1.Checkpoint) { c.Status.Source = nil }},
 	} {

@@ -22,6 +22,8 @@ const (
 	PublishFields = "checkpoint-agent-publish"
 	// RetentionFields are those of the manager's retention: the condition Ready of a Checkpoint that has expired.
 	RetentionFields = "checkpoint-manager-retention"
+	// SyncFields are those of the manager's sync of locations: the condition Synced of a location, and all that is known of a Checkpoint that was made anew.
+	SyncFields = "checkpoint-manager-sync"
 )
 
 // ClaimFields is the field manager under which an agent claims a Checkpoint for a pod, and releases it by applying no claim. Since every
@@ -30,3 +32,6 @@ func ClaimFields(podUID string) string { return "checkpoint-agent-claim-" + podU
 
 // CheckpointFinalizer keeps a Checkpoint until its data is deleted.
 const CheckpointFinalizer = "checkpoint.memverge.ai/data"
+
+// SyncedFrom is an annotation on Checkpoints that were made anew from what is in a location: its name.
+const SyncedFrom = "checkpoint.memverge.ai/synced-from"

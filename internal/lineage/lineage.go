@@ -44,11 +44,17 @@ func Of(pod *corev1.Pod) Lineage {
 	if controller == nil {
 		return Lineage{Lineage: hash("pod", pod.Namespace, pod.Name, templateHash(pod))}
 	}
-	owner := &v1alpha1.Owner{APIVersion: controller.APIVersion, Kind: controller.Kind, Name: controller.Name, UID: controller.UID}
+	return Under(pod, controller.UID)
+}
+
+// Under returns the lineage that a pod would have if its controller, which it has to have, had that UID.
+func Under(pod *corev1.Pod, uid types.UID) Lineage {
+	controller := metav1.GetControllerOf(pod)
+	owner := &v1alpha1.Owner{APIVersion: controller.APIVersion, Kind: controller.Kind, Name: controller.Name, UID: uid}
 	kind := KindOf(owner)
 	return Lineage{
 		Owner:    owner,
-		Lineage:  hash("owner", string(controller.UID), revision(pod, kind)),
+		Lineage:  hash("owner", string(uid), revision(pod, kind)),
 		Identity: identity(pod, kind),
 	}
 }

@@ -34,12 +34,12 @@ func (f Facts) inFlight(after time.Time) (what, node string) {
 		}
 		own := lineage.Of(p)
 		source := v1alpha1.CheckpointSource{PodUID: p.UID, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity}
-		if f.isRelative(kin{p.Name, source, ""}) {
+		if f.isRelative(kin{podName: p.Name, source: source}) {
 			return fmt.Sprintf("the capture of pod %s on %s", p.Name, p.Spec.NodeName), p.Spec.NodeName
 		}
 	}
 	for i := range f.Unpublished {
-		if u := &f.Unpublished[i]; f.isRelative(kin{u.PodName, u.Source, ""}) && !settled[u.Source.PodUID] && u.Begun.After(after) {
+		if u := &f.Unpublished[i]; f.isRelative(kin{podName: u.PodName, source: u.Source}) && !settled[u.Source.PodUID] && u.Begun.After(after) {
 			return fmt.Sprintf("the publication of the capture of pod %s", u.PodName), u.Source.Node
 		}
 	}

@@ -27,10 +27,12 @@ type kin struct {
 	source  v1alpha1.CheckpointSource
 	// workload is the value of the label keys.Workload of its Checkpoint; empty where there is none.
 	workload string
+	// recreated says that its Checkpoint was made anew from a bucket: its owner may be that of another cluster.
+	recreated bool
 }
 
 func kinOf(c *v1alpha1.Checkpoint) kin {
-	return kin{c.Spec.SourcePodName, sourceOf(c), c.Labels[keys.Workload]}
+	return kin{c.Spec.SourcePodName, sourceOf(c), c.Labels[keys.Workload], c.IsRecreated()}
 }
 
 // kinship tells how the pod is related to another.
@@ -39,6 +41,8 @@ func (f Facts) kinship(k kin) kinship {
 	case k.source.Lineage == "" || k.source.PodUID == f.Pod.UID || k.source.Identity != f.Own.Identity:
 		return stranger
 	case k.source.Lineage == f.Own.Lineage:
+		return sameRevision
+	case f.hasTwin(k) && k.source.Lineage == lineage.Under(f.Pod, k.source.Owner.UID).Lineage:
 		return sameRevision
 	case f.hasOwner(k):
 		return otherRevision
@@ -72,11 +76,29 @@ func (f Facts) hasOwner(k kin) bool {
 		return k.podName == f.Pod.Name
 	case own == nil || theirs == nil:
 		return false
-	case own.UID == theirs.UID:
+	case own.UID == theirs.UID || f.hasTwin(k):
 		return true
 	}
 	deployment := deploymentOf(own)
 	return f.Workload != "" && k.workload == f.Workload && deployment != "" && deployment == deploymentOf(theirs)
+}
+
+// hasTwin tells whether another pod's owner is what the pod's own is in the cluster of then: one of the same kind and name. That counts only for a Checkpoint
+// that was made anew, and if a policy names it: a cluster that stands by for another must not take over the work of one that lives.
+func (f Facts) hasTwin(k kin) bool {
+	own, theirs := f.Own.Owner, k.source.Owner
+	if !k.recreated || !f.isNamed() || own == nil || theirs == nil || own.Kind != theirs.Kind || group(own) != group(theirs) {
+		return false
+	}
+	deployment := deploymentOf(own)
+	return own.Name == theirs.Name || deployment != "" && deployment == deploymentOf(theirs)
+}
+
+func group(owner *v1alpha1.Owner) string {
+	if group, _, found := strings.Cut(owner.APIVersion, "/"); found {
+		return group
+	}
+	return ""
 }
 
 // hasWorkload tells whether the label of a Checkpoint says that another ReplicaSet of the pod's Deployment left it. That is enough for a reason to start cold.

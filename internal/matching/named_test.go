@@ -171,6 +171,47 @@ func namedTests(other v1alpha1.Checkpoint) map[string]choiceTest {
 	}
 }
 
+// elsewhere is what a pod left in a cluster whose controllers have other UIDs.
+func elsewhere(pod *corev1.Pod) v1alpha1.Checkpoint {
+	pod.OwnerReferences[0].UID += "-elsewhere"
+	return of(pod, time.Hour, func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "first" })
+}
+
+// A controller of the same name in another cluster is another one, unless a person says otherwise by naming what it left.
+func TestWhatComesFromAnotherClusterIsRestoredWhenItIsNamed(t *testing.T) {
+	checkpoints := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
+	notRecreated := elsewhere(newPod("a"))
+	notRecreated.Status.StorageName = ""
+	testChoices(t, map[string]choiceTest{
+		"of a Deployment": {
+			pod: replica("new", "1"), policy: policy(naming("a")), checkpoints: checkpoints(elsewhere(replica("a", "1"))), claim: "a-a-uid",
+		},
+		"of a StatefulSet": {
+			pod: reborn(member("db-0", "1")), policy: policy(naming("db-0")), checkpoints: checkpoints(elsewhere(member("db-0", "1"))), claim: "db-0-db-0-uid",
+		},
+		"nobody names it": {pod: replica("new", "1"), policy: policy(), checkpoints: checkpoints(elsewhere(replica("a", "1"))), cold: keys.ColdNoCheckpoint},
+		"it is of this cluster, whose controller was another": {
+			policy: policy(naming("a")), checkpoints: checkpoints(notRecreated), cold: keys.ColdOtherLineage,
+		},
+		"of another place": {
+			pod: reborn(member("db-1", "1")), policy: policy(naming("db-0")), checkpoints: checkpoints(elsewhere(member("db-0", "1"))), cold: keys.ColdOtherLineage,
+		},
+		"of another name": {
+			pod: newPod("new", ownedBy("Job", "sums")), policy: policy(naming("a")), checkpoints: checkpoints(elsewhere(newPod("a", ownedBy("Job", "counts")))),
+			cold: keys.ColdOtherLineage,
+		},
+		"of another template": {
+			pod: replica("new", "2"), policy: policy(naming("a")), checkpoints: checkpoints(elsewhere(replica("a", "1"))), cold: keys.ColdTemplateChanged,
+		},
+		"of another template, which the policy allows": {
+			pod: replica("new", "2"), policy: policy(naming("a"), anyRevision), checkpoints: checkpoints(elsewhere(replica("a", "1"))), claim: "a-a-uid",
+		},
+		"a plain pod is known by its name, whoever names it": {
+			pod: reborn(plain("a", "app:1")), policy: policy(), checkpoints: checkpoints(of(plain("a", "app:1"), time.Hour)), claim: "a-a-uid",
+		},
+	})
+}
+
 func TestAnotherRevisionIsRestoredWhereThePolicySaysSo(t *testing.T) {
 	checkpoints := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
 	all := policy(anyRevision)

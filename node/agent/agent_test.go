@@ -84,7 +84,9 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 	b := &bench{t: t, now: testNow, store: &memory{objects: map[string][]byte{}}}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithStatusSubresource(&v1alpha1.Checkpoint{}, &corev1.Pod{}).
 		WithInterceptorFuncs(interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			o.SetUID(uid(o.GetName() + "-uid")) // as the API server does
+			if o.GetUID() == "" {
+				o.SetUID(uid(o.GetName() + "-uid")) // as the API server does
+			}
 			return c.Create(ctx, o, opts...)
 		}}).Build()
 	b.Agent = &Agent{

@@ -83,11 +83,11 @@ func (a *Agent) sendAhead(ctx context.Context, dir string, checkpoint *v1alpha1.
 	if err := a.apply(ctx, checkpoint, dumping(source, location)); err != nil {
 		return 0, err
 	}
-	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Folder: folder.Name}
+	m := memo{CheckpointUID: checkpoint.StorageName(), Location: location, Folder: folder.Name}
 	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
 		return 0, err
 	}
-	sender, err := folder.Ahead(ctx, string(checkpoint.UID), dir, filepath.Join(dir, uploadState))
+	sender, err := folder.Ahead(ctx, checkpoint.StorageName(), dir, filepath.Join(dir, uploadState))
 	if errors.Is(err, image.ErrBegun) { // by an agent that was killed
 		return 0, nil
 	}

@@ -100,7 +100,7 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+text)
 	})
 	defer stop()
-	state := image.Checkpoint{Name: string(checkpoint.UID), Digest: checkpoint.Status.ManifestDigest}
+	state := image.Checkpoint{Name: checkpoint.StorageName(), Digest: checkpoint.Status.ManifestDigest}
 	_, err = folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket).Fetch(ctx, state, target, progress)
 	if errors.Is(err, storage.ErrNoKey) {
 		err = fmt.Errorf("%w; storage location %q does not have it", err, checkpoint.Status.LocationName)

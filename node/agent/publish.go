@@ -46,7 +46,7 @@ type publication struct {
 
 // memo is the agent's own file in the folder of a capture.
 type memo struct {
-	// CheckpointUID is that of the object under which it is published. When that is gone, so is the reason to keep the folder.
+	// CheckpointUID is that of the object under which it is published, or was first: its storage name. When that is gone, so is the reason to keep the folder.
 	CheckpointUID string `json:"checkpointUID"`
 	// Location and Folder are where its objects lie, from when the first one may.
 	Location string    `json:"location,omitempty"`
@@ -255,11 +255,11 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 		return nil, n.Source, nil
 	case err != nil:
 		return nil, n.Source, err
-	case !checkpoint.DeletionTimestamp.IsZero() || m.CheckpointUID != "" && m.CheckpointUID != string(checkpoint.UID):
+	case !checkpoint.DeletionTimestamp.IsZero() || m.CheckpointUID != "" && m.CheckpointUID != checkpoint.StorageName():
 		return nil, n.Source, nil
 	}
 	if m.CheckpointUID == "" && !strings.HasSuffix(dir, ".partial") {
-		m.CheckpointUID = string(checkpoint.UID)
+		m.CheckpointUID = checkpoint.StorageName()
 		err = capture.NoteJSON(filepath.Join(dir, memoFile), m)
 	}
 	return checkpoint, n.Source, err
@@ -269,6 +269,9 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource,
 	p *publication, slots *slots,
 ) error {
+	if known := checkpoint.Status.Source; known != nil { // it cannot change, and says where the state is looked for
+		source = *known
+	}
 	r := dumping(source, checkpoint.Status.LocationName)
 	switch record.State {
 	case capture.Dumping, capture.Dumped:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +20,10 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/secrets"
+	"github.com/transparent-checkpoint/operator/internal/stored"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
@@ -48,7 +51,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	folder := folderOf(checkpoint.Namespace, &r.source, bucket)
-	m := memo{CheckpointUID: string(checkpoint.UID), Location: location, Folder: folder.Name}
+	m := memo{CheckpointUID: checkpoint.StorageName(), Location: location, Folder: folder.Name}
 	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
 		return err
 	}
@@ -74,8 +77,11 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	bases, err := a.bases(ctx, checkpoint, &r.source, location)
 	var summary image.Summary
 	if err == nil {
+		err = describe(dir, checkpoint, r)
+	}
+	if err == nil {
 		options := image.UploadOptions{Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress, Background: !record.Trigger.IsTermination()}
-		summary, err = folder.Upload(ctx, string(checkpoint.UID), dir, options)
+		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
 	}
 	stop()
 	if err != nil {
@@ -99,6 +105,30 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	return errors.Join(capture.NoteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
 }
 
+// describe writes into a capture's folder whose state it is, so that the bucket says it as well. What is there stays: an earlier attempt may have sent it.
+func describe(dir string, checkpoint *v1alpha1.Checkpoint, r report) error {
+	path := filepath.Join(dir, stored.FileName)
+	if data, err := os.ReadFile(path); err == nil {
+		if _, err := stored.Decode(data, checkpoint.Namespace, r.source.Lineage); err == nil { // else a power cut has taken its content
+			return nil
+		}
+	}
+	whole := checkpoint.DeepCopy()
+	whole.Status.Source, whole.Status.Containers, whole.Status.CaptureTime = &r.source, r.containers, r.captureTime
+	whole.Status.Machine = machineOf(r.machine)
+	whole.Status.SizeBytes, whole.Status.Size, whole.Status.Frozen = &r.sizeBytes, v1alpha1.ReadableSize(r.sizeBytes), v1alpha1.ReadableDuration(r.frozen)
+	return capture.NoteJSON(path, stored.Checkpoint(whole))
+}
+
+func machineOf(m compat.Facts) *v1alpha1.CheckpointMachine {
+	if m == (compat.Facts{}) {
+		return nil
+	}
+	return &v1alpha1.CheckpointMachine{
+		Architecture: m.Architecture, Kernel: m.Kernel, PageSizeBytes: int64(m.PageSize), Instructions: m.Instructions, XSaveBytes: int64(m.XSave),
+	}
+}
+
 // uploadFailed says in the Checkpoint why its state is not in the bucket, and by an event when that is new.
 func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, cause error) error {
 	r.uploaded.Reason = v1alpha1.ReasonStorageUnavailable
@@ -114,6 +144,9 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 	if none.reason != "" || needsAPerson(cause) {
 		stalled := condition(v1alpha1.CheckpointStalled)
 		stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, r.uploaded.Reason, cause.Error()
+		if advice := storage.Advice(cause); advice != "" {
+			stalled.Message += ". " + advice
+		}
 		r.stalled = &stalled
 	}
 	old := meta.FindStatusCondition(checkpoint.Status.Conditions, v1alpha1.CheckpointUploaded)
@@ -126,8 +159,7 @@ func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoin
 
 // needsAPerson tells of an error of a bucket whether it stays until somebody does something. One that does not answer may do so by itself.
 func needsAPerson(err error) bool {
-	return errors.Is(err, storage.ErrNoBucket) || errors.Is(err, storage.ErrAccessDenied) || errors.Is(err, storage.ErrInvalid) ||
-		errors.Is(err, storage.ErrEncryption) || errors.As(err, new(*secrets.Problem)) || apierrors.IsNotFound(err)
+	return storage.Advice(err) != "" || errors.Is(err, storage.ErrInvalid) || errors.As(err, new(*secrets.Problem)) || apierrors.IsNotFound(err)
 }
 
 // failedBefore tells, once it was asked, that a Checkpoint's upload has failed before: attempts come and go with the condition.
@@ -181,7 +213,7 @@ func (a *Agent) bases(ctx context.Context, checkpoint *v1alpha1.Checkpoint, sour
 	})
 	var bases []image.Checkpoint
 	for i := range others[:min(len(others), mostBases)] {
-		bases = append(bases, image.Checkpoint{Name: string(others[i].UID), Digest: others[i].Status.ManifestDigest})
+		bases = append(bases, image.Checkpoint{Name: others[i].StorageName(), Digest: others[i].Status.ManifestDigest})
 	}
 	return bases, nil
 }
@@ -246,6 +278,11 @@ func (a *Agent) bucket(ctx context.Context, name string) (bucket, error) {
 	store, err := a.Open(ctx, location, held.Data)
 	if err != nil {
 		return bucket{}, err
+	}
+	for other := range a.stores { // those of earlier generations: what they still do, they finish
+		if strings.HasPrefix(other, string(location.UID)+"/") {
+			delete(a.stores, other)
+		}
 	}
 	a.stores[key] = store
 	return bucket{store, held.Keys}, nil

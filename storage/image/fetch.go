@@ -90,6 +90,10 @@ func (f *Folder) reader(ctx context.Context, checkpoint Checkpoint, progress Pro
 	if err != nil {
 		return nil, err
 	}
+	return f.readerOf(m, checkpoint, progress), nil
+}
+
+func (f *Folder) readerOf(m *manifest, checkpoint Checkpoint, progress Progress) *reader {
 	r := &reader{Folder: f, m: m, budget: f.memory(), progress: progress, summary: Summary{ManifestDigest: checkpoint.Digest}}
 	for i := range m.Entries {
 		if m.Entries[i].Kind == kindFile {
@@ -97,7 +101,7 @@ func (f *Folder) reader(ctx context.Context, checkpoint Checkpoint, progress Pro
 			r.summary.Bytes += m.Entries[i].Size
 		}
 	}
-	return r, nil
+	return r
 }
 
 // reader brings the frames of a checkpoint to where they belong.

@@ -115,13 +115,18 @@ func (f *Folder) manifest(ctx context.Context, checkpoint Checkpoint) (*manifest
 	if got := digestOf(data); checkpoint.Digest != "" && got != checkpoint.Digest {
 		return nil, fmt.Errorf("manifest %s has the digest %s; it has to be %s: %w", key, got, checkpoint.Digest, storage.ErrCorrupt)
 	}
+	return f.parse(checkpoint.Name, data)
+}
+
+// parse reads the object of a manifest.
+func (f *Folder) parse(name string, data []byte) (*manifest, error) {
 	payload, err := f.Keys.openManifest(data)
 	if err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", key, err)
+		return nil, fmt.Errorf("manifest %s: %w", f.key(manifestKind, name), err)
 	}
 	m, err := parseManifest(payload)
 	if err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", key, err)
+		return nil, fmt.Errorf("manifest %s: %w", f.key(manifestKind, name), err)
 	}
 	return m, nil
 }

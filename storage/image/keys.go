@@ -132,12 +132,17 @@ func (k Keys) openManifest(object []byte) ([]byte, error) {
 	if err := k.open(manifestMagic, bytes.NewReader(object), &payload); err != nil {
 		return nil, err
 	}
-	if binary.LittleEndian.Uint16(object[10:])&encryptedFlag == 0 {
+	if !isEncrypted(object) {
 		if sum := sha256.Sum256(payload.Bytes()); !bytes.Equal(sum[:], object[sumAt:headSize]) {
 			return nil, fmt.Errorf("its payload has the digest %x; it has to be %x: %w", sum, object[sumAt:headSize], storage.ErrCorrupt)
 		}
 	}
 	return payload.Bytes(), nil
+}
+
+// isEncrypted tells whether an object says so in its head; one that has none does not.
+func isEncrypted(object []byte) bool {
+	return len(object) >= headSize && binary.LittleEndian.Uint16(object[10:])&encryptedFlag != 0
 }
 
 // seal writes the object with a payload.

@@ -19,42 +19,46 @@ import (
 // codes is what the error codes of S3 mean to the port
 // (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and the codes of MinIO).
 var codes = map[string]error{
-	minio.NoSuchKey:                    storage.ErrNotExist,
-	minio.NoSuchUpload:                 storage.ErrNotExist,
-	minio.NoSuchVersion:                storage.ErrNotExist,
-	minio.NoSuchBucket:                 storage.ErrNoBucket,
-	minio.PreconditionFailed:           storage.ErrExist, // If-None-Match is the only condition that is ever sent
-	minio.AccessDenied:                 storage.ErrAccessDenied,
-	minio.AllAccessDisabled:            storage.ErrAccessDenied,
-	minio.InvalidAccessKeyID:           storage.ErrAccessDenied,
-	minio.SignatureDoesNotMatch:        storage.ErrAccessDenied,
-	minio.RequestTimeTooSkewed:         storage.ErrAccessDenied,
-	"ExpiredToken":                     storage.ErrAccessDenied,
-	"InvalidToken":                     storage.ErrAccessDenied,
-	"QuotaExceeded":                    storage.ErrNoSpace,
-	"XMinioAdminBucketQuotaExceeded":   storage.ErrNoSpace,
-	"XMinioStorageFull":                storage.ErrNoSpace,
-	"InvalidObjectName":                storage.ErrInvalid,
-	"XMinioParentIsObject":             storage.ErrInvalid, // one key is the folder of another
-	"XMinioObjectExistsAsDirectory":    storage.ErrInvalid,
-	"ConditionalRequestConflict":       storage.ErrUnavailable, // another put of the key goes on
-	"OperationAborted":                 storage.ErrUnavailable,
-	"SlowDown":                         storage.ErrUnavailable,
-	"SlowDownRead":                     storage.ErrUnavailable,
-	"SlowDownWrite":                    storage.ErrUnavailable,
-	"Throttling":                       storage.ErrUnavailable,
-	"ThrottlingException":              storage.ErrUnavailable,
-	"RequestLimitExceeded":             storage.ErrUnavailable,
-	"RequestTimeout":                   storage.ErrUnavailable,
-	minio.InternalError:                storage.ErrUnavailable,
-	"XMinioServerNotInitialized":       storage.ErrUnavailable,
-	minio.BadDigest:                    storage.ErrUnavailable, // damaged on its way
-	minio.IncompleteBody:               storage.ErrUnavailable,
-	minio.XAmzContentSHA256Mismatch:    storage.ErrUnavailable,
-	"XAmzContentChecksumMismatch":      storage.ErrUnavailable,
-	minio.NotImplemented:               errNotImplemented,
-	minio.XMinioInvalidObjectName:      storage.ErrInvalid,
-	minio.AuthorizationHeaderMalformed: storage.ErrInvalid, // the region is wrong
+	minio.NoSuchKey:                      storage.ErrNotExist,
+	minio.NoSuchUpload:                   storage.ErrNotExist,
+	minio.NoSuchVersion:                  storage.ErrNotExist,
+	minio.NoSuchBucket:                   storage.ErrNoBucket,
+	minio.PreconditionFailed:             storage.ErrExist, // If-None-Match is the only condition that is ever sent
+	minio.AccessDenied:                   storage.ErrAccessDenied,
+	minio.AllAccessDisabled:              storage.ErrAccessDenied,
+	minio.InvalidAccessKeyID:             storage.ErrAccessDenied,
+	minio.SignatureDoesNotMatch:          storage.ErrAccessDenied,
+	minio.RequestTimeTooSkewed:           storage.ErrClockSkew,
+	"ExpiredToken":                       storage.ErrAccessDenied,
+	"InvalidToken":                       storage.ErrAccessDenied,
+	minio.InvalidRegion:                  storage.ErrWrongRegion,
+	"IllegalLocationConstraintException": storage.ErrWrongRegion,
+	"PermanentRedirect":                  storage.ErrWrongRegion, // the endpoint is another region's
+	"TemporaryRedirect":                  storage.ErrUnavailable, // of a bucket that is new
+	"QuotaExceeded":                      storage.ErrNoSpace,
+	"XMinioAdminBucketQuotaExceeded":     storage.ErrNoSpace,
+	"XMinioStorageFull":                  storage.ErrNoSpace,
+	"InvalidObjectName":                  storage.ErrInvalid,
+	"XMinioParentIsObject":               storage.ErrInvalid, // one key is the folder of another
+	"XMinioObjectExistsAsDirectory":      storage.ErrInvalid,
+	"ConditionalRequestConflict":         storage.ErrUnavailable, // another put of the key goes on
+	"OperationAborted":                   storage.ErrUnavailable,
+	"SlowDown":                           storage.ErrUnavailable,
+	"SlowDownRead":                       storage.ErrUnavailable,
+	"SlowDownWrite":                      storage.ErrUnavailable,
+	"Throttling":                         storage.ErrUnavailable,
+	"ThrottlingException":                storage.ErrUnavailable,
+	"RequestLimitExceeded":               storage.ErrUnavailable,
+	"RequestTimeout":                     storage.ErrUnavailable,
+	minio.InternalError:                  storage.ErrUnavailable,
+	"XMinioServerNotInitialized":         storage.ErrUnavailable,
+	minio.BadDigest:                      storage.ErrUnavailable, // damaged on its way
+	minio.IncompleteBody:                 storage.ErrUnavailable,
+	minio.XAmzContentSHA256Mismatch:      storage.ErrUnavailable,
+	"XAmzContentChecksumMismatch":        storage.ErrUnavailable,
+	minio.NotImplemented:                 errNotImplemented,
+	minio.XMinioInvalidObjectName:        storage.ErrInvalid,
+	minio.AuthorizationHeaderMalformed:   storage.ErrInvalid, // unless it speaks of the region
 }
 
 // errNotImplemented: the server does not know a header or an operation. It stays inside: Put does without If-None-Match then.
@@ -88,7 +92,11 @@ func translateResponse(response minio.ErrorResponse) error {
 	switch {
 	case isAboutEncryption(response):
 		sentinel = storage.ErrEncryption
+	case response.Code == minio.AuthorizationHeaderMalformed && (response.Region != "" || strings.Contains(response.Message, "region")):
+		sentinel = storage.ErrWrongRegion
 	case known:
+	case response.StatusCode == http.StatusMovedPermanently, response.StatusCode == http.StatusPermanentRedirect: // of HEAD, which has no body
+		sentinel = storage.ErrWrongRegion
 	case response.StatusCode == http.StatusNotImplemented:
 		sentinel = errNotImplemented
 	case response.StatusCode == http.StatusInsufficientStorage:
@@ -101,6 +109,9 @@ func translateResponse(response minio.ErrorResponse) error {
 		sentinel = storage.ErrInvalid
 	default:
 		return response
+	}
+	if response.Region != "" && errors.Is(sentinel, storage.ErrWrongRegion) {
+		return fmt.Errorf("%w: the bucket is in %q: %s: %w", sentinel, response.Region, response.Code, response)
 	}
 	return fmt.Errorf("%w: %s: %w", sentinel, response.Code, response)
 }

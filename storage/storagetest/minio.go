@@ -28,6 +28,8 @@ type MinIO struct {
 	CA []byte
 	// KMSKey is the name of the only key that the server itself can encrypt with; empty is none.
 	KMSKey string
+	// Region is the only one that requests may be signed for, from the next Start on; empty means any.
+	Region string
 
 	binary string
 	dir    string
@@ -104,6 +106,7 @@ func (m *MinIO) Start(t testing.TB) {
 	m.cmd = exec.Command(m.binary, "server", "--quiet", "--certs-dir", m.certificates(), "--address", m.Address, m.dir)
 	m.cmd.Env = []string{
 		"MINIO_ROOT_USER=" + m.AccessKey, "MINIO_ROOT_PASSWORD=" + m.SecretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off", "CI=true", "HOME=" + m.dir,
+		"MINIO_SITE_REGION=" + m.Region,
 	}
 	if m.KMSKey != "" {
 		m.cmd.Env = append(m.cmd.Env, "MINIO_KMS_SECRET_KEY="+m.KMSKey+":"+base64.StdEncoding.EncodeToString(make([]byte, 32)))

@@ -107,6 +107,30 @@ var changedCheckpoints = map[string]update[v1alpha1.Checkpoint]{
 		status:  func(c *v1alpha1.Checkpoint) { c.Status.ManifestDigest = "md5:d41d8cd98f00b204e9800998ecf8427e" },
 		refused: "status.manifestDigest",
 	},
+	"a state is found in a bucket": {
+		status: func(c *v1alpha1.Checkpoint) {
+			c.Status.ManifestDigest, c.Status.StorageName = digest, "0f2d4c1a-93c1-4f7e-8a3d-5b8f3f6f1c2e"
+		},
+	},
+	"a storage name cannot change": {
+		of:      func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "first" },
+		status:  func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "second" },
+		refused: "storageName is immutable once set",
+	},
+	"a storage name cannot be taken away": {
+		of:      func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "first" },
+		status:  func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "" },
+		refused: "storageName cannot be removed",
+	},
+	"a state that is stored cannot become another": {
+		of:      func(c *v1alpha1.Checkpoint) { c.Status.ManifestDigest = digest },
+		status:  func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "another" },
+		refused: "storageName is fixed",
+	},
+	"a storage name leads nowhere else": {
+		status:  func(c *v1alpha1.Checkpoint) { c.Status.StorageName = "../another" },
+		refused: "status.storageName",
+	},
 	"a Checkpoint is claimed": {
 		status: func(c *v1alpha1.Checkpoint) { c.Status.Claim = newClaim(v1alpha1.ClaimClaimed) },
 	},

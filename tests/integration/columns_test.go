@@ -78,7 +78,7 @@ func TestColumns(t *testing.T) {
 			want: []column{
 				{"Name", false, location.Name}, {"State", false, "Validated"}, {"Bucket", false, "checkpoints"}, {"Role", false, "Named"},
 				{"Last-Validated", false, "120m"}, {"Age", false, "AGE"}, {"Default", true, nil}, {"Access", true, "ReadWrite"},
-				{"Endpoint", true, "https://s3.example.com"}, {"Prefix", true, "clusters/one"},
+				{"Synced", true, nil}, {"Endpoint", true, "https://s3.example.com"}, {"Prefix", true, "clusters/one"},
 			},
 		},
 	} {

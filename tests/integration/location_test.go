@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -172,6 +173,23 @@ var newLocations = map[string]creation[v1alpha1.CheckpointStorageLocation]{
 		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.AccessMode = "WriteOnly" },
 		refused: `supported values: "ReadWrite", "ReadOnly"`,
 	},
+	"a bucket that is looked through": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: time.Minute}
+		},
+	},
+	"a bucket that is looked through all the time": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: 59 * time.Second}
+		},
+		refused: "syncInterval must be from 1m to 24h",
+	},
+	"a bucket that is looked through once in a while": {
+		with: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: 25 * time.Hour}
+		},
+		refused: "syncInterval must be from 1m to 24h",
+	},
 	"a role that there is not": {
 		with:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Role = "Hamlet" },
 		refused: `supported values: "Default", "Named"`,
@@ -198,6 +216,11 @@ var changedLocations = map[string]update[v1alpha1.CheckpointStorageLocation]{
 	},
 	"a location becomes the default": {
 		spec: func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Role = v1alpha1.RoleDefault },
+	},
+	"a location is looked through from now on": {
+		spec: func(l *v1alpha1.CheckpointStorageLocation) {
+			l.Spec.SyncInterval = &metav1.Duration{Duration: time.Hour}
+		},
 	},
 	"another bucket is another location": {
 		spec:    func(l *v1alpha1.CheckpointStorageLocation) { l.Spec.Bucket = "others" },

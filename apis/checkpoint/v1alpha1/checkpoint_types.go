@@ -117,6 +117,8 @@ type CheckpointSpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.source) || has(self.source)",message="source cannot be removed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.manifestDigest) || has(self.manifestDigest)",message="manifestDigest cannot be removed"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.storageName) || has(self.storageName)",message="storageName cannot be removed"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.manifestDigest) || has(self.storageName) == has(oldSelf.storageName)",message="storageName is fixed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.claim) || oldSelf.claim.phase != 'Consumed' || has(self.claim)",message="a consumed claim is for good"
 type CheckpointStatus struct {
 	// conditions are Captured, Uploaded, Ready and Stalled. The reason of Ready is the state of the Checkpoint.
@@ -168,6 +170,15 @@ type CheckpointStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	LocationName string `json:"locationName,omitempty"`
+
+	// storageName is the name under which the state lies in its location, in the folder of its lineage; without it that is the UID of the Checkpoint. A
+	// Checkpoint has it that was made anew from what a location holds (see spec.syncInterval of CheckpointStorageLocation).
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][A-Za-z0-9._-]*$`
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="storageName is immutable once set"
+	StorageName string `json:"storageName,omitempty"`
 
 	// manifestDigest is the SHA-256 of the manifest in the bucket, which names every byte of the state. What does not fit it is not restored.
 	// +optional

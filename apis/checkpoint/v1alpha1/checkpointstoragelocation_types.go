@@ -11,6 +11,17 @@ const (
 	LocationAvailable = "Available"
 	// LocationDefault is there for a location with the role Default. True: new Checkpoints are stored in it.
 	LocationDefault = "Default"
+	// LocationSynced is there for a location with a syncInterval. True: at status.lastSyncTime everything in the bucket had its Checkpoint, but for
+	// what belongs to namespaces that are not there, or was deleted here. False: something could not be read, or the bucket could not be looked through.
+	LocationSynced = "Synced"
+)
+
+// The reasons of the condition Synced, besides those of Available when the bucket cannot be looked through.
+const (
+	// LocationSyncCompleted: everything that was to be made anew has been; Synced is True.
+	LocationSyncCompleted = "Synced"
+	// LocationSyncIncomplete: some of it could not be made anew; the message says which, and why.
+	LocationSyncIncomplete = "SyncIncomplete"
 )
 
 // The reasons of the condition Default.
@@ -33,6 +44,12 @@ const (
 	LocationAccessDenied = "AccessDenied"
 	// LocationBucketNotFound: the bucket does not exist; the operator does not create buckets.
 	LocationBucketNotFound = "BucketNotFound"
+	// LocationWrongRegion: the bucket is in another region than spec.region, or spec.endpoint is another region's.
+	LocationWrongRegion = "WrongRegion"
+	// LocationClockSkew: the clock of the service and that of the manager's node differ by more than a signature may be old, as a rule 15 minutes.
+	LocationClockSkew = "ClockSkew"
+	// LocationBucketFull: the service has no room left, or the bucket's quota is used up. What is in it can be restored and deleted.
+	LocationBucketFull = "BucketFull"
 	// LocationUnreachable: the service does not answer, or not with a certificate that is trusted.
 	LocationUnreachable = "Unreachable"
 	// LocationEncryptionKeyMissing: a Secret with keys is not there, or lacks the one that spec names. Nothing is stored meanwhile; also a reason of the
@@ -187,6 +204,17 @@ type CheckpointStorageLocationSpec struct {
 	// +optional
 	// +kubebuilder:default=ReadWrite
 	AccessMode AccessMode `json:"accessMode,omitempty"`
+
+	// syncInterval is how often the bucket is looked through for states whose Checkpoints are not there, from 1m to 24h: as those of another cluster,
+	// or of this one if its objects were lost. They are made anew, in namespaces that are there; so whoever can write to the bucket is trusted with what
+	// is restored. Without it nothing is made anew. A Checkpoint that is deleted does not come back.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="syncInterval must be from 1m to 24h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('24h')",message="syncInterval must be from 1m to 24h"
+	SyncInterval *metav1.Duration `json:"syncInterval,omitempty"`
 }
 
 // LocationCredentials are what requests are signed with.
@@ -247,7 +275,7 @@ type ServerSideEncryption struct {
 
 // CheckpointStorageLocationStatus says whether a location can be used. The manager alone writes it.
 type CheckpointStorageLocationStatus struct {
-	// conditions are Available and, with the role Default, Default.
+	// conditions are Available, with the role Default Default, and with a syncInterval Synced.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -262,6 +290,10 @@ type CheckpointStorageLocationStatus struct {
 	// lastValidationTime is when the location was last tried, whatever came of it.
 	// +optional
 	LastValidationTime *metav1.Time `json:"lastValidationTime,omitempty"`
+
+	// lastSyncTime is when the bucket was last looked through for states without Checkpoints, whatever came of it.
+	// +optional
+	LastSyncTime *metav1.Time `json:"lastSyncTime,omitempty"`
 }
 
 // CheckpointStorageLocation is a bucket of an S3-compatible service in which Checkpoints are stored.
@@ -278,6 +310,7 @@ type CheckpointStorageLocationStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Default",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Default")].status`,description="Whether it is in use."
 // +kubebuilder:printcolumn:name="Access",type=string,priority=1,JSONPath=`.spec.accessMode`,description="What is done in the bucket."
+// +kubebuilder:printcolumn:name="Synced",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Synced")].status`,description="Whether all is there."
 // +kubebuilder:printcolumn:name="Endpoint",type=string,priority=1,JSONPath=`.spec.endpoint`,description="The URL of the service."
 // +kubebuilder:printcolumn:name="Prefix",type=string,priority=1,JSONPath=`.spec.prefix`,description="What is put before the name of every object."
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name must have at most 63 characters"

@@ -28,3 +28,14 @@ func TerminationName(podName string, podUID types.UID) string {
 	suffix = "-" + hex.EncodeToString(sum[:])[:nameDigits] + suffix
 	return strings.TrimRight(podName[:MaxNameLength-len(suffix)], "-.") + suffix
 }
+
+// StorageName is the name under which the state of a Checkpoint lies in its location.
+func (c *Checkpoint) StorageName() string {
+	if c.Status.StorageName != "" {
+		return c.Status.StorageName
+	}
+	return string(c.UID)
+}
+
+// IsRecreated tells whether a Checkpoint was made anew from what its location holds: by another cluster, or by this one before the object was lost.
+func (c *Checkpoint) IsRecreated() bool { return c.Status.StorageName != "" }

@@ -189,7 +189,8 @@ type RestorePolicySpec struct {
 	Source RestoreSource `json:"source,omitempty"`
 
 	// checkpointName names the Checkpoint, in the same namespace, that a pod is restored from when source is Named. It serves one pod, once, and must be
-	// of the pod's own owner, template and, where pods have one, identity (the name in a StatefulSet, the index in a Job). When it is missing, not
+	// of the pod's own owner, template and, where pods have one, identity (the name in a StatefulSet, the index in a Job). For a Checkpoint that was made
+	// anew from a bucket, a controller of the same kind and name in another cluster is the own owner, too. When it is missing, not
 	// complete, claimed, of other pods, or too old, the pod is not restored from anything else: fallback says what becomes of it.
 	// +optional
 	// +kubebuilder:validation:MinLength=1

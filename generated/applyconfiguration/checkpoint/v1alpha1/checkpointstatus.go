@@ -33,6 +33,9 @@ type CheckpointStatusApplyConfiguration struct {
 	Frozen *metav1.Duration `json:"frozen,omitempty"`
 	// locationName is the name of the CheckpointStorageLocation that holds the state.
 	LocationName *string `json:"locationName,omitempty"`
+	// storageName is the name under which the state lies in its location, in the folder of its lineage; without it that is the UID of the Checkpoint. A
+	// Checkpoint has it that was made anew from what a location holds (see spec.syncInterval of CheckpointStorageLocation).
+	StorageName *string `json:"storageName,omitempty"`
 	// manifestDigest is the SHA-256 of the manifest in the bucket, which names every byte of the state. What does not fit it is not restored.
 	ManifestDigest *string `json:"manifestDigest,omitempty"`
 	// claim is the new pod that is restored, or was, from this Checkpoint. While there is one, no other pod can be restored from it.
@@ -126,6 +129,14 @@ func (b *CheckpointStatusApplyConfiguration) WithFrozen(value metav1.Duration) *
 // If called multiple times, the LocationName field is set to the value of the last call.
 func (b *CheckpointStatusApplyConfiguration) WithLocationName(value string) *CheckpointStatusApplyConfiguration {
 	b.LocationName = &value
+	return b
+}
+
+// WithStorageName sets the StorageName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StorageName field is set to the value of the last call.
+func (b *CheckpointStatusApplyConfiguration) WithStorageName(value string) *CheckpointStatusApplyConfiguration {
+	b.StorageName = &value
 	return b
 }
 

@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	checkpointv1alpha1 "github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // CheckpointStorageLocationSpecApplyConfiguration represents a declarative configuration of the CheckpointStorageLocationSpec type for use
@@ -41,6 +42,10 @@ type CheckpointStorageLocationSpecApplyConfiguration struct {
 	// accessMode says what is done in the bucket. ReadOnly: Checkpoints are restored from it, and nothing else. New ones that belong into it
 	// wait on their nodes; those in it do not expire out of it, and one that is deleted leaves its data there.
 	AccessMode *checkpointv1alpha1.AccessMode `json:"accessMode,omitempty"`
+	// syncInterval is how often the bucket is looked through for states whose Checkpoints are not there, from 1m to 24h: as those of another cluster,
+	// or of this one if its objects were lost. They are made anew, in namespaces that are there; so whoever can write to the bucket is trusted with what
+	// is restored. Without it nothing is made anew. A Checkpoint that is deleted does not come back.
+	SyncInterval *v1.Duration `json:"syncInterval,omitempty"`
 }
 
 // CheckpointStorageLocationSpecApplyConfiguration constructs a declarative configuration of the CheckpointStorageLocationSpec type for use with
@@ -136,5 +141,13 @@ func (b *CheckpointStorageLocationSpecApplyConfiguration) WithRole(value checkpo
 // If called multiple times, the AccessMode field is set to the value of the last call.
 func (b *CheckpointStorageLocationSpecApplyConfiguration) WithAccessMode(value checkpointv1alpha1.AccessMode) *CheckpointStorageLocationSpecApplyConfiguration {
 	b.AccessMode = &value
+	return b
+}
+
+// WithSyncInterval sets the SyncInterval field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SyncInterval field is set to the value of the last call.
+func (b *CheckpointStorageLocationSpecApplyConfiguration) WithSyncInterval(value v1.Duration) *CheckpointStorageLocationSpecApplyConfiguration {
+	b.SyncInterval = &value
 	return b
 }

@@ -12,12 +12,14 @@ import (
 //
 // CheckpointStorageLocationStatus says whether a location can be used. The manager alone writes it.
 type CheckpointStorageLocationStatusApplyConfiguration struct {
-	// conditions are Available and, with the role Default, Default.
+	// conditions are Available, with the role Default Default, and with a syncInterval Synced.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that the status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// lastValidationTime is when the location was last tried, whatever came of it.
 	LastValidationTime *metav1.Time `json:"lastValidationTime,omitempty"`
+	// lastSyncTime is when the bucket was last looked through for states without Checkpoints, whatever came of it.
+	LastSyncTime *metav1.Time `json:"lastSyncTime,omitempty"`
 }
 
 // CheckpointStorageLocationStatusApplyConfiguration constructs a declarative configuration of the CheckpointStorageLocationStatus type for use with
@@ -52,5 +54,13 @@ func (b *CheckpointStorageLocationStatusApplyConfiguration) WithObservedGenerati
 // If called multiple times, the LastValidationTime field is set to the value of the last call.
 func (b *CheckpointStorageLocationStatusApplyConfiguration) WithLastValidationTime(value metav1.Time) *CheckpointStorageLocationStatusApplyConfiguration {
 	b.LastValidationTime = &value
+	return b
+}
+
+// WithLastSyncTime sets the LastSyncTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastSyncTime field is set to the value of the last call.
+func (b *CheckpointStorageLocationStatusApplyConfiguration) WithLastSyncTime(value metav1.Time) *CheckpointStorageLocationStatusApplyConfiguration {
+	b.LastSyncTime = &value
 	return b
 }

@@ -24,7 +24,8 @@ type RestorePolicySpecApplyConfiguration struct {
 	// checkpointName names, whichever is the newest.
 	Source *checkpointv1alpha1.RestoreSource `json:"source,omitempty"`
 	// checkpointName names the Checkpoint, in the same namespace, that a pod is restored from when source is Named. It serves one pod, once, and must be
-	// of the pod's own owner, template and, where pods have one, identity (the name in a StatefulSet, the index in a Job). When it is missing, not
+	// of the pod's own owner, template and, where pods have one, identity (the name in a StatefulSet, the index in a Job). For a Checkpoint that was made
+	// anew from a bucket, a controller of the same kind and name in another cluster is the own owner, too. When it is missing, not
 	// complete, claimed, of other pods, or too old, the pod is not restored from anything else: fallback says what becomes of it.
 	CheckpointName *string `json:"checkpointName,omitempty"`
 	// templateChanges says what becomes of a pod whose owner's template has changed since the capture. ColdStart: it starts cold, with the reason
