@@ -424,7 +424,7 @@ func TestALocationIsSyncedWhenItIsTimeTo(t *testing.T) {
 	if err := b.Client.Update(t.Context(), location); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := b.look(); got.Reason != v1alpha1.LocationCredentialsMissing || got.Message != "there is no Secret bucket in namespace operator" {
+	if got, _ := b.look(); got.Reason != v1alpha1.LocationCredentialsMissing || got.Message != "there is no Secret \"bucket\" in namespace \"operator\"" {
 		t.Errorf("without credentials it is %+v", got)
 	}
 }

@@ -42,12 +42,15 @@ type Agent struct {
 	Settle func(ctx context.Context, podUID string) error
 	Now    func() time.Time
 
+	began  time.Time
 	mu     sync.Mutex
 	stores map[string]storage.Store
 	// fetches has a place for each state that may be fetched at once.
 	fetches chan struct{}
 	work    map[string]*publication // by the folder of the capture
 	ahead   map[string]*ahead       // by the final name of the folder
+	// withdrawals is how many go on.
+	withdrawals int
 	// noted is how many digests of images are in the note of a pod.
 	noted map[types.UID]int
 	// nearlyFull tells of the disk of a folder that nothing is kept there which the bucket has.
@@ -63,6 +66,8 @@ const (
 	verdictsAtOnce    = 1024
 	// All transfers together hold the memory of image.NewMemory.
 	fetchesAtOnce = 2
+	// Withdrawals hold none of it.
+	withdrawalsAtOnce = 2
 )
 
 // DefaultUploadsAtOnce is one that sends, and one that reads and compresses meanwhile.
@@ -70,7 +75,7 @@ const DefaultUploadsAtOnce = 2
 
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
-	a.noted = map[types.UID]int{}
+	a.began, a.noted = a.Now(), map[types.UID]int{}
 	a.ahead = map[string]*ahead{}
 	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
 	a.nearlyFull = isNearlyFull

@@ -148,12 +148,22 @@ func (b *bench) write(path, text string) {
 	}
 }
 
-// look has the agent look at a folder once, and waits for the upload that this may begin.
+// look has the agent look at a folder once, and waits for the upload or the withdrawal that this may begin.
 func (b *bench) look(dir string) {
 	b.t.Helper()
 	slots := newSlots(1)
 	b.Agent.look(b.t.Context(), dir, slots)
 	b.awaitUploads(slots)
+	for b.isBusy(dir) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (b *bench) isBusy(dir string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.work[dir]
+	return p != nil && p.busy
 }
 
 // awaitUploads waits until no upload goes on.
@@ -201,9 +211,16 @@ type memory struct {
 	objects map[string][]byte
 	broken  error // what all calls end with
 	calls   int
+	before  func(ctx context.Context, call, key string) // of Put and Delete
 }
 
-func (m *memory) Put(_ context.Context, key string, body storage.Body, opts storage.PutOptions) error {
+func (m *memory) Put(ctx context.Context, key string, body storage.Body, opts storage.PutOptions) error {
+	if m.before != nil {
+		m.before(ctx, "Put", key)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	r, err := body.Reader()
 	if err != nil {
 		return err
@@ -264,7 +281,10 @@ func (m *memory) List(_ context.Context, prefix, after string) iter.Seq2[storage
 	}
 }
 
-func (m *memory) Delete(_ context.Context, key string) error {
+func (m *memory) Delete(ctx context.Context, key string) error {
+	if m.before != nil {
+		m.before(ctx, "Delete", key)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.objects, key)

@@ -22,6 +22,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
 // The longest wait between two attempts to publish, and how long a published capture stays on the node, where a restore finds it without a download.
@@ -30,18 +31,22 @@ const (
 	cacheTime     = 10 * time.Minute
 	cacheInterval = 15 * time.Second
 	settleAfter   = time.Second
+	// withdrawalTime bounds one attempt to delete from a bucket.
+	withdrawalTime = time.Minute
 )
 
 // publication is what the agent remembers of a capture's folder between two looks. All of it can be forgotten.
 type publication struct {
-	seen      capture.State // published so far
-	uploading bool
-	goesOn    bool // the pod, after this capture
-	told      bool // that it is captured
-	failures  int  // to publish, in a row
-	refused   int  // to upload, in a row
+	seen      capture.State      // published so far
+	busy      bool               // its upload or withdrawal goes on
+	stop      context.CancelFunc // ends an upload
+	goesOn    bool               // the pod, after this capture
+	told      bool               // that it is captured
+	failures  int                // to publish, in a row
+	refused   int                // by the bucket, in a row
 	notBefore time.Time
 	unlocked  time.Time // since when nobody works on a folder that is not done
+	memo      *memo     // which the full disk did not take
 }
 
 // memo is the agent's own file in the folder of a capture.
@@ -65,6 +70,28 @@ func readMemo(dir string) (m memo, err error) {
 		err = errors.Join(err, json.Unmarshal(data, &m))
 	}
 	return m, err
+}
+
+// memoOf returns the memo of a folder, and note writes it. A full disk must not keep a capture from being uploaded, by which the disk gets room: then the
+// agent remembers the memo, and as long as it is not killed nothing is different.
+func (a *Agent) memoOf(dir string, p *publication) (memo, error) {
+	if p.memo != nil {
+		return *p.memo, nil
+	}
+	return readMemo(dir)
+}
+
+func (a *Agent) note(ctx context.Context, dir string, m memo, p *publication) error {
+	err := capture.NoteJSON(filepath.Join(dir, memoFile), m)
+	if !image.IsDiskTrouble(err) {
+		p.memo = nil
+		return err
+	}
+	if p.memo == nil {
+		ctrl.LoggerFrom(ctx).Error(err, "the agent goes on without its memo in the folder of the capture")
+	}
+	p.memo = &m
+	return nil
 }
 
 // publishAll looks at the captures of the node for as long as the context lives.
@@ -91,7 +118,10 @@ func (a *Agent) look(ctx context.Context, dir string, slots *slots) {
 		p = &publication{}
 		a.work[dir] = p
 	}
-	busy := p.uploading || a.Now().Before(p.notBefore)
+	busy := p.busy || a.Now().Before(p.notBefore)
+	if p.busy && p.stop != nil && (isDiscarded(dir) || a.hasLater(dir)) {
+		p.stop() // what is to become of the folder is done when the upload has ended
+	}
 	a.mu.Unlock()
 	if busy {
 		return
@@ -123,6 +153,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 	if err := a.judgeEnd(ctx, record); err != nil { // first: soon the Job controller looks at the pod
 		return err
 	}
+	if record.State == capture.Complete && isUploadedFrom(dir) && !a.Node.IsWhole(dir, record) {
+		return a.remove(dir) // the bucket has it; of the disk that is not known since the node went down
+	}
 	isDone := record.State == capture.Failed || capture.IsSynced(dir)
 	if !isDone || strings.HasSuffix(dir, ".partial") {
 		if cutOff, err := a.settleWhenCutOff(ctx, dir, record, p); err != nil || cutOff {
@@ -136,10 +169,10 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 		return nil // the runtime is about to give it its name
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil && !strings.HasSuffix(dir, ".partial") {
-		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)))
+		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)), p)
 	}
 	if a.hasLater(dir) { // of a pod that went on, and goes now
-		return a.remove(dir)
+		return a.replaced(ctx, dir, record, p)
 	}
 	wanted, why, err := a.isWanted(ctx, record)
 	if err != nil || why == "" && !wanted {
@@ -149,9 +182,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 		if strings.HasSuffix(dir, ".partial") {
 			return nil
 		}
-		return a.discard(ctx, dir, record, why)
+		return a.discard(ctx, dir, record, why, p)
 	}
-	checkpoint, source, err := a.object(ctx, dir, record)
+	checkpoint, source, err := a.object(ctx, dir, record, p)
 	if err != nil {
 		return err
 	}
@@ -160,9 +193,39 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 			p.seen = record.State
 			return nil
 		}
-		return a.withdraw(ctx, dir)
+		return a.withdraw(ctx, dir, p)
 	}
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
+}
+
+// isUploadedFrom tells whether the capture in a folder is in the bucket.
+func isUploadedFrom(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, capture.UploadedFile))
+	return err == nil
+}
+
+// isDiscarded tells whether the runtime has said that a capture is not wanted.
+func isDiscarded(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, capture.DiscardedFile))
+	return err == nil
+}
+
+// uploadsOther tells whether another capture of the same pod is being sent: both would be the same Checkpoint. The later one is the state of the pod, and
+// waits until the earlier one has been stopped.
+func (a *Agent) uploadsOther(dir string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for other, p := range a.work {
+		if p.busy && other != dir && filepath.Dir(other) == filepath.Dir(dir) {
+			return true
+		}
+	}
+	for other, h := range a.ahead {
+		if other != strings.TrimSuffix(dir, ".partial") && filepath.Dir(other) == filepath.Dir(dir) && !h.hasEnded() {
+			return true
+		}
+	}
+	return false
 }
 
 // hasLater tells whether the pod was captured again later, completely.
@@ -224,8 +287,8 @@ func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted b
 }
 
 // object returns the Checkpoint of a capture, and makes it when the manager has not; nil when it was deleted, so that the state is not wanted.
-func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource, error) {
-	m, err := readMemo(dir)
+func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture, p *publication) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource, error) {
+	m, err := a.memoOf(dir, p)
 	if err != nil {
 		return nil, v1alpha1.CheckpointSource{}, err
 	}
@@ -260,7 +323,7 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 	}
 	if m.CheckpointUID == "" && !strings.HasSuffix(dir, ".partial") {
 		m.CheckpointUID = checkpoint.StorageName()
-		err = capture.NoteJSON(filepath.Join(dir, memoFile), m)
+		err = a.note(ctx, dir, m, p)
 	}
 	return checkpoint, n.Source, err
 }
@@ -308,7 +371,7 @@ func dumping(source v1alpha1.CheckpointSource, location string) report {
 func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, r report,
 	p *publication, slots *slots,
 ) error {
-	m, err := readMemo(dir)
+	m, err := a.memoOf(dir, p)
 	if err != nil {
 		return err
 	}
@@ -331,6 +394,9 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
 	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen
+	if a.uploadsOther(dir) {
+		return nil
+	}
 	leave := slots.take(!record.Trigger.IsTermination())
 	if leave == nil { // later; until then the state is on the node
 		if p.seen == capture.Complete && p.told {
@@ -345,22 +411,29 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		}
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
 	a.mu.Lock()
-	p.uploading, p.seen = true, capture.Complete
+	p.busy, p.stop, p.seen = true, stop, capture.Complete
 	a.mu.Unlock()
 	go func() {
 		defer leave()
+		defer stop()
 		err := a.upload(ctx, dir, checkpoint, record, r, p)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		p.uploading = false
-		if err != nil {
-			p.refused++
-			p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.refused-1, 6)))
+		p.busy = false
+		if err != nil && ctx.Err() == nil {
+			a.putOff(p)
 			ctrl.LoggerFrom(ctx).Error(err, "upload", "attempt", p.refused)
 		}
 	}()
 	return nil
+}
+
+// putOff has a folder wait for its bucket, longer with each attempt in vain. It is called with the lock held.
+func (a *Agent) putOff(p *publication) {
+	p.refused++
+	p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.refused-1, 6)))
 }
 
 // refresh brings the condition Captured of a report up to date: the disk may have caught up meanwhile.
@@ -399,7 +472,7 @@ func (a *Agent) event(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, 
 }
 
 // discard drops a capture that is not wanted, and says so in the Checkpoint if it was published.
-func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture, why string) error {
+func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture, why string, p *publication) error {
 	checkpoint := &v1alpha1.Checkpoint{}
 	name := v1alpha1.TerminationName(record.Pod.Name, uid(record.Pod.UID))
 	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: name}, checkpoint)
@@ -409,37 +482,83 @@ func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture
 		r.uploaded.Reason, r.location = v1alpha1.ReasonCaptureFailed, checkpoint.Status.LocationName
 		err = a.apply(ctx, checkpoint, r)
 	}
-	if client.IgnoreNotFound(err) != nil {
+	if apierrors.IsNotFound(err) { // nobody else would delete what it may have sent
+		return a.withdraw(ctx, dir, p)
+	}
+	if err != nil {
 		return err
 	}
+	return a.withdrawn(dir)
+}
+
+// replaced drops a capture of which there is a later one. What it has sent is that one's as well, unless their Checkpoint is gone.
+func (a *Agent) replaced(ctx context.Context, dir string, record *capture.Capture, p *publication) error {
+	name := v1alpha1.TerminationName(record.Pod.Name, uid(record.Pod.UID))
+	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: name}, &v1alpha1.Checkpoint{})
+	if apierrors.IsNotFound(err) {
+		return a.withdraw(ctx, dir, p)
+	}
+	if err != nil {
+		return err
+	}
+	return a.remove(dir)
+}
+
+// withdraw drops a capture whose Checkpoint is gone, and what of it lies in the bucket: whoever deleted the Checkpoint may not have seen all of that. It
+// does not wait for the bucket. As long as the folder is there with its memo, it is tried again.
+func (a *Agent) withdraw(ctx context.Context, dir string, p *publication) error {
+	m, err := a.memoOf(dir, p)
+	if err != nil {
+		return err
+	}
+	if m.Folder == "" {
+		return a.withdrawn(dir)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.withdrawals == withdrawalsAtOnce {
+		return nil // its turn comes
+	}
+	a.withdrawals++
+	ctx, stop := context.WithTimeout(ctx, withdrawalTime)
+	p.busy, p.stop = true, nil
+	go func() {
+		defer stop()
+		err := a.deleteUploaded(ctx, m)
+		if err == nil {
+			err = a.withdrawn(dir)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		p.busy = false
+		a.withdrawals--
+		if err != nil {
+			a.putOff(p)
+			ctrl.LoggerFrom(ctx).Error(err, "withdraw", "attempt", p.refused)
+		}
+	}()
+	return nil
+}
+
+func (a *Agent) withdrawn(dir string) error {
 	a.countCapture(v1alpha1.StateDiscarded)
 	return a.remove(dir)
 }
 
-// withdraw drops a capture whose Checkpoint is gone, and what of it lies in the bucket: whoever deleted the Checkpoint may not have seen all of that.
-func (a *Agent) withdraw(ctx context.Context, dir string) error {
-	m, err := readMemo(dir)
-	if err != nil {
-		return err
+// deleteUploaded deletes what lies in the bucket of a capture. Without its location nobody can reach it, and in one that takes nothing any more it stays.
+func (a *Agent) deleteUploaded(ctx context.Context, m memo) error {
+	bucket, err := a.writableBucket(ctx, m.Location)
+	if err == nil {
+		err = bucket.folder(m.Folder).Delete(ctx, m.CheckpointUID)
 	}
-	if m.Folder != "" {
-		bucket, err := a.writableBucket(ctx, m.Location)
-		if err == nil {
-			err = bucket.folder(m.Folder).Delete(ctx, m.CheckpointUID)
-		}
-		if err != nil && errors.As(err, new(noLocation)) { // what lies in it stays
-			err = nil
-		}
-		if errors.Is(err, storage.ErrNoKey) { // the manifest is gone, and the packs go with the next deletion in the folder that can read all others
-			ctrl.LoggerFrom(ctx).Error(err, "packs are left behind", "location", m.Location, "folder", m.Folder)
-			err = nil
-		}
-		if err != nil && !apierrors.IsNotFound(err) { // without its location nobody can reach it
-			return fmt.Errorf("delete what was uploaded: %w", err)
-		}
+	if errors.Is(err, storage.ErrNoKey) { // the manifest is gone, and the packs go with the next deletion in the folder that can read all others
+		ctrl.LoggerFrom(ctx).Error(err, "packs are left behind", "location", m.Location, "folder", m.Folder)
+		return nil
 	}
-	a.countCapture(v1alpha1.StateDiscarded)
-	return a.remove(dir)
+	if err == nil || errors.As(err, new(noLocation)) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("delete what was uploaded: %w", err)
 }
 
 // remove removes the folder of a capture, in one step.

@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -52,7 +53,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	defer cancel()
 	folder := folderOf(checkpoint.Namespace, &r.source, bucket)
 	m := memo{CheckpointUID: checkpoint.StorageName(), Location: location, Folder: folder.Name}
-	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
+	if err := a.note(ctx, dir, m, p); err != nil {
 		return err
 	}
 	r.location = location
@@ -70,20 +71,29 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	progress, stop := a.progress(func(text string) {
 		r.uploaded.Message = text
-		if err := say(); apierrors.IsNotFound(err) { // of another error the next report may be free
+		err := say()
+		if apierrors.IsNotFound(err) || err == nil && !checkpoint.DeletionTimestamp.IsZero() { // of another error the next report may be free
 			cancel()
 		}
 	})
 	bases, err := a.bases(ctx, checkpoint, &r.source, location)
 	var summary image.Summary
 	if err == nil {
-		err = describe(dir, checkpoint, r)
+		err = describe(ctx, dir, checkpoint, r)
 	}
 	if err == nil {
-		options := image.UploadOptions{Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress, Background: !record.Trigger.IsTermination()}
+		options := image.UploadOptions{
+			Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress, Background: !record.Trigger.IsTermination(),
+			Trouble: func(err error) {
+				ctrl.LoggerFrom(ctx).Error(err, "the disk of the node has trouble, and the upload goes on")
+			},
+		}
 		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
 	}
 	stop()
+	if ctx.Err() != nil {
+		return errors.Join(err, ctx.Err())
+	}
 	if err != nil {
 		a.refresh(dir, &r)
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
@@ -102,11 +112,15 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	a.tellCaptured(checkpoint, record, r, p)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
-	return errors.Join(capture.NoteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
+	err = errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
+	if p.memo != nil || image.IsDiskTrouble(err) { // the bucket has it, and the disk needs the room
+		return a.remove(dir)
+	}
+	return err
 }
 
 // describe writes into a capture's folder whose state it is, so that the bucket says it as well. What is there stays: an earlier attempt may have sent it.
-func describe(dir string, checkpoint *v1alpha1.Checkpoint, r report) error {
+func describe(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, r report) error {
 	path := filepath.Join(dir, stored.FileName)
 	if data, err := os.ReadFile(path); err == nil {
 		if _, err := stored.Decode(data, checkpoint.Namespace, r.source.Lineage); err == nil { // else a power cut has taken its content
@@ -117,7 +131,12 @@ func describe(dir string, checkpoint *v1alpha1.Checkpoint, r report) error {
 	whole.Status.Source, whole.Status.Containers, whole.Status.CaptureTime = &r.source, r.containers, r.captureTime
 	whole.Status.Machine = machineOf(r.machine)
 	whole.Status.SizeBytes, whole.Status.Size, whole.Status.Frozen = &r.sizeBytes, v1alpha1.ReadableSize(r.sizeBytes), v1alpha1.ReadableDuration(r.frozen)
-	return capture.NoteJSON(path, stored.Checkpoint(whole))
+	err := capture.NoteJSON(path, stored.Checkpoint(whole))
+	if image.IsDiskTrouble(err) { // without it a sync does not find out whose state it is, and the upload makes room
+		ctrl.LoggerFrom(ctx).Error(err, "say whose state it is")
+		return nil
+	}
+	return err
 }
 
 func machineOf(m compat.Facts) *v1alpha1.CheckpointMachine {
