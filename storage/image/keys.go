@@ -150,10 +150,16 @@ func (k Keys) openManifest(object []byte) ([]byte, error) {
 		return payload, checkSum(head, sha256.Sum256(payload))
 	}
 	opened := payload[:0] // it never overtakes what is read
-	return opened, openSegments(aead, bytes.NewReader(payload), func(segment []byte) error {
+	err = openSegments(aead, bytes.NewReader(payload), func(segment []byte) error {
 		opened = append(opened, segment...)
 		return nil
 	})
+	return opened, err
+}
+
+// isEncrypted tells whether an object says so in its head; one that has none does not.
+func isEncrypted(object []byte) bool {
+	return len(object) >= headSize && binary.LittleEndian.Uint16(object[10:])&encryptedFlag != 0
 }
 
 // openHead returns the JSON at the beginning of such an object alone, and verifies all of it nevertheless.
@@ -210,11 +216,6 @@ func (h *headText) Write(data []byte) (int, error) {
 		h.text, rest = append(h.text, rest[:n]...), rest[n:]
 	}
 	return len(data), nil
-}
-
-// isEncrypted tells whether an object says so in its head; one that has none does not.
-func isEncrypted(object []byte) bool {
-	return len(object) >= headSize && binary.LittleEndian.Uint16(object[10:])&encryptedFlag != 0
 }
 
 // seal writes the object with a payload.
