@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,6 +65,8 @@ type Decision struct {
 	Restarts int `json:"restarts,omitempty"`
 	// NoRestarts says why it is not, though the policy would have it.
 	NoRestarts string `json:"noRestarts,omitempty"`
+	// BootID is that of the node's kernel when it was decided. What was brought to the node is not synced, so it serves that boot alone.
+	BootID string `json:"bootID,omitempty"`
 }
 
 // DefaultAttempts is how often the restore of a container is begun when the decision does not say.
@@ -161,8 +164,17 @@ type Result struct {
 	Total   time.Duration `json:"total"`
 }
 
-// Decision reads the decision for a pod; fs.ErrNotExist says that there is none yet.
+// Decision reads the decision for a pod; fs.ErrNotExist says that there is none yet, or none any more: the node went down before anything came of it, and
+// what was to be restored may have holes.
 func (n Node) Decision(podUID string) (*Decision, error) {
+	d, err := n.readDecision(podUID)
+	if err == nil && n.isVoid(podUID, d) {
+		return nil, fmt.Errorf("%s: the node went down since it was written: %w", n.decisionFile(podUID), fs.ErrNotExist)
+	}
+	return d, err
+}
+
+func (n Node) readDecision(podUID string) (*Decision, error) {
 	d := &Decision{}
 	path := n.decisionFile(podUID)
 	if err := readJSON(path, d); err != nil {
@@ -174,11 +186,40 @@ func (n Node) Decision(podUID string) (*Decision, error) {
 	return d, nil
 }
 
+// HasStates tells whether what a decision was to restore is there as it was brought.
+func (n Node) HasStates(d *Decision) bool { return d.BootID == n.boot() }
+
+// isVoid tells whether a decision has lost the state that it was to restore, before a container of the pod ran.
+func (n Node) isVoid(podUID string, d *Decision) bool {
+	if d.Action != Restore || n.HasStates(d) {
+		return false
+	}
+	return !slices.ContainsFunc(d.Containers, func(name string) bool {
+		r, err := n.Result(podUID, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return r.Consumed
+		}
+		return err != nil || r.Consumed || r.Outcome != Attempted && !d.Refuses(r)
+	})
+}
+
+// RefusedBefore tells of a decision that does not count any more whether it refused a cold start, and by which RestorePolicy.
+func (n Node) RefusedBefore(podUID string) (policy string, refused bool) {
+	d, err := n.readDecision(podUID)
+	if err != nil || !n.isVoid(podUID, d) || d.Fallback != Refuse {
+		return "", false
+	}
+	return d.Policy, true
+}
+
 // Decide writes the decision for a pod, once: fs.ErrExist says that there is one already, which stands. So agent and runtime, which
 // decides when no agent answers, cannot contradict each other.
 func (n Node) Decide(podUID string, d Decision) error {
-	d.SchemaVersion = SchemaVersion
+	d.SchemaVersion, d.BootID = SchemaVersion, n.boot()
 	if err := os.MkdirAll(n.Restores(podUID), 0o700); err != nil {
+		return err
+	}
+	if err := n.dropVoid(podUID); err != nil {
 		return err
 	}
 	own := fmt.Sprintf("%s.%d", n.decisionFile(podUID), os.Getpid())
@@ -192,9 +233,38 @@ func (n Node) Decide(podUID string, d Decision) error {
 // ErrRestoring says that a container of the pod is being restored at this moment.
 var ErrRestoring = errors.New("a container of the pod is being restored")
 
+// dropVoid removes a decision that does not count any more. What was tried by it stays with the results.
+func (n Node) dropVoid(podUID string) error {
+	isVoid := func() bool {
+		d, err := n.readDecision(podUID)
+		return err == nil && n.isVoid(podUID, d)
+	}
+	if !isVoid() {
+		return nil
+	}
+	return n.whileNoneRestores(podUID, func() error {
+		if !isVoid() { // somebody else has, and perhaps decided anew
+			return nil
+		}
+		return os.Remove(n.decisionFile(podUID))
+	})
+}
+
 // Relent has containers of a pod start cold that its decision refuses to start. Whether they were restored before stays with their results, which alone
 // say what became of them. It never happens while one is being restored: whoever restores holds the lock, and reads the decision under it.
 func (n Node) Relent(podUID string) error {
+	return n.whileNoneRestores(podUID, func() error {
+		d, err := n.Decision(podUID)
+		if err != nil {
+			return err
+		}
+		d.Fallback = StartCold
+		return n.Redecide(podUID, d)
+	})
+}
+
+// whileNoneRestores changes something of a pod's decision, unless a container is being restored at this moment.
+func (n Node) whileNoneRestores(podUID string, change func() error) error {
 	file, err := os.OpenFile(n.RestoreLock(podUID), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -206,12 +276,7 @@ func (n Node) Relent(podUID string) error {
 		}
 		return err
 	}
-	d, err := n.Decision(podUID)
-	if err != nil {
-		return err
-	}
-	d.Fallback = StartCold
-	return n.Redecide(podUID, d)
+	return change()
 }
 
 // Redecide writes a decision anew. Whoever calls it holds RestoreLock, and has read the decision under it.

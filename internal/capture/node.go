@@ -79,10 +79,26 @@ func IsSynced(dir string) bool {
 	return err == nil
 }
 
-// BootID is that of the running kernel.
+// BootID is that of the running kernel, as the node's first process sees it: so it is the same for runtime and agent.
 func (n Node) BootID() (string, error) {
-	data, err := os.ReadFile(filepath.Join(n.Root, "proc/sys/kernel/random/boot_id"))
+	const file = "proc/sys/kernel/random/boot_id"
+	data, err := os.ReadFile(filepath.Join(n.Root, "proc/1/root", file))
+	if err != nil {
+		data, err = os.ReadFile(filepath.Join(n.Root, file))
+	}
 	return strings.TrimSpace(string(data)), err
+}
+
+// boot is BootID, or nothing where that cannot be read.
+func (n Node) boot() string {
+	id, _ := n.BootID()
+	return id
+}
+
+// IsWhole tells of a complete capture whether all of it can be read: it is on the disk, or the node has not gone down since it was begun.
+func (n Node) IsWhole(dir string, record *Capture) bool {
+	boot, err := n.BootID()
+	return IsSynced(dir) || err == nil && boot == record.BootID
 }
 
 // RuntimeConfigFile is the name of the file in Home that holds a RuntimeConfig.

@@ -40,6 +40,8 @@ type Facts struct {
 	// Images are the digests of those images of the pod that the node has already, by the names of the containers.
 	Images map[string]string
 	Now    time.Time
+	// Served is since when there is somebody on the node who could fetch a state.
+	Served time.Time
 }
 
 // Unpublished is a capture of which there is no Checkpoint yet.
@@ -54,7 +56,10 @@ type Unpublished struct {
 func (f Facts) Patient() bool { return f.waited() < f.waitFor() }
 
 // MayFetch tells whether a state that could not be fetched may be tried again. A policy by which the pod waits for longer makes this longer, too.
-func (f Facts) MayFetch() bool { return f.waited() < max(patience, f.waitFor()) }
+// It begins anew with the agent, for a pod may have waited while its node was down.
+func (f Facts) MayFetch() bool {
+	return min(f.waited(), f.Now.Sub(f.Served)) < max(patience, f.waitFor())
+}
 
 // waited is for how long the pod has been waiting on its node.
 func (f Facts) waited() time.Duration { return f.Now.Sub(podspec.BoundSince(f.Pod)) }

@@ -42,6 +42,7 @@ type Agent struct {
 	Settle func(ctx context.Context, podUID string) error
 	Now    func() time.Time
 
+	began  time.Time
 	mu     sync.Mutex
 	stores map[string]storage.Store
 	// fetches has a place for each state that may be fetched at once.
@@ -70,7 +71,7 @@ const DefaultUploadsAtOnce = 2
 
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
-	a.noted = map[types.UID]int{}
+	a.began, a.noted = a.Now(), map[types.UID]int{}
 	a.ahead = map[string]*ahead{}
 	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
 	a.nearlyFull = isNearlyFull

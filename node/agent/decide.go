@@ -22,7 +22,7 @@ import (
 // gather reads what the choice for a new pod is made by. What it asks the API server for is narrow, so that other workloads of the namespace do not
 // make it slower: labels are the index, and the rule verifies by the status what they find.
 func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, error) {
-	f := matching.Facts{Pod: pod, Own: lineage.Of(pod), Now: a.Now(), Here: func(podUID string) bool { return a.localCapture(podUID) != "" }}
+	f := matching.Facts{Pod: pod, Own: lineage.Of(pod), Now: a.Now(), Served: a.began, Here: func(podUID string) bool { return a.localCapture(podUID) != "" }}
 	if pod.Labels[keys.RestoreMode] == keys.False {
 		return f, nil
 	}

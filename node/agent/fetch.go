@@ -60,6 +60,9 @@ func (a *Agent) release(ctx context.Context, pod *corev1.Pod, checkpoint *v1alph
 
 // fetch brings the state of a Checkpoint to stateOf the pod: from this node, where it was captured, or from the bucket, verified.
 func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) (*capture.Capture, error) {
+	if err := a.dropStates(pod); err != nil {
+		return nil, err
+	}
 	target := a.stateOf(pod, checkpoint)
 	if record, err := capture.Read(target); err == nil { // before this agent was killed
 		return record, nil
@@ -153,7 +156,8 @@ func fits(pod *corev1.Pod, record *capture.Capture) error {
 	return nil
 }
 
-// localCapture returns the folder of the newest complete capture of a pod on this node; none is empty.
+// localCapture returns the folder of the newest complete capture of a pod on this node; none is empty. Of one from before the node went down that was
+// not on the disk, the runtime says that it failed.
 func (a *Agent) localCapture(podUID string) string {
 	names := namesIn(a.Node.Captures(podUID))
 	slices.SortFunc(names, func(x, y string) int { return number(y) - number(x) })
@@ -162,7 +166,7 @@ func (a *Agent) localCapture(podUID string) string {
 		if number(name) < 0 {
 			continue
 		}
-		if record, err := capture.Read(dir); err == nil && record.State == capture.Complete {
+		if record, err := capture.Read(dir); err == nil && record.State == capture.Complete && a.Node.IsWhole(dir, record) {
 			return dir
 		}
 	}

@@ -187,13 +187,29 @@ func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error
 	return ctrl.Result{RequeueAfter: time.Millisecond}, hints
 }
 
-// statesOf is where the states for a new pod are brought, and stateOf where that of one Checkpoint is.
+// statesOf is where the states for a new pod are brought, and stateOf where that of one Checkpoint is, in this boot: nothing of them is synced, so what
+// was brought before the node went down may have holes.
 func (a *Agent) statesOf(pod *corev1.Pod) string {
 	return filepath.Join(a.Node.Restores(string(pod.UID)), "states")
 }
 
 func (a *Agent) stateOf(pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) string {
-	return filepath.Join(a.statesOf(pod), checkpoint.Name)
+	boot, _ := a.Node.BootID()
+	return filepath.Join(a.statesOf(pod), boot, checkpoint.Name)
+}
+
+// dropStates removes the states of earlier boots.
+func (a *Agent) dropStates(pod *corev1.Pod) error {
+	boot, err := a.Node.BootID()
+	if errors.Is(err, fs.ErrNotExist) { // nothing tells boots apart
+		return nil
+	}
+	for _, name := range namesIn(a.statesOf(pod)) {
+		if err == nil && name != boot {
+			err = os.RemoveAll(filepath.Join(a.statesOf(pod), name))
+		}
+	}
+	return err
 }
 
 // tidy removes what belongs to pods that are gone.

@@ -123,6 +123,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 	if err := a.judgeEnd(ctx, record); err != nil { // first: soon the Job controller looks at the pod
 		return err
 	}
+	if record.State == capture.Complete && isUploadedFrom(dir) && !a.Node.IsWhole(dir, record) {
+		return a.remove(dir) // the bucket has it; of the disk that is not known since the node went down
+	}
 	isDone := record.State == capture.Failed || capture.IsSynced(dir)
 	if !isDone || strings.HasSuffix(dir, ".partial") {
 		if cutOff, err := a.settleWhenCutOff(ctx, dir, record, p); err != nil || cutOff {
@@ -163,6 +166,12 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 		return a.withdraw(ctx, dir)
 	}
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
+}
+
+// isUploadedFrom tells whether the capture in a folder is in the bucket.
+func isUploadedFrom(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, capture.UploadedFile))
+	return err == nil
 }
 
 // hasLater tells whether the pod was captured again later, completely.

@@ -55,7 +55,7 @@ func isForGood(err error) bool {
 		rights   *MismatchError
 		machines *compat.Mismatch
 	)
-	return errors.As(err, &follows) || errors.As(err, &rights) || errors.As(err, &machines)
+	return errors.Is(err, errLost) || errors.As(err, &follows) || errors.As(err, &rights) || errors.As(err, &machines)
 }
 
 // goBack has the container, and those of its pod that are still to come, be restored from the state before; false when there is none, or when another
@@ -63,7 +63,7 @@ func isForGood(err error) bool {
 func (r *restoration) goBack(why error) (bool, error) {
 	node, uid := r.engine.Node, r.Container.Pod.UID
 	d, err := node.Decision(uid)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (d.Previous == nil || r.Again > 0) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (d.Previous == nil || r.Again > 0 || !node.HasStates(d)) {
 		return false, nil
 	}
 	if err != nil {

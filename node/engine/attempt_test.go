@@ -48,6 +48,26 @@ func TestARestoreIsBegunAsOftenAsTheDecisionSays(t *testing.T) {
 	}
 }
 
+func TestNothingIsRestoredFromWhatAPowerCutMayHaveTorn(t *testing.T) {
+	e := quiet(t)
+	boot := filepath.Join(e.Node.Root, "proc/sys/kernel/random/boot_id")
+	write(t, boot, "first")
+	decided(t, e, capture.Decision{Containers: []string{"c", "d"}, Previous: &capture.Fetched{Checkpoint: "before", Directory: t.TempDir()}})
+	if err := capture.WriteJSON(e.Node.ResultFile(uidOfPod, "d"), capture.Result{Container: "d", Outcome: capture.Restored}); err != nil {
+		t.Fatal(err)
+	}
+	write(t, boot, "second")
+	if got := tries(t, e, "d"); got != 1 {
+		t.Errorf("it was begun %d times", got)
+	}
+	if r, err := e.Node.Result(uidOfPod, "c"); err != nil || !strings.Contains(r.Message, "the node went down") {
+		t.Errorf("the result is %+v, %v", r, err)
+	}
+	if d, err := e.Node.Decision(uidOfPod); err != nil || d.Checkpoint != "last" {
+		t.Errorf("the decision is %+v, %v", d, err)
+	}
+}
+
 func TestOnlyTheFirstContainerOfAPodGoesBack(t *testing.T) {
 	for what, test := range map[string]struct {
 		other *capture.Result

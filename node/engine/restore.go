@@ -109,6 +109,9 @@ func (e *Engine) stillRefuses(opts RestoreOptions) error {
 	return err
 }
 
+// errLost says that the node went down since the state was brought to it, which may have holes now.
+var errLost = errors.New("the node went down since the state was brought to it: not all of that may be on its disk")
+
 // followsError says that a container is not restored as another of its pod was not.
 type followsError struct{ container string }
 
@@ -196,6 +199,9 @@ func (r *restoration) images() string {
 func (r *restoration) check() (*capture.Capture, error) {
 	if failed, err := r.failedBefore(); err != nil || failed != "" {
 		return nil, errors.Join(err, &followsError{failed})
+	}
+	if d, err := r.engine.Node.Decision(r.Container.Pod.UID); err == nil && !r.engine.Node.HasStates(d) {
+		return nil, errLost
 	}
 	record, err := capture.Read(r.Directory)
 	if err != nil {

@@ -74,7 +74,7 @@ func (e *Engine) settleSync(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, capture.UploadedFile)); err == nil { // the bucket has it
 		return nil
 	}
-	if e.isThisBoot(record) {
+	if e.Node.IsWhole(dir, record) {
 		return e.sync(dir)
 	}
 	return e.fill(dir, record, interruptedByReboot)

@@ -41,7 +41,11 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 			}
 			return nil, fmt.Errorf("waiting for the checkpoint agent to decide about pod %s/%s", pod.Namespace, pod.Name)
 		}
-		if policy, there := f.node.ReadHint(pod.UID, capture.FailingHint); there {
+		policy, fails := f.node.ReadHint(pod.UID, capture.FailingHint)
+		if !fails {
+			policy, fails = f.node.RefusedBefore(pod.UID) // hints do not outlive a boot
+		}
+		if fails {
 			return nil, fmt.Errorf("%s: checkpoint agent not running on this node", capture.Refusal(policy))
 		}
 		since, err := f.waitingSince(pod.UID)

@@ -74,7 +74,12 @@ func (f *front) restoresAgain(e *engine.Engine, c *engine.Container, d *capture.
 	if r.Afresh || r.Again >= d.Restarts {
 		return false
 	}
-	err := e.PrepareAgain(c)
+	err := error(nil)
+	if !f.node.HasStates(d) {
+		err = errors.New("the node went down since its state was brought to it")
+	} else {
+		err = e.PrepareAgain(c)
+	}
 	if err == nil {
 		return true
 	}

@@ -147,7 +147,7 @@ const killWhoLifts = `
 for i in $(seq 1 6000); do
   for f in $(ls /var/lib/checkpoint/restores/*/lifted.json 2>/dev/null); do
     d=$(dirname $f)
-    grep -qs %[1]s $d/states/*/capture.json 2>/dev/null || continue
+    grep -qs %[1]s $d/states/*/*/capture.json 2>/dev/null || continue
     for p in $(grep -lsz '/checkpoint-runtime$' /proc/[0-9]*/cmdline); do
       case "$(tr '\0' ' ' < $p 2>/dev/null)" in
       *\ create\ *)

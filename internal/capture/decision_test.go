@@ -1,0 +1,70 @@
+package capture
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// boots gives a node a boot id.
+func boots(t *testing.T, node Node, id string) {
+	t.Helper()
+	file := filepath.Join(node.Root, "proc/sys/kernel/random/boot_id")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(id+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADecisionOfAnEarlierBootStandsOnlyIfSomethingRan(t *testing.T) {
+	restore := Decision{Action: Restore, Containers: []string{"c", "d"}}
+	refuse := Decision{Action: Restore, Containers: []string{"c", "d"}, Fallback: Refuse, Policy: "mine"}
+	for what, test := range map[string]struct {
+		decision Decision
+		results  map[string]Result
+		stands   bool
+		refused  string
+	}{
+		"a cold start":                         {decision: Decision{Action: Cold}, stands: true},
+		"nothing was tried":                    {decision: restore},
+		"nothing was tried, and it refuses":    {decision: refuse, refused: "mine"},
+		"a container was restored":             {decision: restore, results: map[string]Result{"d": {Outcome: Restored, Consumed: true}}, stands: true},
+		"a container started cold":             {decision: restore, results: map[string]Result{"c": {Outcome: RestoreFailed}}, stands: true},
+		"an attempt was cut off":               {decision: restore, results: map[string]Result{"c": {Outcome: Attempted}}},
+		"an attempt was cut off, and may run":  {decision: restore, results: map[string]Result{"c": {Outcome: Attempted, Consumed: true}}, stands: true},
+		"a container was refused":              {decision: refuse, results: map[string]Result{"c": {Outcome: RestoreFailed}}, refused: "mine"},
+		"a container was refused, and has run": {decision: refuse, results: map[string]Result{"c": {Outcome: RestoreFailed, Consumed: true}}, stands: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			node := Node{Root: t.TempDir()}
+			boots(t, node, "first")
+			if err := node.Decide("1234", test.decision); err != nil {
+				t.Fatal(err)
+			}
+			for name, r := range test.results {
+				if err := WriteJSON(node.ResultFile("1234", name), r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d, err := node.Decision("1234"); err != nil || !node.HasStates(d) {
+				t.Fatalf("in its own boot it is %+v, %v", d, err)
+			}
+			boots(t, node, "second")
+			if _, err := node.Decision("1234"); test.stands != (err == nil) || !test.stands && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("in the next boot it says %v", err)
+			}
+			if policy, _ := node.RefusedBefore("1234"); policy != test.refused {
+				t.Errorf("a cold start was refused by %q, want %q", policy, test.refused)
+			}
+			err := node.Decide("1234", Decision{Action: Cold, Reason: "Anew"})
+			d, readErr := node.Decision("1234")
+			if readErr != nil || test.stands != errors.Is(err, fs.ErrExist) || test.stands == (d.Reason == "Anew") {
+				t.Errorf("decided anew it is %+v, %v, %v", d, err, readErr)
+			}
+		})
+	}
+}
