@@ -201,9 +201,16 @@ type memory struct {
 	objects map[string][]byte
 	broken  error // what all calls end with
 	calls   int
+	before  func(ctx context.Context, call, key string) // of Put and Delete
 }
 
-func (m *memory) Put(_ context.Context, key string, body storage.Body, opts storage.PutOptions) error {
+func (m *memory) Put(ctx context.Context, key string, body storage.Body, opts storage.PutOptions) error {
+	if m.before != nil {
+		m.before(ctx, "Put", key)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	r, err := body.Reader()
 	if err != nil {
 		return err
@@ -264,7 +271,10 @@ func (m *memory) List(_ context.Context, prefix, after string) iter.Seq2[storage
 	}
 }
 
-func (m *memory) Delete(_ context.Context, key string) error {
+func (m *memory) Delete(ctx context.Context, key string) error {
+	if m.before != nil {
+		m.before(ctx, "Delete", key)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.objects, key)

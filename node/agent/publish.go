@@ -36,10 +36,11 @@ const (
 type publication struct {
 	seen      capture.State // published so far
 	uploading bool
-	goesOn    bool // the pod, after this capture
-	told      bool // that it is captured
-	failures  int  // to publish, in a row
-	refused   int  // to upload, in a row
+	stop      context.CancelFunc // of the upload
+	goesOn    bool               // the pod, after this capture
+	told      bool               // that it is captured
+	failures  int                // to publish, in a row
+	refused   int                // to upload, in a row
 	notBefore time.Time
 	unlocked  time.Time // since when nobody works on a folder that is not done
 }
@@ -92,6 +93,9 @@ func (a *Agent) look(ctx context.Context, dir string, slots *slots) {
 		a.work[dir] = p
 	}
 	busy := p.uploading || a.Now().Before(p.notBefore)
+	if p.uploading && (isDiscarded(dir) || a.hasLater(dir)) {
+		p.stop() // what is to become of the folder is done when the upload has ended
+	}
 	a.mu.Unlock()
 	if busy {
 		return
@@ -172,6 +176,25 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 func isUploadedFrom(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, capture.UploadedFile))
 	return err == nil
+}
+
+// isDiscarded tells whether the runtime has said that a capture is not wanted.
+func isDiscarded(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, capture.DiscardedFile))
+	return err == nil
+}
+
+// uploadsOther tells whether another capture of the same pod is being sent: both would be the same Checkpoint. The later one is the state of the pod, and
+// waits until the earlier one has been stopped.
+func (a *Agent) uploadsOther(dir string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for other, p := range a.work {
+		if p.uploading && other != dir && filepath.Dir(other) == filepath.Dir(dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasLater tells whether the pod was captured again later, completely.
@@ -340,6 +363,9 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
 	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen
+	if a.uploadsOther(dir) {
+		return nil
+	}
 	leave := slots.take(!record.Trigger.IsTermination())
 	if leave == nil { // later; until then the state is on the node
 		if p.seen == capture.Complete && p.told {
@@ -354,16 +380,18 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		}
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
 	a.mu.Lock()
-	p.uploading, p.seen = true, capture.Complete
+	p.uploading, p.stop, p.seen = true, stop, capture.Complete
 	a.mu.Unlock()
 	go func() {
 		defer leave()
+		defer stop()
 		err := a.upload(ctx, dir, checkpoint, record, r, p)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		p.uploading = false
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			p.refused++
 			p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.refused-1, 6)))
 			ctrl.LoggerFrom(ctx).Error(err, "upload", "attempt", p.refused)

@@ -84,6 +84,9 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
 	}
 	stop()
+	if ctx.Err() != nil {
+		return errors.Join(err, ctx.Err())
+	}
 	if err != nil {
 		a.refresh(dir, &r)
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))

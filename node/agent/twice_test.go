@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+func TestTheLaterOfTwoCapturesIsTheCheckpoint(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	begun := make(chan struct{})
+	b.store.before = func(ctx context.Context, call, key string) {
+		if call == "Put" && strings.Contains(key, "/packs/") {
+			b.store.before = nil
+			close(begun)
+			<-ctx.Done() // it hangs
+		}
+	}
+	slots, first := newSlots(2), b.captured(pod, "1", capture.Complete)
+	b.Agent.look(t.Context(), first, slots)
+	<-begun
+	second := b.captured(pod, "2", capture.Complete)
+	b.write(filepath.Join(second, "containers/app/criu/pages-1.img"), "later")
+	b.Agent.look(t.Context(), second, slots)
+	if b.work[second].uploading {
+		t.Fatal("both are sent at once")
+	}
+	b.Agent.look(t.Context(), first, slots) // stops it
+	b.awaitUploads(slots)
+	b.Agent.look(t.Context(), first, slots)
+	if isThere(first) {
+		t.Error("the earlier one is still there")
+	}
+	b.look(second)
+	successor := newPod("new")
+	if err := b.remove(second); err != nil {
+		t.Fatal(err)
+	}
+	c := b.checkpoint("a-a-uid")
+	if _, err := b.fetch(t.Context(), successor, c); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.memoryIn(b.stateOf(successor, c)); got != "later" {
+		t.Errorf("the Checkpoint is %q", got)
+	}
+}
+
+func TestAnUploadEndsWhenItsCaptureIsDiscarded(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	begun := make(chan struct{})
+	b.store.before = func(ctx context.Context, call, key string) {
+		if call == "Put" && strings.Contains(key, "/packs/") {
+			b.store.before = nil
+			close(begun)
+			<-ctx.Done()
+		}
+	}
+	slots, dir := newSlots(1), b.captured(pod, "1", capture.Complete)
+	b.Agent.look(t.Context(), dir, slots)
+	<-begun
+	b.write(filepath.Join(dir, capture.DiscardedFile), "the pod went on")
+	b.Agent.look(t.Context(), dir, slots)
+	b.awaitUploads(slots)
+	if b.look(dir); isThere(dir) {
+		t.Error("its folder is still there")
+	}
+}
