@@ -49,6 +49,8 @@ type Agent struct {
 	fetches chan struct{}
 	work    map[string]*publication // by the folder of the capture
 	ahead   map[string]*ahead       // by the final name of the folder
+	// withdrawals is how many go on.
+	withdrawals int
 	// noted is how many digests of images are in the note of a pod.
 	noted map[types.UID]int
 	// nearlyFull tells of the disk of a folder that nothing is kept there which the bucket has.
@@ -64,6 +66,8 @@ const (
 	verdictsAtOnce    = 1024
 	// All transfers together hold the memory of image.NewMemory.
 	fetchesAtOnce = 2
+	// Withdrawals hold none of it.
+	withdrawalsAtOnce = 2
 )
 
 // DefaultUploadsAtOnce is one that sends, and one that reads and compresses meanwhile.

@@ -148,12 +148,22 @@ func (b *bench) write(path, text string) {
 	}
 }
 
-// look has the agent look at a folder once, and waits for the upload that this may begin.
+// look has the agent look at a folder once, and waits for the upload or the withdrawal that this may begin.
 func (b *bench) look(dir string) {
 	b.t.Helper()
 	slots := newSlots(1)
 	b.Agent.look(b.t.Context(), dir, slots)
 	b.awaitUploads(slots)
+	for b.isBusy(dir) {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (b *bench) isBusy(dir string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.work[dir]
+	return p != nil && p.busy
 }
 
 // awaitUploads waits until no upload goes on.

@@ -310,7 +310,7 @@ func (a *Agent) forget(alive map[string]bool) {
 		}
 	}
 	for dir, p := range a.work {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !p.uploading {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && !p.busy {
 			delete(a.work, dir)
 		}
 	}

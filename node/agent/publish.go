@@ -30,17 +30,19 @@ const (
 	cacheTime     = 10 * time.Minute
 	cacheInterval = 15 * time.Second
 	settleAfter   = time.Second
+	// withdrawalTime bounds one attempt to delete from a bucket.
+	withdrawalTime = time.Minute
 )
 
 // publication is what the agent remembers of a capture's folder between two looks. All of it can be forgotten.
 type publication struct {
-	seen      capture.State // published so far
-	uploading bool
-	stop      context.CancelFunc // of the upload
+	seen      capture.State      // published so far
+	busy      bool               // its upload or withdrawal goes on
+	stop      context.CancelFunc // ends an upload
 	goesOn    bool               // the pod, after this capture
 	told      bool               // that it is captured
 	failures  int                // to publish, in a row
-	refused   int                // to upload, in a row
+	refused   int                // by the bucket, in a row
 	notBefore time.Time
 	unlocked  time.Time // since when nobody works on a folder that is not done
 }
@@ -92,8 +94,8 @@ func (a *Agent) look(ctx context.Context, dir string, slots *slots) {
 		p = &publication{}
 		a.work[dir] = p
 	}
-	busy := p.uploading || a.Now().Before(p.notBefore)
-	if p.uploading && (isDiscarded(dir) || a.hasLater(dir)) {
+	busy := p.busy || a.Now().Before(p.notBefore)
+	if p.busy && p.stop != nil && (isDiscarded(dir) || a.hasLater(dir)) {
 		p.stop() // what is to become of the folder is done when the upload has ended
 	}
 	a.mu.Unlock()
@@ -143,10 +145,10 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 		return nil // the runtime is about to give it its name
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil && !strings.HasSuffix(dir, ".partial") {
-		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)))
+		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)), p)
 	}
 	if a.hasLater(dir) { // of a pod that went on, and goes now
-		return a.remove(dir)
+		return a.replaced(ctx, dir, record, p)
 	}
 	wanted, why, err := a.isWanted(ctx, record)
 	if err != nil || why == "" && !wanted {
@@ -156,7 +158,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 		if strings.HasSuffix(dir, ".partial") {
 			return nil
 		}
-		return a.discard(ctx, dir, record, why)
+		return a.discard(ctx, dir, record, why, p)
 	}
 	checkpoint, source, err := a.object(ctx, dir, record)
 	if err != nil {
@@ -167,7 +169,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 			p.seen = record.State
 			return nil
 		}
-		return a.withdraw(ctx, dir)
+		return a.withdraw(ctx, dir, p)
 	}
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
 }
@@ -190,7 +192,7 @@ func (a *Agent) uploadsOther(dir string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for other, p := range a.work {
-		if p.uploading && other != dir && filepath.Dir(other) == filepath.Dir(dir) {
+		if p.busy && other != dir && filepath.Dir(other) == filepath.Dir(dir) {
 			return true
 		}
 	}
@@ -382,7 +384,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	ctx, stop := context.WithCancel(ctx)
 	a.mu.Lock()
-	p.uploading, p.stop, p.seen = true, stop, capture.Complete
+	p.busy, p.stop, p.seen = true, stop, capture.Complete
 	a.mu.Unlock()
 	go func() {
 		defer leave()
@@ -390,14 +392,19 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		err := a.upload(ctx, dir, checkpoint, record, r, p)
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		p.uploading = false
+		p.busy = false
 		if err != nil && ctx.Err() == nil {
-			p.refused++
-			p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.refused-1, 6)))
+			a.putOff(p)
 			ctrl.LoggerFrom(ctx).Error(err, "upload", "attempt", p.refused)
 		}
 	}()
 	return nil
+}
+
+// putOff has a folder wait for its bucket, longer with each attempt in vain. It is called with the lock held.
+func (a *Agent) putOff(p *publication) {
+	p.refused++
+	p.notBefore = a.Now().Add(min(longestWait, time.Second<<min(p.refused-1, 6)))
 }
 
 // refresh brings the condition Captured of a report up to date: the disk may have caught up meanwhile.
@@ -436,7 +443,7 @@ func (a *Agent) event(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, 
 }
 
 // discard drops a capture that is not wanted, and says so in the Checkpoint if it was published.
-func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture, why string) error {
+func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture, why string, p *publication) error {
 	checkpoint := &v1alpha1.Checkpoint{}
 	name := v1alpha1.TerminationName(record.Pod.Name, uid(record.Pod.UID))
 	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: name}, checkpoint)
@@ -446,37 +453,83 @@ func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture
 		r.uploaded.Reason, r.location = v1alpha1.ReasonCaptureFailed, checkpoint.Status.LocationName
 		err = a.apply(ctx, checkpoint, r)
 	}
-	if client.IgnoreNotFound(err) != nil {
+	if apierrors.IsNotFound(err) { // nobody else would delete what it may have sent
+		return a.withdraw(ctx, dir, p)
+	}
+	if err != nil {
 		return err
 	}
-	a.countCapture(v1alpha1.StateDiscarded)
+	return a.withdrawn(dir)
+}
+
+// replaced drops a capture of which there is a later one. What it has sent is that one's as well, unless their Checkpoint is gone.
+func (a *Agent) replaced(ctx context.Context, dir string, record *capture.Capture, p *publication) error {
+	name := v1alpha1.TerminationName(record.Pod.Name, uid(record.Pod.UID))
+	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: name}, &v1alpha1.Checkpoint{})
+	if apierrors.IsNotFound(err) {
+		return a.withdraw(ctx, dir, p)
+	}
+	if err != nil {
+		return err
+	}
 	return a.remove(dir)
 }
 
-// withdraw drops a capture whose Checkpoint is gone, and what of it lies in the bucket: whoever deleted the Checkpoint may not have seen all of that.
-func (a *Agent) withdraw(ctx context.Context, dir string) error {
+// withdraw drops a capture whose Checkpoint is gone, and what of it lies in the bucket: whoever deleted the Checkpoint may not have seen all of that. It
+// does not wait for the bucket. As long as the folder is there with its memo, it is tried again.
+func (a *Agent) withdraw(ctx context.Context, dir string, p *publication) error {
 	m, err := readMemo(dir)
 	if err != nil {
 		return err
 	}
-	if m.Folder != "" {
-		bucket, err := a.writableBucket(ctx, m.Location)
-		if err == nil {
-			err = bucket.folder(m.Folder).Delete(ctx, m.CheckpointUID)
-		}
-		if err != nil && errors.As(err, new(noLocation)) { // what lies in it stays
-			err = nil
-		}
-		if errors.Is(err, storage.ErrNoKey) { // the manifest is gone, and the packs go with the next deletion in the folder that can read all others
-			ctrl.LoggerFrom(ctx).Error(err, "packs are left behind", "location", m.Location, "folder", m.Folder)
-			err = nil
-		}
-		if err != nil && !apierrors.IsNotFound(err) { // without its location nobody can reach it
-			return fmt.Errorf("delete what was uploaded: %w", err)
-		}
+	if m.Folder == "" {
+		return a.withdrawn(dir)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.withdrawals == withdrawalsAtOnce {
+		return nil // its turn comes
+	}
+	a.withdrawals++
+	ctx, stop := context.WithTimeout(ctx, withdrawalTime)
+	p.busy, p.stop = true, nil
+	go func() {
+		defer stop()
+		err := a.deleteUploaded(ctx, m)
+		if err == nil {
+			err = a.withdrawn(dir)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		p.busy = false
+		a.withdrawals--
+		if err != nil {
+			a.putOff(p)
+			ctrl.LoggerFrom(ctx).Error(err, "withdraw", "attempt", p.refused)
+		}
+	}()
+	return nil
+}
+
+func (a *Agent) withdrawn(dir string) error {
 	a.countCapture(v1alpha1.StateDiscarded)
 	return a.remove(dir)
+}
+
+// deleteUploaded deletes what lies in the bucket of a capture. Without its location nobody can reach it, and in one that takes nothing any more it stays.
+func (a *Agent) deleteUploaded(ctx context.Context, m memo) error {
+	bucket, err := a.writableBucket(ctx, m.Location)
+	if err == nil {
+		err = bucket.folder(m.Folder).Delete(ctx, m.CheckpointUID)
+	}
+	if errors.Is(err, storage.ErrNoKey) { // the manifest is gone, and the packs go with the next deletion in the folder that can read all others
+		ctrl.LoggerFrom(ctx).Error(err, "packs are left behind", "location", m.Location, "folder", m.Folder)
+		return nil
+	}
+	if err == nil || errors.As(err, new(noLocation)) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("delete what was uploaded: %w", err)
 }
 
 // remove removes the folder of a capture, in one step.

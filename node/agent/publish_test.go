@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -203,6 +204,43 @@ func TestACaptureWhoseCheckpointWasDeletedIsWithdrawn(t *testing.T) {
 	b.look(dir)
 	if isThere(dir) || len(b.store.keys("")) > 0 || b.checkpoints() > 0 {
 		t.Errorf("folder there: %t, bucket: %v, Checkpoints: %d", isThere(dir), b.store.keys(""), b.checkpoints())
+	}
+}
+
+func TestAWithdrawalHoldsNobodyUp(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	c.Finalizers = nil
+	if err := errors.Join(b.Client.Update(t.Context(), c), b.Client.Delete(t.Context(), c)); err != nil {
+		t.Fatal(err)
+	}
+	b.write(filepath.Join(dir, capture.DiscardedFile), "the pod went on") // which is no reason to leave anything in the bucket
+	answers := make(chan error)
+	b.store.before = func(context.Context, string, string) {
+		if err, more := <-answers; more {
+			b.store.broken = err
+		}
+	}
+	b.Agent.look(t.Context(), dir, nil)
+	if !b.isBusy(dir) {
+		t.Fatal("nothing is deleted")
+	}
+	answers <- storage.ErrUnavailable
+	for b.isBusy(dir) {
+		time.Sleep(time.Millisecond)
+	}
+	close(answers)
+	b.store.broken = nil
+	if b.look(dir); !isThere(dir) || len(b.store.keys("")) == 0 {
+		t.Error("it is tried again at once, or not at all")
+	}
+	b.now = b.now.Add(time.Second)
+	b.work = map[string]*publication{} // the agent was killed
+	if b.look(dir); isThere(dir) || len(b.store.keys("")) > 0 {
+		t.Errorf("folder there: %t, bucket: %v", isThere(dir), b.store.keys(""))
 	}
 }
 

@@ -26,7 +26,7 @@ func TestTheLaterOfTwoCapturesIsTheCheckpoint(t *testing.T) {
 	second := b.captured(pod, "2", capture.Complete)
 	b.write(filepath.Join(second, "containers/app/criu/pages-1.img"), "later")
 	b.Agent.look(t.Context(), second, slots)
-	if b.work[second].uploading {
+	if b.work[second].busy {
 		t.Fatal("both are sent at once")
 	}
 	b.Agent.look(t.Context(), first, slots) // stops it
