@@ -2,18 +2,23 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
-// atOnce is how many objects are deleted or read at once.
-const atOnce = 16
+const (
+	atOnce     = 16       // objects that are deleted or read at once
+	headMemory = 64 << 20 // bytes of manifests that are read at once
+)
 
 // Delete removes a checkpoint: its manifest first, so that nobody begins to fetch what is going, then what nothing else in the folder needs. That it
 // is not there, or no longer, is no error. Uploads may go on meanwhile. In a folder one Delete goes on at a time: of one process, the others wait.
@@ -106,24 +111,59 @@ func (f *Folder) look(ctx context.Context, needs *needs) error {
 	if err != nil {
 		return err
 	}
-	for name := range manifests {
-		if needs.manifests[name] {
-			continue
-		}
-		m, err := f.manifest(ctx, Checkpoint{Name: name})
-		if errors.Is(err, storage.ErrNotExist) {
-			needs.vanished = true
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		needs.manifests[name] = true
-		for i := range m.Packs {
-			needs.packs[m.Packs[i].Name] = true
-		}
+	for name := range needs.manifests {
+		delete(manifests, name)
 	}
-	return nil
+	var mu sync.Mutex
+	memory := semaphore.NewWeighted(headMemory)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for name, size := range manifests {
+		group.Go(func() error {
+			weight := min(size, headMemory)
+			if err := memory.Acquire(ctx, weight); err != nil {
+				return err
+			}
+			defer memory.Release(weight)
+			packs, err := f.packsOf(ctx, name)
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, storage.ErrNotExist) {
+				needs.vanished = true
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			needs.manifests[name] = true
+			for i := range packs {
+				needs.packs[packs[i].Name] = true
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// packsOf returns the packs that a manifest names. It reads all of it, to see that it is whole, and keeps little.
+func (f *Folder) packsOf(ctx context.Context, checkpoint string) ([]pack, error) {
+	key := f.key(manifestKind, checkpoint)
+	body, err := f.Store.Get(ctx, key, storage.Range{})
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	text, err := f.Keys.openHead(io.LimitReader(body, maxManifestSize))
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", key, err)
+	}
+	var named struct {
+		Packs []pack `json:"packs"`
+	}
+	if err := json.Unmarshal(text, &named); err != nil {
+		return nil, fmt.Errorf("manifest %s: %w: %w", key, storage.ErrCorrupt, err)
+	}
+	return named.Packs, nil
 }
 
 // folderLocks has a lock for each name of a folder in which something is deleted.

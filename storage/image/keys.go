@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"github.com/transparent-checkpoint/operator/storage"
@@ -143,6 +144,52 @@ func (k Keys) openManifest(object []byte) ([]byte, error) {
 // isEncrypted tells whether an object says so in its head; one that has none does not.
 func isEncrypted(object []byte) bool {
 	return len(object) >= headSize && binary.LittleEndian.Uint16(object[10:])&encryptedFlag != 0
+}
+
+// openHead returns the JSON at the beginning of such an object alone, and verifies all of it nevertheless.
+func (k Keys) openHead(object io.Reader) ([]byte, error) {
+	head := make([]byte, headSize)
+	n, err := io.ReadFull(object, head)
+	if err != nil && !endsEarly(err) {
+		return nil, err
+	}
+	payload := &headText{sum: sha256.New()}
+	if err := k.open(manifestMagic, io.MultiReader(bytes.NewReader(head[:n]), object), payload); err != nil {
+		return nil, err
+	}
+	if sum := payload.sum.Sum(nil); binary.LittleEndian.Uint16(head[10:])&encryptedFlag == 0 && !bytes.Equal(sum, head[sumAt:]) {
+		return nil, fmt.Errorf("its payload has the digest %x; it has to be %x: %w", sum, head[sumAt:], storage.ErrCorrupt)
+	}
+	if payload.left() > 0 {
+		return nil, fmt.Errorf("it ends in its head, %d bytes too early: %w", payload.left(), storage.ErrCorrupt)
+	}
+	return payload.text[lengthSize:], nil
+}
+
+// headText is written a payload, and keeps the JSON at its beginning, with the length before it.
+type headText struct {
+	text []byte
+	sum  hash.Hash
+}
+
+// lengthSize is how many bytes the length of the JSON takes.
+const lengthSize = 4
+
+// left is how many bytes of the text are to come.
+func (h *headText) left() int {
+	if len(h.text) < lengthSize {
+		return lengthSize - len(h.text)
+	}
+	return lengthSize + int(binary.LittleEndian.Uint32(h.text)) - len(h.text)
+}
+
+func (h *headText) Write(data []byte) (int, error) {
+	_, _ = h.sum.Write(data) // it never fails
+	for rest := data; len(rest) > 0 && h.left() > 0; {
+		n := min(h.left(), len(rest))
+		h.text, rest = append(h.text, rest[:n]...), rest[n:]
+	}
+	return len(data), nil
 }
 
 // seal writes the object with a payload.
