@@ -27,9 +27,21 @@ type ahead struct {
 	sent  int64
 }
 
+func (h *ahead) hasEnded() bool {
+	select {
+	case <-h.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // beginAhead sends what a capture consists of while it is written, so that it is durable soon after (design C9). It needs a free slot, and nobody waits
 // for it but the upload: whatever goes wrong here, that one finds out and tells.
 func (a *Agent) beginAhead(ctx context.Context, dir string, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource, slots *slots) {
+	if a.uploadsOther(dir) {
+		return
+	}
 	leave := slots.take(false)
 	if leave == nil {
 		return

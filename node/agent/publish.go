@@ -196,6 +196,11 @@ func (a *Agent) uploadsOther(dir string) bool {
 			return true
 		}
 	}
+	for other, h := range a.ahead {
+		if other != strings.TrimSuffix(dir, ".partial") && filepath.Dir(other) == filepath.Dir(dir) && !h.hasEnded() {
+			return true
+		}
+	}
 	return false
 }
 

@@ -49,6 +49,26 @@ func TestTheLaterOfTwoCapturesIsTheCheckpoint(t *testing.T) {
 	}
 }
 
+func TestMemoryIsNotSentAheadBesideAnotherCapture(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	first, second := b.captured(pod, "1", capture.Complete), b.captured(pod, "2.partial", capture.Dumping)
+	b.work[first] = &publication{busy: true}
+	if !b.uploadsOther(second) {
+		t.Error("it would be")
+	}
+	b.work[first] = &publication{}
+	h := &ahead{ended: make(chan struct{})}
+	b.ahead = map[string]*ahead{strings.TrimSuffix(second, ".partial"): h}
+	if b.uploadsOther(second) || !b.uploadsOther(first) {
+		t.Error("of two captures the one is sent beside what is sent ahead of the other, or that waits for itself")
+	}
+	close(h.ended)
+	if b.uploadsOther(first) {
+		t.Error("it waits for what has ended")
+	}
+}
+
 func TestAnUploadEndsWhenItsCaptureIsDiscarded(t *testing.T) {
 	pod := newPod("a")
 	b := noted(t, pod)
