@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
 )
 
-// journal is a file in which an upload notes what it has sent, a line of JSON for each pack, so that after a kill the next one goes on from there. A line
-// that was cut off, and all behind it, count as not written. The directory must be the same one: its files do not change.
+// journal is a file in which an upload notes what it has sent, so that after a kill the next one goes on from there. A line is a checksum and JSON: a pack,
+// or an item that is done with it. One that was cut off or is wrong, as nothing is synced, and all behind it count as not written. The directory must be
+// the same one: its files do not change.
 type journal struct {
 	mu   sync.Mutex
 	file *os.File
@@ -26,14 +29,14 @@ type journalHead struct {
 	MarkKey []byte     `json:"markKey"`
 }
 
-// journalLine is one of the others: a pack, or the end.
+// journalLine is one of the others: a pack, an item of a pack that has a line before it, or the end.
 type journalLine struct {
 	Pack   pack          `json:"pack"`
-	Size   int64         `json:"size"`
-	Frames []journalPart `json:"frames"`
-	Items  []journalItem `json:"items"`
+	Size   int64         `json:"size,omitempty"`
+	Frames []journalPart `json:"frames,omitempty"`
+	Item   *journalItem  `json:"item,omitempty"`
 	Digest string        `json:"manifestDigest,omitempty"` // of the end
-	Sum    []byte        `json:"digests"`                  // of the frames, one behind the other
+	Sum    []byte        `json:"digests,omitempty"`        // of the frames, one behind the other
 }
 
 type journalPart [4]uint32
@@ -55,17 +58,47 @@ func readJournal(path, folder, name string) (head journalHead, lines []journalLi
 		return journalHead{}, nil
 	}
 	defer file.Close()
-	decoder := json.NewDecoder(bufio.NewReader(file))
-	if err := decoder.Decode(&head); err != nil || head.Version != formatVersion || head.Folder != folder || head.Name != name {
+	in := bufio.NewReader(file)
+	if !readLine(in, &head) || head.Version != formatVersion || head.Folder != folder || head.Name != name {
 		return journalHead{}, nil
 	}
 	for {
 		var line journalLine
-		if err := decoder.Decode(&line); err != nil { // the end, or what was cut off
+		if !readLine(in, &line) {
 			return head, lines
 		}
 		lines = append(lines, line)
 	}
+}
+
+// sumDigits is how long the checksum of a line is: CRC-32C in hexadecimal digits, and a space behind it.
+const sumDigits = 8
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// readLine reads a line, if there is one that is whole.
+func readLine(in *bufio.Reader, into any) bool {
+	line, err := in.ReadBytes('\n')
+	if err != nil || len(line) <= sumDigits {
+		return false
+	}
+	text := line[sumDigits+1:]
+	return string(line[:sumDigits+1]) == sumOf(text) && json.Unmarshal(text, into) == nil
+}
+
+func sumOf(text []byte) string {
+	return fmt.Sprintf("%0*x ", sumDigits, crc32.Checksum(text, castagnoli))
+}
+
+// writeLine writes one, at once.
+func writeLine(w io.Writer, line any) error {
+	text, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	_, err = w.Write(append([]byte(sumOf(text)), text...))
+	return err
 }
 
 // beginJournal writes a journal anew, with what is kept of the old one. Without a path there is none.
@@ -78,10 +111,9 @@ func beginJournal(path string, head journalHead, lines []journalLine) (*journal,
 		return nil, err
 	}
 	out := bufio.NewWriter(file)
-	encoder := json.NewEncoder(out)
-	err = encoder.Encode(head)
+	err = writeLine(out, head)
 	for i := range lines {
-		err = errors.Join(err, encoder.Encode(&lines[i]))
+		err = errors.Join(err, writeLine(out, &lines[i]))
 	}
 	if err = errors.Join(err, out.Flush(), os.Rename(path+".new", path)); err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -93,14 +125,9 @@ func (j *journal) append(line *journalLine) error {
 	if j.file == nil {
 		return nil
 	}
-	data, err := json.Marshal(line)
-	if err != nil {
-		return err
-	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_, err = j.file.Write(append(data, '\n'))
-	return err
+	return writeLine(j.file, line)
 }
 
 func (j *journal) close() error {
@@ -122,8 +149,11 @@ func (j *journal) packed(made *madePack, items []*item, m *manifest) error {
 		line.Frames = append(line.Frames, journalPart{f.offset, f.stored, length})
 		line.Sum = append(line.Sum, f.digest[:]...)
 	}
+	if err := j.append(line); err != nil {
+		return err
+	}
 	for _, it := range items {
-		noted := journalItem{Path: m.Entries[it.entry].Path, Offset: it.offset, Length: it.length, Shared: it.shared}
+		noted := &journalItem{Path: m.Entries[it.entry].Path, Offset: it.offset, Length: it.length, Shared: it.shared}
 		for _, p := range it.parts {
 			noted.Parts = append(noted.Parts, journalPart{p.length, p.frame, p.offset, uint32(p.from)})
 		}
@@ -133,9 +163,11 @@ func (j *journal) packed(made *madePack, items []*item, m *manifest) error {
 		for _, k := range it.marks {
 			noted.Marks = append(noted.Marks, k[:]...)
 		}
-		line.Items = append(line.Items, noted)
+		if err := j.append(&journalLine{Pack: made.pack, Item: noted}); err != nil {
+			return err
+		}
 	}
-	return j.append(line)
+	return nil
 }
 
 // made returns the pack of a line.

@@ -206,29 +206,32 @@ func (u *uploader) goOn(lines []journalLine, withBase bool, state string) (kept 
 	for _, it := range u.items {
 		open[place{u.m.Entries[it.entry].Path, it.offset}] = it
 	}
+	packs := map[string]*madePack{}
 	for i := range lines {
-		made, err := lines[i].made()
-		if err != nil || u.there[made.Name] != made.size || made.Key != hex.EncodeToString(u.Keys.current()) {
+		noted := lines[i].Item
+		if noted == nil {
+			made, err := lines[i].made()
+			if err == nil && u.there[made.Name] == made.size && made.Key == hex.EncodeToString(u.Keys.current()) {
+				packs[made.Name] = made
+				kept = append(kept, lines[i])
+			}
 			continue
 		}
-		kept = append(kept, lines[i])
-		for j := range lines[i].Items {
-			noted := &lines[i].Items[j]
-			it := open[place{noted.Path, noted.Offset}]
-			if it == nil || it.done || it.length != noted.Length {
-				continue
-			}
-			isMemory := len(u.m.Entries[it.entry].segments) > 0
-			if !noted.apply(it, made, base, isMemory) {
-				continue
-			}
-			if isMemory && noted.Ahead > 0 {
-				if err := u.takeMarks(state, it, noted.Ahead-1); err != nil {
-					return nil, err
-				}
-			}
-			u.finish(it, 0)
+		made, it := packs[lines[i].Pack.Name], open[place{noted.Path, noted.Offset}]
+		if made == nil || it == nil || it.done || it.length != noted.Length {
+			continue
 		}
+		isMemory := len(u.m.Entries[it.entry].segments) > 0
+		if !noted.apply(it, made, base, isMemory) {
+			continue
+		}
+		if isMemory && noted.Ahead > 0 {
+			if err := u.takeMarks(state, it, noted.Ahead-1); err != nil {
+				return nil, err
+			}
+		}
+		kept = append(kept, lines[i])
+		u.finish(it, 0)
 	}
 	for _, it := range u.items {
 		if !it.done {
