@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -122,6 +123,9 @@ func xattrs(path string) (map[string][]byte, error) {
 		}
 		name := string(list[start:i])
 		start = i + 1
+		if !utf8.ValidString(name) { // JSON would make another name of it
+			return nil, fmt.Errorf("a name is %q; it may be UTF-8: %w", name, storage.ErrInvalid)
+		}
 		length, err := unix.Lgetxattr(path, name, nil)
 		if err != nil {
 			return nil, err
