@@ -54,15 +54,15 @@ func object(t *testing.T, f *Folder, key string) []byte {
 	return data
 }
 
-// slow is a store in which each manifest that is read waits until others are, too.
-type slow struct {
+// lingering is a store that takes its time, and notes how many objects are read at once.
+type lingering struct {
 	storage.Store
 	mu   sync.Mutex
 	now  int
 	most int
 }
 
-func (s *slow) Get(ctx context.Context, key string, part storage.Range) (io.ReadCloser, error) {
+func (s *lingering) Get(ctx context.Context, key string, part storage.Range) (io.ReadCloser, error) {
 	s.mu.Lock()
 	s.now++
 	s.most = max(s.most, s.now)
@@ -80,7 +80,7 @@ func TestManifestsAreReadBesideEachOther(t *testing.T) {
 	for i := range 20 {
 		memory(1).upload(t, f, fmt.Sprint("c", i))
 	}
-	store := &slow{Store: f.Store}
+	store := &lingering{Store: f.Store}
 	f.Store = store
 	if err := f.Delete(t.Context(), "c0"); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,10 @@
 package image
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,6 +79,9 @@ func (f *Folder) memory() *Memory {
 	return common()
 }
 
+// probe is up to how many bytes an object is read without knowing how many there are.
+const probe = 1 << 20
+
 // get reads an object as a whole.
 func (f *Folder) get(ctx context.Context, key string, most int64) ([]byte, error) {
 	body, err := f.Store.Get(ctx, key, storage.Range{})
@@ -83,7 +89,15 @@ func (f *Folder) get(ctx context.Context, key string, most int64) ([]byte, error
 		return nil, err
 	}
 	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, most+1))
+	data, err := io.ReadAll(io.LimitReader(body, min(probe, most+1)))
+	if err == nil && len(data) == probe { // it is large: the slice is to grow but once
+		var info storage.Info
+		if info, err = f.Store.Stat(ctx, key); err == nil {
+			into := bytes.NewBuffer(append(make([]byte, 0, min(info.Size, most)+bytes.MinRead), data...))
+			_, err = into.ReadFrom(io.LimitReader(body, most+1-probe))
+			data = into.Bytes()
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +143,23 @@ func (f *Folder) parse(name string, data []byte) (*manifest, error) {
 		return nil, fmt.Errorf("manifest %s: %w", f.key(manifestKind, name), err)
 	}
 	return m, nil
+}
+
+// isThere tells whether a manifest is there, and has its digest. It takes no memory for it.
+func (f *Folder) isThere(ctx context.Context, checkpoint Checkpoint) (bool, error) {
+	body, err := f.Store.Get(ctx, f.key(manifestKind, checkpoint.Name), storage.Range{})
+	if errors.Is(err, storage.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer body.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, io.LimitReader(body, maxManifestSize+1)); err != nil {
+		return false, err
+	}
+	return digestAlgorithm+hex.EncodeToString(hash.Sum(nil)) == checkpoint.Digest, nil
 }
 
 // intent is the object that protects packs from being deleted while an upload relies on them.

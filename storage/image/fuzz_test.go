@@ -122,7 +122,7 @@ func FuzzManifest(f *testing.F) {
 			expectError(t, "parse", err, storage.ErrCorrupt)
 			return
 		}
-		again, err := m.encode()
+		again, err := m.encode(0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,8 +169,8 @@ func walkThrough(t *testing.T, m *manifest) {
 					t.Fatalf("page %d of the segment at %#x is number %d (%v), want %d", page, s.address, number, ok, first+int64(page))
 				}
 				offset := number * int64(m.PageSize)
-				x := find(starts, offset)
-				if x < 0 || offset < starts[x] || offset >= starts[x]+int64(e.extents[x].length) {
+				x, start := e.find(starts, offset)
+				if offset < start || offset >= start+int64(e.extents[x].length) {
 					t.Fatalf("byte %d is not in extent %d", offset, x)
 				}
 			}

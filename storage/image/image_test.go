@@ -365,9 +365,12 @@ func TestAnUploadGoesOnWhereverItWasKilled(t *testing.T) {
 			if err2 != nil {
 				t.Fatalf("after %d steps: %v, then %v", after, err, err2)
 			}
-			puts := map[string]int{}
-			for i, key := range append(slices.Clone(killed.puts), again.puts...) {
-				if strings.Contains(key, "/"+packKind+"/second/") && (!before || i != after-1) {
+			puts, done := map[string]int{}, killed.puts
+			if before {
+				done = done[:min(after-1, len(done))]
+			}
+			for _, key := range slices.Concat(done, again.puts) {
+				if strings.Contains(key, "/"+packKind+"/second/") {
 					puts[key]++
 				}
 			}

@@ -133,9 +133,9 @@ func (l *lookup) find(address uint64, pageSize int) (int64, mark, bool) {
 // extent returns where the base has a page.
 func (m *baseMemory) extent(page int64, pageSize int) (extent, bool) {
 	offset := page * int64(pageSize)
-	i := find(m.starts, offset)
+	i, start := m.find(m.starts, offset)
 	x := m.extents[i]
-	inside := uint32(offset - m.starts[i])
+	inside := uint32(offset - start)
 	if x.frame == hole || x.length-inside < uint32(pageSize) {
 		return extent{}, false
 	}

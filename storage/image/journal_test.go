@@ -58,7 +58,7 @@ func (r *resumed) takeOver(t *testing.T, lines []journalLine, withBase bool) {
 		}
 	}
 	u.assemble()
-	payload, err := u.m.encode()
+	payload, err := u.m.encode(0)
 	if err != nil {
 		t.Fatal(err)
 	}

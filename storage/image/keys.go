@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/transparent-checkpoint/operator/storage"
@@ -112,33 +111,50 @@ func purposeOf(magic string) string {
 	return "transparent-checkpoint index"
 }
 
-// sealManifest returns the object with a payload. Whoever reads it without knowing its digest sees from it alone that it is whole.
-func (k Keys) sealManifest(payload []byte) ([]byte, error) {
-	var object bytes.Buffer
-	object.Grow(headSize + len(payload) + (len(payload)/segmentSize+1)*tagSize)
-	if err := k.seal(manifestMagic, bytes.NewReader(payload), &object); err != nil {
+// sealManifest returns the object of a manifest. Whoever reads it without knowing its digest sees from it alone that it is whole.
+func (k Keys) sealManifest(m *manifest) ([]byte, error) {
+	if len(k) > 0 {
+		payload, err := m.encode(0)
+		if err != nil {
+			return nil, err
+		}
+		var object bytes.Buffer
+		object.Grow(headSize + len(payload) + (len(payload)/segmentSize+1)*tagSize)
+		err = k.seal(manifestMagic, bytes.NewReader(payload), &object)
+		return object.Bytes(), err
+	}
+	object, err := m.encode(headSize)
+	if err != nil {
 		return nil, err
 	}
-	if len(k) == 0 {
-		sum := sha256.Sum256(payload)
-		copy(object.Bytes()[sumAt:headSize], sum[:])
-	}
-	return object.Bytes(), nil
+	putTop(object, manifestMagic)
+	sum := sha256.Sum256(object[headSize:])
+	copy(object[sumAt:headSize], sum[:])
+	return object, nil
 }
 
-// openManifest returns the payload of such an object.
+// putTop writes what all heads begin with.
+func putTop(head []byte, magic string) {
+	copy(head, magic)
+	binary.LittleEndian.PutUint16(head[8:], formatVersion)
+}
+
+// openManifest returns the payload of such an object, and makes it in the object's own place.
 func (k Keys) openManifest(object []byte) ([]byte, error) {
-	var payload bytes.Buffer
-	payload.Grow(len(object))
-	if err := k.open(manifestMagic, bytes.NewReader(object), &payload); err != nil {
+	head, aead, err := k.openTop(manifestMagic, bytes.NewReader(object))
+	if err != nil {
 		return nil, err
 	}
-	if !isEncrypted(object) {
-		if sum := sha256.Sum256(payload.Bytes()); !bytes.Equal(sum[:], object[sumAt:headSize]) {
-			return nil, fmt.Errorf("its payload has the digest %x; it has to be %x: %w", sum, object[sumAt:headSize], storage.ErrCorrupt)
-		}
+	payload := object[headSize:]
+	if aead == nil {
+		return payload, checkSum(head, sha256.Sum256(payload))
 	}
-	return payload.Bytes(), nil
+	opened := payload[:0] // it never overtakes what is read
+	err = openSegments(aead, bytes.NewReader(payload), func(segment []byte) error {
+		opened = append(opened, segment...)
+		return nil
+	})
+	return opened, err
 }
 
 // isEncrypted tells whether an object says so in its head; one that has none does not.
@@ -148,29 +164,40 @@ func isEncrypted(object []byte) bool {
 
 // openHead returns the JSON at the beginning of such an object alone, and verifies all of it nevertheless.
 func (k Keys) openHead(object io.Reader) ([]byte, error) {
-	head := make([]byte, headSize)
-	n, err := io.ReadFull(object, head)
-	if err != nil && !endsEarly(err) {
+	head, aead, err := k.openTop(manifestMagic, object)
+	if err != nil {
 		return nil, err
 	}
-	payload := &headText{sum: sha256.New()}
-	if err := k.open(manifestMagic, io.MultiReader(bytes.NewReader(head[:n]), object), payload); err != nil {
+	text, sum := &headText{}, sha256.New()
+	if aead == nil {
+		if _, err = io.Copy(io.MultiWriter(text, sum), object); err == nil {
+			err = checkSum(head, [sha256.Size]byte(sum.Sum(nil)))
+		}
+	} else {
+		err = openSegments(aead, object, func(segment []byte) error {
+			_, err := text.Write(segment)
+			return err
+		})
+	}
+	if err != nil {
 		return nil, err
 	}
-	if sum := payload.sum.Sum(nil); binary.LittleEndian.Uint16(head[10:])&encryptedFlag == 0 && !bytes.Equal(sum, head[sumAt:]) {
-		return nil, fmt.Errorf("its payload has the digest %x; it has to be %x: %w", sum, head[sumAt:], storage.ErrCorrupt)
+	if text.left() > 0 {
+		return nil, fmt.Errorf("it ends in its head, %d bytes too early: %w", text.left(), storage.ErrCorrupt)
 	}
-	if payload.left() > 0 {
-		return nil, fmt.Errorf("it ends in its head, %d bytes too early: %w", payload.left(), storage.ErrCorrupt)
+	return text.text[lengthSize:], nil
+}
+
+// checkSum compares the payload of a plain manifest with its head.
+func checkSum(head []byte, sum [sha256.Size]byte) error {
+	if !bytes.Equal(sum[:], head[sumAt:headSize]) {
+		return fmt.Errorf("its payload has the digest %x; it has to be %x: %w", sum, head[sumAt:headSize], storage.ErrCorrupt)
 	}
-	return payload.text[lengthSize:], nil
+	return nil
 }
 
 // headText is written a payload, and keeps the JSON at its beginning, with the length before it.
-type headText struct {
-	text []byte
-	sum  hash.Hash
-}
+type headText struct{ text []byte }
 
 // lengthSize is how many bytes the length of the JSON takes.
 const lengthSize = 4
@@ -184,7 +211,6 @@ func (h *headText) left() int {
 }
 
 func (h *headText) Write(data []byte) (int, error) {
-	_, _ = h.sum.Write(data) // it never fails
 	for rest := data; len(rest) > 0 && h.left() > 0; {
 		n := min(h.left(), len(rest))
 		h.text, rest = append(h.text, rest[:n]...), rest[n:]
@@ -195,8 +221,7 @@ func (h *headText) Write(data []byte) (int, error) {
 // seal writes the object with a payload.
 func (k Keys) seal(magic string, payload io.Reader, w io.Writer) error {
 	head := make([]byte, headSize)
-	copy(head, magic)
-	binary.LittleEndian.PutUint16(head[8:], formatVersion)
+	putTop(head, magic)
 	if len(k) == 0 {
 		if _, err := w.Write(head); err != nil {
 			return err
@@ -222,31 +247,47 @@ func (k Keys) seal(magic string, payload io.Reader, w io.Writer) error {
 
 // open writes the payload of an object, of which the last bytes may turn out to be wrong after the first ones were written.
 func (k Keys) open(magic string, object io.Reader, w io.Writer) error {
-	head := make([]byte, headSize)
-	if _, err := io.ReadFull(object, head); endsEarly(err) || err == nil && string(head[:8]) != magic {
-		return fmt.Errorf("it does not begin with the %d bytes of a %q: %w", headSize, magic, storage.ErrCorrupt)
-	} else if err != nil {
-		return err
-	}
-	version, flags := binary.LittleEndian.Uint16(head[8:]), binary.LittleEndian.Uint16(head[10:])
-	if version != formatVersion || flags&^encryptedFlag != 0 {
-		return fmt.Errorf("it is of version %d with the flags %#x; they may be %d and 0 or 1: %w", version, flags, formatVersion, storage.ErrCorrupt)
-	}
-	if flags&encryptedFlag == 0 {
-		_, err := io.Copy(w, object)
-		return err
-	}
-	aead, err := k.aead(head[16:32], head[32:64], purposeOf(magic))
+	_, aead, err := k.openTop(magic, object)
 	if err != nil {
 		return err
 	}
+	if aead == nil {
+		_, err := io.Copy(w, object)
+		return err
+	}
+	return openSegments(aead, object, func(segment []byte) error {
+		_, err := w.Write(segment)
+		return err
+	})
+}
+
+// openTop reads the head of an object, and returns it with the cipher of what is behind it; nil if that is not encrypted.
+func (k Keys) openTop(magic string, object io.Reader) ([]byte, cipher.AEAD, error) {
+	head := make([]byte, headSize)
+	if _, err := io.ReadFull(object, head); endsEarly(err) || err == nil && string(head[:8]) != magic {
+		return nil, nil, fmt.Errorf("it does not begin with the %d bytes of a %q: %w", headSize, magic, storage.ErrCorrupt)
+	} else if err != nil {
+		return nil, nil, err
+	}
+	version, flags := binary.LittleEndian.Uint16(head[8:]), binary.LittleEndian.Uint16(head[10:])
+	if version != formatVersion || flags&^encryptedFlag != 0 {
+		return nil, nil, fmt.Errorf("it is of version %d with the flags %#x; they may be %d and 0 or 1: %w", version, flags, formatVersion, storage.ErrCorrupt)
+	}
+	if flags&encryptedFlag == 0 {
+		return head, nil, nil
+	}
+	aead, err := k.aead(head[16:32], head[32:64], purposeOf(magic))
+	return head, aead, err
+}
+
+// openSegments decrypts what is behind a head.
+func openSegments(aead cipher.AEAD, object io.Reader, take func(segment []byte) error) error {
 	return eachSegment(object, segmentSize+tagSize, func(number uint64, segment []byte, last bool) error {
 		opened, err := aead.Open(segment[:0], nonce(number, last), segment, nil)
 		if err != nil {
 			return fmt.Errorf("segment %d cannot be decrypted: %w", number, storage.ErrCorrupt)
 		}
-		_, err = w.Write(opened)
-		return err
+		return take(opened)
 	})
 }
 

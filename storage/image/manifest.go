@@ -161,8 +161,8 @@ func digestOf(data []byte) string {
 	return digestAlgorithm + hex.EncodeToString(sum[:])
 }
 
-// encode returns the payload.
-func (m *manifest) encode() ([]byte, error) {
+// encode returns the payload, behind so many bytes of room.
+func (m *manifest) encode(room int) ([]byte, error) {
 	m.Frames = len(m.frames)
 	extents, segments := 0, 0
 	for i := range m.Entries {
@@ -179,7 +179,7 @@ func (m *manifest) encode() ([]byte, error) {
 		return nil, fmt.Errorf("manifest has %d bytes; it may have %d: %w", size, maxManifestSize, storage.ErrInvalid)
 	}
 	le := binary.LittleEndian
-	data := append(le.AppendUint32(make([]byte, 0, size), uint32(len(text))), text...)
+	data := append(le.AppendUint32(make([]byte, room, room+size), uint32(len(text))), text...)
 	for i := range m.Entries {
 		for _, x := range m.Entries[i].extents {
 			data = le.AppendUint32(le.AppendUint32(le.AppendUint32(data, x.length), x.frame), x.offset)
@@ -400,18 +400,30 @@ func (m *manifest) stored() (stored, content int64) {
 	return stored, content
 }
 
-// starts returns where the extents of an entry begin in the file.
+// stride is of how many extents the start of one is kept.
+const stride = 64
+
+// starts returns where every stride-th extent of an entry begins in the file.
 func (e *entry) starts() []int64 {
-	starts, at := make([]int64, len(e.extents)), int64(0)
+	starts, at := make([]int64, 0, len(e.extents)/stride+1), int64(0)
 	for i, x := range e.extents {
-		starts[i], at = at, at+int64(x.length)
+		if i%stride == 0 {
+			starts = append(starts, at)
+		}
+		at += int64(x.length)
 	}
 	return starts
 }
 
-// find returns the number of the extent that has a byte of the file, given the starts of all.
-func find(starts []int64, offset int64) int {
-	return sort.Search(len(starts), func(i int) bool { return starts[i] > offset }) - 1
+// find returns the number of the extent that has a byte of the file, and where that begins, given the starts.
+func (e *entry) find(starts []int64, offset int64) (number int, start int64) {
+	n := sort.Search(len(starts), func(i int) bool { return starts[i] > offset }) - 1
+	number, start = n*stride, starts[n]
+	for start+int64(e.extents[number].length) <= offset {
+		start += int64(e.extents[number].length)
+		number++
+	}
+	return number, start
 }
 
 // page returns the number of the page, in the file, that has an address.

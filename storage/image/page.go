@@ -113,9 +113,9 @@ func (o *Opened) Page(ctx context.Context, pagemap string, address uint64) ([]by
 	page := make([]byte, 0, size)
 	for len(page) < size { // a page may lie in more than one extent, though no writer does that
 		offset := number*int64(size) + int64(len(page))
-		i := find(o.starts[e], offset)
+		i, start := e.find(o.starts[e], offset)
 		x := e.extents[i]
-		inside := uint32(offset - o.starts[e][i])
+		inside := uint32(offset - start)
 		length := min(x.length-inside, uint32(size-len(page)))
 		if x.frame == hole {
 			page = append(page, make([]byte, length)...)

@@ -270,7 +270,7 @@ func (u *uploader) tryBase(ctx context.Context, b Checkpoint) (bool, error) {
 	if err := u.putIntent(ctx, u.name, packs); err != nil {
 		return false, err
 	}
-	if _, err := u.manifest(ctx, b); err != nil { // if it is there, and still the same, its packs stay from now on
+	if is, err := u.isThere(ctx, b); err != nil || !is { // if it is there, and still the same, its packs stay from now on
 		return false, err
 	}
 	u.base, err = u.fetchBase(ctx, b, m, u.dir)
@@ -379,14 +379,13 @@ func (u *uploader) run(ctx context.Context) error {
 // conclude puts index and manifest, and sees that all is there.
 func (u *uploader) conclude(ctx context.Context) error {
 	packs := u.assemble()
+	if u.base != nil {
+		*u.base = base{index: u.base.index} // its tables are no longer needed
+	}
 	if err := u.putIndex(ctx); err != nil {
 		return err
 	}
-	payload, err := u.m.encode()
-	if err != nil {
-		return err
-	}
-	object, err := u.Keys.sealManifest(payload)
+	object, err := u.Keys.sealManifest(u.m)
 	if err != nil {
 		return err
 	}
@@ -428,9 +427,15 @@ func (u *uploader) assemble() map[string]*madePack {
 			u.m.frames = append(u.m.frames, f)
 		}
 	}
-	shared := u.sharedFrames()
+	shared, counts := u.sharedFrames(), make([]int, len(u.m.Entries))
+	for _, it := range u.items {
+		counts[it.entry] += len(it.parts)
+	}
 	for _, it := range u.items {
 		e := &u.m.Entries[it.entry]
+		if e.extents == nil {
+			e.extents = make([]extent, 0, counts[it.entry])
+		}
 		for _, p := range it.parts {
 			x := extent{p.length, hole, 0}
 			switch p.from {
@@ -441,6 +446,7 @@ func (u *uploader) assemble() map[string]*madePack {
 			}
 			e.extents = appendExtent(e.extents, x, len(e.segments) > 0)
 		}
+		it.parts = nil // so that both tables are never there as a whole
 	}
 	return own
 }

@@ -183,3 +183,26 @@ func TestHTTPSToAServerWithout(t *testing.T) {
 		t.Errorf("have the error %v, want a permanent one", err)
 	}
 }
+
+// TestWhatFitsIntoAPartTakesNoBuffer: it is put while all buffers are taken.
+func TestWhatFitsIntoAPartTakesNoBuffer(t *testing.T) {
+	t.Parallel()
+	opts := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("ETag", `"1"`)
+	})
+	opts.Buffers, opts.PartSize = 1, storage.MinPartSize
+	store := open(t, opts)
+	endless, more := io.Pipe()
+	done := make(chan error)
+	go func() { done <- store.Put(t.Context(), "endless", storage.Once(endless, -1), storage.PutOptions{}) }()
+	if _, err := more.Write([]byte("it waits for more, with a buffer")); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Put(t.Context(), "part", storage.Bytes(make([]byte, opts.PartSize)), storage.PutOptions{}); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(more.Close(), <-done); err != nil {
+		t.Error(err)
+	}
+}

@@ -22,6 +22,9 @@ const (
 	limit       = 15 * time.Second
 )
 
+// buffers is how many parts may be in memory of what is larger than a pack: indexes and manifests of large checkpoints, at the end of an upload.
+const buffers = 2
+
 // Open returns the store of a location. secret is the data of its Secrets, see internal/secrets. It does not talk to the server. Values that cannot be
 // right are storage.ErrInvalid with the field, or the key of the Secret, but never its value. Repeated calls are logged with the context's logger.
 //
@@ -57,6 +60,7 @@ func optionsOf(location *v1alpha1.CheckpointStorageLocation, secret map[string][
 			SessionToken: string(secret[v1alpha1.CredentialsSessionToken]),
 		},
 		PartSize: image.MaxPack, // so that a pack is one request, and needs no other buffer than its own
+		Buffers:  buffers,
 	}
 	if e := spec.ServerSideEncryption; e != nil {
 		options.ServerSide = s3.ServerSide{Method: s3.ServerSideMethod(e.Type), KMSKeyID: e.KMSKeyID}
