@@ -260,7 +260,7 @@ func writeJSON(path string, value any, sync func(*os.File) error) error {
 	}
 	_, err = file.Write(append(data, '\n'))
 	if err = errors.Join(err, sync(file), file.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(temporary))
 	}
 	return os.Rename(temporary, path)
 }

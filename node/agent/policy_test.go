@@ -98,7 +98,7 @@ func TestAStateGoesWhereItsPolicySays(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c, source, err := b.object(t.Context(), dir, record)
+				c, source, err := b.object(t.Context(), dir, record, &publication{})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -22,6 +22,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/storage"
+	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
 // The longest wait between two attempts to publish, and how long a published capture stays on the node, where a restore finds it without a download.
@@ -45,6 +46,7 @@ type publication struct {
 	refused   int                // by the bucket, in a row
 	notBefore time.Time
 	unlocked  time.Time // since when nobody works on a folder that is not done
+	memo      *memo     // which the full disk did not take
 }
 
 // memo is the agent's own file in the folder of a capture.
@@ -68,6 +70,28 @@ func readMemo(dir string) (m memo, err error) {
 		err = errors.Join(err, json.Unmarshal(data, &m))
 	}
 	return m, err
+}
+
+// memoOf returns the memo of a folder, and note writes it. A full disk must not keep a capture from being uploaded, by which the disk gets room: then the
+// agent remembers the memo, and as long as it is not killed nothing is different.
+func (a *Agent) memoOf(dir string, p *publication) (memo, error) {
+	if p.memo != nil {
+		return *p.memo, nil
+	}
+	return readMemo(dir)
+}
+
+func (a *Agent) note(ctx context.Context, dir string, m memo, p *publication) error {
+	err := capture.NoteJSON(filepath.Join(dir, memoFile), m)
+	if !image.IsDiskTrouble(err) {
+		p.memo = nil
+		return err
+	}
+	if p.memo == nil {
+		ctrl.LoggerFrom(ctx).Error(err, "the agent goes on without its memo in the folder of the capture")
+	}
+	p.memo = &m
+	return nil
 }
 
 // publishAll looks at the captures of the node for as long as the context lives.
@@ -160,7 +184,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 		}
 		return a.discard(ctx, dir, record, why, p)
 	}
-	checkpoint, source, err := a.object(ctx, dir, record)
+	checkpoint, source, err := a.object(ctx, dir, record, p)
 	if err != nil {
 		return err
 	}
@@ -263,8 +287,8 @@ func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted b
 }
 
 // object returns the Checkpoint of a capture, and makes it when the manager has not; nil when it was deleted, so that the state is not wanted.
-func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource, error) {
-	m, err := readMemo(dir)
+func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture, p *publication) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource, error) {
+	m, err := a.memoOf(dir, p)
 	if err != nil {
 		return nil, v1alpha1.CheckpointSource{}, err
 	}
@@ -299,7 +323,7 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture)
 	}
 	if m.CheckpointUID == "" && !strings.HasSuffix(dir, ".partial") {
 		m.CheckpointUID = checkpoint.StorageName()
-		err = capture.NoteJSON(filepath.Join(dir, memoFile), m)
+		err = a.note(ctx, dir, m, p)
 	}
 	return checkpoint, n.Source, err
 }
@@ -347,7 +371,7 @@ func dumping(source v1alpha1.CheckpointSource, location string) report {
 func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, r report,
 	p *publication, slots *slots,
 ) error {
-	m, err := readMemo(dir)
+	m, err := a.memoOf(dir, p)
 	if err != nil {
 		return err
 	}
@@ -483,7 +507,7 @@ func (a *Agent) replaced(ctx context.Context, dir string, record *capture.Captur
 // withdraw drops a capture whose Checkpoint is gone, and what of it lies in the bucket: whoever deleted the Checkpoint may not have seen all of that. It
 // does not wait for the bucket. As long as the folder is there with its memo, it is tried again.
 func (a *Agent) withdraw(ctx context.Context, dir string, p *publication) error {
-	m, err := readMemo(dir)
+	m, err := a.memoOf(dir, p)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -52,7 +53,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	defer cancel()
 	folder := folderOf(checkpoint.Namespace, &r.source, bucket)
 	m := memo{CheckpointUID: checkpoint.StorageName(), Location: location, Folder: folder.Name}
-	if err := capture.NoteJSON(filepath.Join(dir, memoFile), m); err != nil {
+	if err := a.note(ctx, dir, m, p); err != nil {
 		return err
 	}
 	r.location = location
@@ -77,10 +78,18 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	bases, err := a.bases(ctx, checkpoint, &r.source, location)
 	var summary image.Summary
 	if err == nil {
-		err = describe(dir, checkpoint, r)
+		if err = describe(dir, checkpoint, r); image.IsDiskTrouble(err) { // a sync cannot make its Checkpoint anew then
+			ctrl.LoggerFrom(ctx).Error(err, "the upload goes on without saying whose state it is")
+			err = nil
+		}
 	}
 	if err == nil {
-		options := image.UploadOptions{Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress, Background: !record.Trigger.IsTermination()}
+		options := image.UploadOptions{
+			Bases: bases, State: filepath.Join(dir, uploadState), Progress: progress, Background: !record.Trigger.IsTermination(),
+			Trouble: func(err error) {
+				ctrl.LoggerFrom(ctx).Error(err, "the disk of the node has trouble, and the upload goes on")
+			},
+		}
 		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
 	}
 	stop()
@@ -105,7 +114,11 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	a.tellCaptured(checkpoint, record, r, p)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
-	return errors.Join(capture.NoteJSON(filepath.Join(dir, memoFile), m), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
+	err = errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
+	if p.memo != nil || image.IsDiskTrouble(err) { // the bucket has it, and the disk needs the room
+		return a.remove(dir)
+	}
+	return err
 }
 
 // describe writes into a capture's folder whose state it is, so that the bucket says it as well. What is there stays: an earlier attempt may have sent it.

@@ -90,7 +90,8 @@ func (a *Ahead) open(dir, state string) (err error) {
 	if a.u.index, err = os.OpenFile(state+aheadSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 		return err
 	}
-	a.u.journal, err = beginJournal(state+journalSuffix, journalHead{Version: formatVersion, Folder: a.u.Name, Name: a.u.name, MarkKey: a.u.markKey}, nil)
+	a.u.journal, err = beginJournal(state+journalSuffix, journalHead{Version: formatVersion, Folder: a.u.Name, Name: a.u.name, MarkKey: a.u.markKey}, nil,
+		func(error) {}) // Upload sends what is not noted, and tells
 	return err
 }
 
@@ -154,6 +155,5 @@ func (u *uploader) takeMarks(state string, it *item, ahead int) error {
 			return err
 		}
 	}
-	_, err = u.index.WriteAt(marks, u.marksAt[it.entry]+at)
-	return err
+	return u.writeMarks(marks, u.marksAt[it.entry]+at)
 }

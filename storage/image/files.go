@@ -141,9 +141,9 @@ func (f *openFile) Read(p []byte) (int, error) {
 	if f.at >= f.entry.Size {
 		return 0, io.EOF
 	}
-	i := find(f.starts, f.at)
+	i, start := f.entry.find(f.starts, f.at)
 	x := f.entry.extents[i]
-	inside := uint32(f.at - f.starts[i])
+	inside := uint32(f.at - start)
 	p = p[:min(len(p), int(x.length-inside))]
 	if x.frame == hole {
 		clear(p)

@@ -17,7 +17,8 @@ import (
 // the same one: its files do not change.
 type journal struct {
 	mu   sync.Mutex
-	file *os.File
+	file *os.File // nil when there is none, or none any more
+	lost func(error)
 }
 
 // journalHead is the first line.
@@ -101,11 +102,24 @@ func writeLine(w io.Writer, line any) error {
 	return err
 }
 
-// beginJournal writes a journal anew, with what is kept of the old one. Without a path there is none.
-func beginJournal(path string, head journalHead, lines []journalLine) (*journal, error) {
+// beginJournal writes a journal anew, with what is kept of the old one. Without a path there is none, nor where the disk has trouble: then lost is told.
+func beginJournal(path string, head journalHead, lines []journalLine, lost func(error)) (*journal, error) {
 	if path == "" {
 		return &journal{}, nil
 	}
+	j, err := writeJournal(path, head, lines)
+	if IsDiskTrouble(err) {
+		lost(errors.Join(err, os.RemoveAll(path+".new")))
+		return &journal{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	j.lost = lost
+	return j, nil
+}
+
+func writeJournal(path string, head journalHead, lines []journalLine) (*journal, error) {
 	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -122,19 +136,28 @@ func beginJournal(path string, head journalHead, lines []journalLine) (*journal,
 }
 
 func (j *journal) append(line *journalLine) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.file == nil {
 		return nil
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return writeLine(j.file, line)
+	err := writeLine(j.file, line)
+	if IsDiskTrouble(err) { // what stands in it up to here still counts
+		j.lost(errors.Join(err, j.file.Close()))
+		j.file, err = nil, nil
+	}
+	return err
 }
 
 func (j *journal) close() error {
 	if j.file == nil {
 		return nil
 	}
-	return j.file.Close()
+	err := j.file.Close()
+	if IsDiskTrouble(err) {
+		return nil
+	}
+	return err
 }
 
 // packed notes a pack, and the items that are done with it.

@@ -199,7 +199,7 @@ func (p *packer) addPages(it *item, e *entry, raw []byte) error {
 		it.add(part{length: uint32(size), frame: uint32(len(p.frames) + kept/frameContent), offset: uint32(kept % frameContent), from: fromPack})
 		kept += size
 	}
-	if _, err := p.u.index.WriteAt(p.marks, p.u.marksAt[it.entry]+it.offset/int64(size)*markSize); err != nil {
+	if err := p.u.writeMarks(p.marks, p.u.marksAt[it.entry]+it.offset/int64(size)*markSize); err != nil {
 		return err
 	}
 	for at := 0; at < kept; at += frameContent {

@@ -13,8 +13,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/turn"
@@ -32,6 +34,9 @@ type UploadOptions struct {
 	Background bool
 	// Progress, unless nil, is told how far it is.
 	Progress Progress
+	// Trouble, unless nil, is told what could not be written to the disk, as that is full. The upload goes on without: without a journal another one sends
+	// all again, without an index later ones share less.
+	Trouble func(error)
 }
 
 const (
@@ -76,7 +81,9 @@ type uploader struct {
 	markKey []byte
 	index   *os.File // its page marks, at marksAt of the entry
 	marksAt map[int]int64
-	marked  int64 // bytes of key and page marks
+	marked  int64       // bytes of key and page marks
+	noIndex atomic.Bool // the disk has no room for it
+	trouble func(error)
 	there   map[string]int64
 	dir     string // for files without names
 	journal *journal
@@ -92,7 +99,7 @@ func (f *Folder) upload(ctx context.Context, name, dir string, opts UploadOption
 	if err := f.check(name); err != nil {
 		return summary, err
 	}
-	u := &uploader{Folder: f, name: name, dir: os.TempDir(), memory: f.memory(), progress: opts.Progress, marksAt: map[int]int64{}}
+	u := &uploader{Folder: f, name: name, dir: os.TempDir(), memory: f.memory(), progress: opts.Progress, trouble: opts.Trouble, marksAt: map[int]int64{}}
 	if opts.State != "" {
 		u.dir = filepath.Dir(opts.State)
 	}
@@ -118,7 +125,9 @@ func (f *Folder) upload(ctx context.Context, name, dir string, opts UploadOption
 		err = errors.Join(err, u.base.index.Close())
 	}
 	if u.index != nil {
-		err = errors.Join(err, u.index.Close())
+		if closed := u.index.Close(); !IsDiskTrouble(closed) {
+			err = errors.Join(err, closed)
+		}
 	}
 	if u.journal != nil {
 		err = errors.Join(err, u.journal.close())
@@ -169,7 +178,7 @@ func (u *uploader) begin(ctx context.Context, opts UploadOptions) (done bool, er
 	if path != "" {
 		path += journalSuffix
 	}
-	u.journal, err = beginJournal(path, head, lines)
+	u.journal, err = beginJournal(path, head, lines, func(err error) { u.tell("a journal", err) })
 	return false, err
 }
 
@@ -274,6 +283,9 @@ func (u *uploader) tryBase(ctx context.Context, b Checkpoint) (bool, error) {
 		return false, err
 	}
 	u.base, err = u.fetchBase(ctx, b, m, u.dir)
+	if IsDiskTrouble(err) {
+		u.tell("the base "+b.Name, err)
+	}
 	return err == nil, err
 }
 
@@ -296,8 +308,49 @@ func (m *manifest) hasKey(key string) bool {
 	return !slices.ContainsFunc(m.Packs, func(p pack) bool { return p.Key != key })
 }
 
+// IsDiskTrouble tells of an error of writing whether it says that the disk is full or broken.
+func IsDiskTrouble(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EIO)
+}
+
+// tell tells what the upload goes on without.
+func (u *uploader) tell(without string, err error) {
+	if u.trouble != nil {
+		u.trouble(fmt.Errorf("upload without %s: %w", without, err))
+	}
+}
+
 // openIndex makes the file for the marks of pages.
-func (u *uploader) openIndex(state string) (err error) {
+func (u *uploader) openIndex(state string) error {
+	err := u.makeIndex(state)
+	if IsDiskTrouble(err) {
+		u.loseIndex(err)
+		return nil
+	}
+	return err
+}
+
+// loseIndex says that there will be no index.
+func (u *uploader) loseIndex(err error) {
+	if !u.noIndex.Swap(true) {
+		u.tell("an index", err)
+	}
+}
+
+// writeMarks writes marks to their place in the index.
+func (u *uploader) writeMarks(marks []byte, at int64) error {
+	if u.noIndex.Load() {
+		return nil
+	}
+	_, err := u.index.WriteAt(marks, at)
+	if IsDiskTrouble(err) {
+		u.loseIndex(err)
+		return nil
+	}
+	return err
+}
+
+func (u *uploader) makeIndex(state string) (err error) {
 	if state == "" {
 		u.index, err = nameless(u.dir)
 	} else {
@@ -489,8 +542,25 @@ func appendExtent(extents []extent, x extent, isMemory bool) []extent {
 	return append(extents, x)
 }
 
-// putIndex puts the index: the key and the marks of pages from the file, then the marks of pieces.
+// putIndex puts the index: the key and the marks of pages from the file, then the marks of pieces. A checkpoint may lack it.
 func (u *uploader) putIndex(ctx context.Context) error {
+	if u.noIndex.Load() {
+		return nil
+	}
+	object, size, err := u.sealIndex()
+	if IsDiskTrouble(err) {
+		u.loseIndex(err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer object.Close()
+	return u.Store.Put(ctx, u.key(indexKind, u.name), storage.Section(object, 0, size), storage.PutOptions{})
+}
+
+// sealIndex makes the object in a file without a name, and notes its digest.
+func (u *uploader) sealIndex() (_ *os.File, size int64, err error) {
 	var pieces []byte
 	for _, it := range u.items {
 		if len(u.m.Entries[it.entry].segments) > 0 {
@@ -503,17 +573,15 @@ func (u *uploader) putIndex(ctx context.Context) error {
 	payload := io.MultiReader(io.NewSectionReader(u.index, 0, u.marked), bytes.NewReader(pieces))
 	object, err := nameless(u.dir)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
-	defer object.Close()
 	hash := sha256.New()
-	if err := u.Keys.seal(indexMagic, payload, io.MultiWriter(object, hash)); err != nil {
-		return err
+	if err = u.Keys.seal(indexMagic, payload, io.MultiWriter(object, hash)); err == nil {
+		size, err = object.Seek(0, io.SeekCurrent)
 	}
-	size, err := object.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return err
+		return nil, 0, errors.Join(err, object.Close())
 	}
 	u.m.Index = digestAlgorithm + hex.EncodeToString(hash.Sum(nil))
-	return u.Store.Put(ctx, u.key(indexKind, u.name), storage.Section(object, 0, size), storage.PutOptions{})
+	return object, size, nil
 }
