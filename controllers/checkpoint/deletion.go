@@ -25,6 +25,7 @@ const (
 	attemptTime    = time.Minute
 	firstPause     = 2 * time.Second
 	longestPause   = time.Minute
+	uploadEnds     = 15 * time.Second // after the deletion no upload goes on any more
 	dataLeftBehind = "DataLeftBehind"
 	deletionFailed = "DeletionFailed"
 	dataKept       = "DataKept"
@@ -43,6 +44,9 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 	log, tried := ctrl.LoggerFrom(ctx), r.Now().Sub(checkpoint.DeletionTimestamp.Time)
 	location, folder := checkpoint.Status.LocationName, folderOf(checkpoint)
 	err := r.deleteData(ctx, checkpoint)
+	if err == nil && mayBeUploading(checkpoint) && tried < uploadEnds {
+		return ctrl.Result{RequeueAfter: uploadEnds - tried}, nil
+	}
 	if errors.Is(err, errReadOnly) {
 		log.Info("the data is kept", "location", location, "folder", folder, "name", checkpoint.StorageName())
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeNormal, dataKept, "Delete",
@@ -76,6 +80,12 @@ func (r *Reconciler) note(ctx context.Context, checkpoint *v1alpha1.Checkpoint) 
 		return client.IgnoreNotFound(err)
 	}
 	return deleted.Note(ctx, r.Client, r.Namespace, checkpoint)
+}
+
+// mayBeUploading tells whether an agent may put objects of a Checkpoint at this moment. It ends when it sees the deletion, and deletes them; should its node
+// die before it has, nobody else would know of them. So they are looked for once more.
+func mayBeUploading(checkpoint *v1alpha1.Checkpoint) bool {
+	return checkpoint.Status.LocationName != "" && checkpoint.Status.ManifestDigest == ""
 }
 
 // deleteData deletes what is in the bucket. What is on the node is the agent's, which sees the deletion as well.

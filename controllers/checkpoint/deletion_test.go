@@ -33,6 +33,7 @@ func TestADeletedCheckpoint(t *testing.T) {
 	unreachable := errors.New("the bucket is on another planet")
 	for name, test := range map[string]struct {
 		location string        // of its status
+		digest   string        // of its manifest
 		ago      time.Duration // since it was deleted
 		fails    error         // of opening the store
 		left     bool          // the data is
@@ -40,7 +41,9 @@ func TestADeletedCheckpoint(t *testing.T) {
 		noted    bool          // that it was deleted
 		events   int
 	}{
-		"goes with its data":                                {location: "default"},
+		"goes with its data":                                {location: "default", digest: "sha256:1234"},
+		"stays while it may be uploaded":                    {location: "default", stays: true},
+		"goes when its upload must have ended":              {location: "default", ago: uploadEnds},
 		"goes at once when nothing was uploaded":            {fails: unreachable, left: true},
 		"stays while its data cannot be deleted":            {location: "default", ago: time.Minute, fails: unreachable, left: true, stays: true, events: 1},
 		"goes and leaves its data where nothing is deleted": {location: "museum", left: true, events: 1},
@@ -56,7 +59,9 @@ func TestADeletedCheckpoint(t *testing.T) {
 				ObjectMeta: metav1.ObjectMeta{
 					Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: now.Add(-test.ago)},
 				},
-				Status: v1alpha1.CheckpointStatus{LocationName: test.location, StorageName: "first", Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
+				Status: v1alpha1.CheckpointStatus{
+					LocationName: test.location, StorageName: "first", ManifestDigest: test.digest, Source: &v1alpha1.CheckpointSource{Lineage: "one"},
+				},
 			}
 			key := path.Join(keys.StorageFolder(c.Namespace, "one"), "packs", "first", "1")
 			store := &shelf{keys: []string{key}}
@@ -100,7 +105,7 @@ func TestADeletionThatWasCutOffIsFinished(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "default", Name: "c", UID: "1234", Finalizers: []string{keys.CheckpointFinalizer}, DeletionTimestamp: &metav1.Time{Time: now},
 		},
-		Status: v1alpha1.CheckpointStatus{LocationName: "default", Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
+		Status: v1alpha1.CheckpointStatus{LocationName: "default", ManifestDigest: "sha256:1234", Source: &v1alpha1.CheckpointSource{Lineage: "one"}},
 	}
 	folder := keys.StorageFolder(c.Namespace, "one")
 	store := &shelf{keys: []string{folder + "/packs/1234/1", folder + "/packs/1234/2", folder + "/manifests/1234"}, deletions: 1}

@@ -90,3 +90,34 @@ func TestAnUploadEndsWhenItsCaptureIsDiscarded(t *testing.T) {
 		t.Error("its folder is still there")
 	}
 }
+
+func TestAnUploadEndsWhenItsCheckpointIsDeleted(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	begun := make(chan struct{})
+	b.store.before = func(ctx context.Context, call, key string) {
+		if call == "Put" && strings.Contains(key, "/packs/") {
+			b.store.before = nil
+			c := b.checkpoint("a-a-uid") // its finalizer keeps it
+			if err := b.Client.Delete(ctx, c); err != nil {
+				t.Error(err)
+			}
+			b.now = b.now.Add(progressInterval)
+			close(begun)
+		}
+		if strings.Contains(key, "/manifests/") {
+			<-ctx.Done()
+		}
+	}
+	dir := b.captured(pod, "1", capture.Complete)
+	b.write(filepath.Join(dir, "containers/app/criu/pages-2.img"), strings.Repeat("more", 20<<20)) // more than one pack
+	b.look(dir)
+	<-begun
+	if keys := b.store.keys(folder(b.checkpoint("a-a-uid")) + "/manifests"); len(keys) > 0 {
+		t.Errorf("it went on to the end: %v", keys)
+	}
+	b.now = b.now.Add(longestWait)
+	if b.look(dir); isThere(dir) || len(b.store.keys("")) > 0 {
+		t.Errorf("folder there: %t, bucket: %v", isThere(dir), b.store.keys(""))
+	}
+}

@@ -71,7 +71,8 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	progress, stop := a.progress(func(text string) {
 		r.uploaded.Message = text
-		if err := say(); apierrors.IsNotFound(err) { // of another error the next report may be free
+		err := say()
+		if apierrors.IsNotFound(err) || err == nil && !checkpoint.DeletionTimestamp.IsZero() { // of another error the next report may be free
 			cancel()
 		}
 	})
