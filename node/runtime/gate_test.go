@@ -111,3 +111,46 @@ func TestAPodThatMustNotStartColdWaitsForAnAgentForEver(t *testing.T) {
 		t.Errorf("it decided %+v", d)
 	}
 }
+
+func TestTheGateWaitsWhereThePowerCutTookTheState(t *testing.T) {
+	for what, test := range map[string]struct {
+		agent bool
+		want  string
+	}{
+		"with an agent, which fetches again": {agent: true, want: "waiting for the checkpoint agent to decide about pod default/a"},
+		"without, as a cold start was refused before the power was cut": {
+			want: "not restored, and RestorePolicy mine says Fail: checkpoint agent not running on this node",
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f, pod := &front{node: capture.Node{Root: t.TempDir()}}, capture.Pod{Namespace: "default", Name: "a", UID: "1234"}
+			boots(t, f.node, "first")
+			d := capture.Decision{Action: capture.Restore, Containers: []string{"c"}, Fallback: capture.Refuse, Policy: "mine"}
+			if err := f.node.Decide(pod.UID, d); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.awaitFor(pod, 0); err != nil {
+				t.Fatal(err)
+			}
+			boots(t, f.node, "second")
+			if test.agent {
+				hold(t, f.node.AgentLock())
+			}
+			if _, err := f.awaitFor(pod, time.Millisecond); err == nil || err.Error() != test.want {
+				t.Errorf("it says %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// boots gives a node a boot id.
+func boots(t *testing.T, node capture.Node, id string) {
+	t.Helper()
+	file := filepath.Join(node.Root, "proc/sys/kernel/random/boot_id")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(id), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
