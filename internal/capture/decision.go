@@ -203,13 +203,13 @@ func (n Node) isVoid(podUID string, d *Decision) bool {
 	})
 }
 
-// RefusedBefore tells of a decision that does not count any more whether it refused a cold start, and by which RestorePolicy.
-func (n Node) RefusedBefore(podUID string) (policy string, refused bool) {
+// Lost returns the decision for a pod that does not count any more; nil when there is none.
+func (n Node) Lost(podUID string) *Decision {
 	d, err := n.readDecision(podUID)
-	if err != nil || !n.isVoid(podUID, d) || d.Fallback != Refuse {
-		return "", false
+	if err != nil || !n.isVoid(podUID, d) {
+		return nil
 	}
-	return d.Policy, true
+	return d
 }
 
 // Decide writes the decision for a pod, once: fs.ErrExist says that there is one already, which stands. So agent and runtime, which
@@ -235,15 +235,11 @@ var ErrRestoring = errors.New("a container of the pod is being restored")
 
 // dropVoid removes a decision that does not count any more. What was tried by it stays with the results.
 func (n Node) dropVoid(podUID string) error {
-	isVoid := func() bool {
-		d, err := n.readDecision(podUID)
-		return err == nil && n.isVoid(podUID, d)
-	}
-	if !isVoid() {
+	if n.Lost(podUID) == nil {
 		return nil
 	}
 	return n.whileNoneRestores(podUID, func() error {
-		if !isVoid() { // somebody else has, and perhaps decided anew
+		if n.Lost(podUID) == nil { // somebody else has, and perhaps decided anew
 			return nil
 		}
 		return os.Remove(n.decisionFile(podUID))

@@ -57,8 +57,8 @@ func TestADecisionOfAnEarlierBootStandsOnlyIfSomethingRan(t *testing.T) {
 			if _, err := node.Decision("1234"); test.stands != (err == nil) || !test.stands && !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("in the next boot it says %v", err)
 			}
-			if policy, _ := node.RefusedBefore("1234"); policy != test.refused {
-				t.Errorf("a cold start was refused by %q, want %q", policy, test.refused)
+			if lost := node.Lost("1234"); (lost == nil) != test.stands || lost != nil && lost.Policy != test.refused {
+				t.Errorf("lost is %+v", lost)
 			}
 			err := node.Decide("1234", Decision{Action: Cold, Reason: "Anew"})
 			d, readErr := node.Decision("1234")

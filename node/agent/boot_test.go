@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 	"time"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -58,6 +60,10 @@ func TestWhatWasFetchedBeforeThePowerWasCutIsFetchedAgain(t *testing.T) {
 		t.Fatalf("its claim is %+v", claim)
 	}
 	b.store.broken = nil
+	pod.Status.Phase = corev1.PodRunning // as kubelet says of a pod whose container it could not make, for a policy that says Fail
+	if err := b.Client.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
 	b.reconcile(pod)
 	again := b.decision(pod)
 	if again.Checkpoint != d.Checkpoint || again.Previous == nil {

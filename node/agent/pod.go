@@ -55,7 +55,7 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 		return a.report(ctx, pod, decision)
 	case !errors.Is(err, fs.ErrNotExist):
 		return ctrl.Result{}, err
-	case !pod.DeletionTimestamp.IsZero() || pod.Status.Phase != corev1.PodPending:
+	case !pod.DeletionTimestamp.IsZero() || pod.Status.Phase != corev1.PodPending && a.Node.Lost(string(pod.UID)) == nil:
 		return ctrl.Result{}, nil // too late to decide anything
 	}
 	if pod.Labels[keys.CheckpointMode] != keys.True { // the runtime waits all the same, as admission's annotation is there

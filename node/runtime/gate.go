@@ -42,8 +42,8 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 			return nil, fmt.Errorf("waiting for the checkpoint agent to decide about pod %s/%s", pod.Namespace, pod.Name)
 		}
 		policy, fails := f.node.ReadHint(pod.UID, capture.FailingHint)
-		if !fails {
-			policy, fails = f.node.RefusedBefore(pod.UID) // hints do not outlive a boot
+		if lost := f.node.Lost(pod.UID); lost != nil && lost.Fallback == capture.Refuse { // hints do not outlive a boot
+			policy, fails = lost.Policy, true
 		}
 		if fails {
 			return nil, fmt.Errorf("%s: checkpoint agent not running on this node", capture.Refusal(policy))
