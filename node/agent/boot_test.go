@@ -6,9 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"time"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
