@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
@@ -94,23 +95,24 @@ func TestAnUploadEndsWhenItsCaptureIsDiscarded(t *testing.T) {
 func TestAnUploadEndsWhenItsCheckpointIsDeleted(t *testing.T) {
 	pod := newPod("a")
 	b := noted(t, pod)
-	begun := make(chan struct{})
+	begun, deletion := make(chan struct{}), sync.Once{}
 	b.store.before = func(ctx context.Context, call, key string) {
 		if call == "Put" && strings.Contains(key, "/packs/") {
-			b.store.before = nil
-			c := b.checkpoint("a-a-uid") // its finalizer keeps it
-			if err := b.Client.Delete(ctx, c); err != nil {
-				t.Error(err)
-			}
-			b.now = b.now.Add(progressInterval)
-			close(begun)
+			deletion.Do(func() {
+				c := b.checkpoint("a-a-uid") // its finalizer keeps it
+				if err := b.Client.Delete(ctx, c); err != nil {
+					t.Error(err)
+				}
+				b.now = b.now.Add(progressInterval)
+				close(begun)
+			})
 		}
-		if strings.Contains(key, "/manifests/") {
+		if call == "Put" && strings.Contains(key, "/manifests/") {
 			<-ctx.Done()
 		}
 	}
 	dir := b.captured(pod, "1", capture.Complete)
-	b.write(filepath.Join(dir, "containers/app/criu/pages-2.img"), strings.Repeat("more", 20<<20)) // more than one pack
+	b.write(filepath.Join(dir, "containers/app/criu/pages-2.img"), strings.Repeat("more", 20<<20)) // so that there is progress to tell of
 	b.look(dir)
 	<-begun
 	if keys := b.store.keys(folder(b.checkpoint("a-a-uid")) + "/manifests"); len(keys) > 0 {
