@@ -271,7 +271,13 @@ func readJSON(path string, into any) error {
 		return err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+			err = fmt.Errorf("%w: %w", errTorn, err)
+		}
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	return nil
 }
+
+// errTorn: a power cut has taken what NoteJSON wrote, or a part of it.
+var errTorn = errors.New("it was not on the disk when the node went down")

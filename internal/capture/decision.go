@@ -168,7 +168,7 @@ type Result struct {
 // what was to be restored may have holes.
 func (n Node) Decision(podUID string) (*Decision, error) {
 	d, err := n.readDecision(podUID)
-	if err == nil && n.isVoid(podUID, d) {
+	if errors.Is(err, errTorn) || err == nil && n.isVoid(podUID, d) {
 		return nil, fmt.Errorf("%s: the node went down since it was written: %w", n.decisionFile(podUID), fs.ErrNotExist)
 	}
 	return d, err
@@ -203,9 +203,12 @@ func (n Node) isVoid(podUID string, d *Decision) bool {
 	})
 }
 
-// Lost returns the decision for a pod that does not count any more; nil when there is none.
+// Lost returns the decision for a pod that does not count any more, empty when it cannot be read; nil when there is none.
 func (n Node) Lost(podUID string) *Decision {
 	d, err := n.readDecision(podUID)
+	if errors.Is(err, errTorn) {
+		return &Decision{}
+	}
 	if err != nil || !n.isVoid(podUID, d) {
 		return nil
 	}
@@ -213,7 +216,8 @@ func (n Node) Lost(podUID string) *Decision {
 }
 
 // Decide writes the decision for a pod, once: fs.ErrExist says that there is one already, which stands. So agent and runtime, which
-// decides when no agent answers, cannot contradict each other.
+// decides when no agent answers, cannot contradict each other. A restore need not be on the disk before SyncRestore, which would have to wait for all that
+// was fetched.
 func (n Node) Decide(podUID string, d Decision) error {
 	d.SchemaVersion, d.BootID = SchemaVersion, n.boot()
 	if err := os.MkdirAll(n.Restores(podUID), 0o700); err != nil {
@@ -223,11 +227,29 @@ func (n Node) Decide(podUID string, d Decision) error {
 		return err
 	}
 	own := fmt.Sprintf("%s.%d", n.decisionFile(podUID), os.Getpid())
-	if err := WriteJSON(own, d); err != nil {
+	write := WriteJSON
+	if d.Action == Restore && d.Fallback == StartCold {
+		write = NoteJSON
+	}
+	if err := write(own, d); err != nil {
 		return err
 	}
 	err := os.Link(own, n.decisionFile(podUID))
 	return errors.Join(err, os.Remove(own))
+}
+
+// SyncRestore has what is known of a pod's restore on the disk, its decision and its results, in the folder of which the path is given. It is called before
+// anything restored may run.
+func SyncRestore(folder string) error {
+	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
+	for _, path := range files {
+		file, openErr := os.Open(path)
+		if openErr == nil {
+			openErr = errors.Join(file.Sync(), file.Close())
+		}
+		err = errors.Join(err, openErr)
+	}
+	return err
 }
 
 // ErrRestoring says that a container of the pod is being restored at this moment.
@@ -293,10 +315,13 @@ func (n Node) BegunFile(podUID, container string) string {
 	return filepath.Join(n.Restores(podUID), "begun-"+container)
 }
 
-// Result reads the result of a container; fs.ErrNotExist says that nothing was tried.
+// Result reads the result of a container; fs.ErrNotExist says that nothing was tried, or that the node went down before anything came of it.
 func (n Node) Result(podUID, container string) (*Result, error) {
 	r := &Result{}
 	err := readJSON(n.ResultFile(podUID, container), r)
+	if errors.Is(err, errTorn) { // of an attempt that came to nothing
+		*r, err = Result{}, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
 	if _, statErr := os.Stat(n.BegunFile(podUID, container)); statErr == nil {
 		r.Consumed = true
 	}

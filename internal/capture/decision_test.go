@@ -68,3 +68,41 @@ func TestADecisionOfAnEarlierBootStandsOnlyIfSomethingRan(t *testing.T) {
 		})
 	}
 }
+
+// TestAPowerCutTakesWhatWasNotSynced: what is not on the disk is a file without content, or with zeros, when the node is there again.
+func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
+	for what, left := range map[string][]byte{"nothing": {}, "zeros": make([]byte, 100), "a part": []byte(`{"schemaVersion": 1, "act`)} {
+		t.Run(what, func(t *testing.T) {
+			node := Node{Root: t.TempDir()}
+			boots(t, node, "first")
+			decision := Decision{Action: Restore, Containers: []string{"c"}}
+			if err := node.Decide("1234", decision); err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{node.decisionFile("1234"), node.ResultFile("1234", "c")} {
+				if err := os.WriteFile(path, left, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			boots(t, node, "second")
+			if _, err := node.Decision("1234"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the decision is read with %v", err)
+			}
+			if r, err := node.Result("1234", "c"); !errors.Is(err, fs.ErrNotExist) || r.Consumed || r.Outcome != "" {
+				t.Errorf("the result is read as %+v with %v", r, err)
+			}
+			if node.Lost("1234") == nil {
+				t.Error("nothing is lost")
+			}
+			if err := node.Decide("1234", decision); err != nil {
+				t.Fatal(err)
+			}
+			if err := SyncRestore(node.Restores("1234")); err != nil {
+				t.Fatal(err)
+			}
+			if d, err := node.Decision("1234"); err != nil || !node.HasStates(d) {
+				t.Errorf("decided anew it is %+v, %v", d, err)
+			}
+		})
+	}
+}

@@ -119,7 +119,7 @@ func (e *Engine) liftPod(podUID string) (putBack func(), err error) {
 	if len(limits) == 0 {
 		return func() {}, nil
 	}
-	if err := capture.WriteJSON(liftedFile(e.Node, podUID), limits); err != nil {
+	if err := capture.NoteJSON(liftedFile(e.Node, podUID), limits); err != nil { // a power cut takes the groups, too
 		return nil, err
 	}
 	putBack = func() {
@@ -138,7 +138,7 @@ func (e *Engine) putBackPod(podUID string) error {
 		return nil
 	}
 	var limits []limit
-	if err == nil {
+	if err == nil && len(data) > 0 {
 		err = json.Unmarshal(data, &limits)
 	}
 	if err == nil {

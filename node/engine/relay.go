@@ -15,6 +15,8 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
 	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
 // RelayName is the name under which an OCI runtime calls this program in the place of CRIU.
@@ -206,8 +208,11 @@ func scriptOf(message []byte) string {
 	return response.GetNotify().GetScript()
 }
 
-// note makes a file, durably.
+// note makes a file, durably, and before it what is known of the restore.
 func note(path string) error {
+	if err := capture.SyncRestore(filepath.Dir(path)); err != nil {
+		return err
+	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		return err
 	}

@@ -148,8 +148,13 @@ type restoration struct {
 	keeps []func() error
 }
 
+// save writes the result. That of a failure is on the disk when it returns; others are before anything restored may run (see note), or can be lost.
 func (r *restoration) save() error {
-	return capture.WriteJSON(r.engine.Node.ResultFile(r.Container.Pod.UID, r.Container.Name), r.result)
+	write := capture.NoteJSON
+	if r.result.Outcome == capture.RestoreFailed {
+		write = capture.WriteJSON
+	}
+	return write(r.engine.Node.ResultFile(r.Container.Pod.UID, r.Container.Name), r.result)
 }
 
 func (r *restoration) run(ctx context.Context) error {
@@ -305,6 +310,11 @@ func (r *restoration) podFiles(ctx context.Context, record *capture.Capture) err
 	if record.Shm && r.Container.Shm != "" {
 		if err := r.swap(ctx, r.Container.Shm, filepath.Join(r.Directory, shmArchive)); err != nil {
 			return fmt.Errorf("/dev/shm: %w", err)
+		}
+	}
+	if len(record.Volumes) > 0 { // they outlive a power cut, and so does that they have to be emptied
+		if err := syncFile(r.engine.Node.ResultFile(r.Container.Pod.UID, r.Container.Name)); err != nil {
+			return err
 		}
 	}
 	for _, name := range record.Volumes {
