@@ -49,16 +49,17 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// stuck is a store that keeps whoever puts something for a Checkpoint whose name has that word waiting.
+// stuck is a store that keeps whoever puts something for a Checkpoint whose name has one of the words waiting.
 type stuck struct {
 	*memory
-	word string
-	goOn chan struct{}
+	goOn map[string]chan struct{} // by the word
 }
 
 func (s *stuck) Put(ctx context.Context, key string, body storage.Body, opts storage.PutOptions) error {
-	if strings.Contains(key, s.word) {
-		<-s.goOn
+	for word, goOn := range s.goOn {
+		if strings.Contains(key, word) {
+			<-goOn
+		}
 	}
 	return s.memory.Put(ctx, key, body, opts)
 }
@@ -99,7 +100,8 @@ func TestTerminationsGoFirst(t *testing.T) {
 	periodic, termination, next := newPod("a-periodic", going), newPod("b-termination", going), newPod("c-termination", going)
 	b := newBench(t)
 	dirs := []string{b.periodic(b.captured(periodic, "1", capture.Complete)), b.captured(termination, "1", capture.Complete)}
-	store, slots := &stuck{memory: b.store, word: "a-periodic", goOn: make(chan struct{})}, newSlots(1)
+	slots, first, second := newSlots(1), make(chan struct{}), make(chan struct{})
+	store := &stuck{memory: b.store, goOn: map[string]chan struct{}{"b-termination": first, "a-periodic": second}}
 	b.Open = func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
 		return store, nil
 	}
@@ -109,6 +111,7 @@ func TestTerminationsGoFirst(t *testing.T) {
 		}
 	}
 	round()
+	close(first)
 	b.awaitUploads(slots)
 	if diff := cmp.Diff([]string{"it waits for its turn", v1alpha1.StateCompleted}, b.uploaded(periodic, termination)); diff != "" {
 		t.Errorf("of a free place (-want +got):\n%s", diff)
@@ -124,7 +127,7 @@ func TestTerminationsGoFirst(t *testing.T) {
 	if diff := cmp.Diff([]string{v1alpha1.StateUploading}, b.uploaded(periodic)); diff != "" {
 		t.Errorf("what was begun before (-want +got):\n%s", diff)
 	}
-	close(store.goOn)
+	close(second)
 	b.awaitUploads(slots)
 	if diff := cmp.Diff([]string{v1alpha1.StateCompleted}, b.uploaded(periodic)); diff != "" {
 		t.Errorf("in the end (-want +got):\n%s", diff)
