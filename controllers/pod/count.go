@@ -2,8 +2,10 @@ package pod
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -12,6 +14,9 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
+
+// whileOthersCount is how often and when a count is tried again that met that of another pod: for a quarter of a minute, as many pods may come at once.
+var whileOthersCount = wait.Backoff{Steps: 30, Duration: 10 * time.Millisecond, Factor: 1.2, Jitter: 0.5}
 
 // count counts in the RestorePolicy what became of a pod, once: the pod is marked first, so that a crash in between loses one and never
 // counts one twice.
@@ -37,7 +42,7 @@ func (r *Reconciler) count(ctx context.Context, pod *corev1.Pod) error {
 	if err := r.Patch(ctx, marked, client.MergeFromWithOptions(pod, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	return client.IgnoreNotFound(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	return client.IgnoreNotFound(retry.RetryOnConflict(whileOthersCount, func() error {
 		current := &v1alpha1.RestorePolicy{}
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(policy), current); err != nil {
 			return err
