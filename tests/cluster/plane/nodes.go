@@ -31,6 +31,9 @@ func nodeComponent(c spec.Cluster, n spec.Node) proc.Component {
 			return provision(c, n)
 		},
 		Started: func(pid int) error { return connectNode(n, pid) },
+		Killed: func() { // what is frozen does not end by the KILL of the node's init, which waits for it
+			_, _ = host.KillCgroup(node.Cgroup(c, n), 10*time.Second) // before the next start it is an error
+		},
 	}
 }
 

@@ -24,6 +24,8 @@ type Component struct {
 	// Before runs before each start of the program, Started right after it.
 	Before  func() error
 	Started func(pid int) error
+	// Killed runs after a KILL of the program, and helps it to its end.
+	Killed func()
 }
 
 // Status says how a component is.

@@ -161,7 +161,14 @@ func (m *member) stop() {
 		}
 	}
 	_ = process.Kill()
+	m.killed()
 	<-ended
+}
+
+func (m *member) killed() {
+	if m.component.Killed != nil {
+		m.component.Killed()
+	}
 }
 
 func (m *member) start() {
@@ -185,6 +192,7 @@ func (m *member) kill() error {
 	if err := process.Kill(); err != nil {
 		return fmt.Errorf("kill component %q: %w", m.component.Name, err)
 	}
+	m.killed()
 	<-ended
 	return nil
 }
