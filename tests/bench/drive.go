@@ -26,7 +26,7 @@ const (
 	namespace = "bench"
 	podImage  = "localhost/memory:bench"
 	// diskGiB has room for the captures of all pairs, which a node keeps for a while.
-	diskGiB = "40"
+	diskGiB = "24"
 	// home is where the copy of this program and its files are on the node.
 	home = "/var/lib/bench"
 )
