@@ -82,7 +82,7 @@ func (r *relay) run(args []string) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	if len(inherited) == 0 || inherited[0].Fd() != swrkSocket { // not `criu swrk`: nothing to relay
+	if !isRestore(args) || len(inherited) == 0 || inherited[0].Fd() != swrkSocket { // nothing to relay
 		criu := os.Getenv(relayCRIU)
 		return 1, syscall.Exec(criu, append([]string{criu}, args...), os.Environ())
 	}
@@ -206,6 +206,12 @@ func scriptOf(message []byte) string {
 		return ""
 	}
 	return response.GetNotify().GetScript()
+}
+
+// isRestore tells a restore from a question for CRIU's version, which comes by another descriptor. What that one finds as number 3 is anybody's: a
+// containerd-shim that is busy starting something else may have left its own socket there.
+func isRestore(args []string) bool {
+	return len(args) == 2 && args[0] == "swrk" && args[1] == strconv.Itoa(swrkSocket)
 }
 
 // note makes a file, durably, and before it what is known of the restore.

@@ -26,7 +26,7 @@ const (
 	namespace = "bench"
 	podImage  = "localhost/memory:bench"
 	// diskGiB has room for the captures of all pairs, which a node keeps for a while.
-	diskGiB = "24"
+	diskGiB = "20"
 	// home is where the copy of this program and its files are on the node.
 	home = "/var/lib/bench"
 )
@@ -121,6 +121,11 @@ func (d *driver) prepare(ctx context.Context) (err error) {
 	d.s3 = s.S3
 	if err := d.copyPrograms(ctx); err != nil {
 		return err
+	}
+	for _, node := range []string{d.node, d.other} {
+		if err := d.on(ctx, node, &struct{}{}, "warm", fmt.Sprint(3*d.mib)); err != nil {
+			return err
+		}
 	}
 	if err := d.makeNamespace(ctx); err != nil || d.referenceOnly {
 		return err

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -23,6 +25,13 @@ func workOnNode(ctx context.Context, args []string) error {
 		}},
 		"result": {1, func(_ context.Context, args []string) (any, error) {
 			return capture.Node{Root: "/"}.Result(args[0], container)
+		}},
+		"warm": {1, func(_ context.Context, args []string) (any, error) {
+			mib, err := strconv.Atoi(args[0])
+			if err != nil {
+				return nil, err
+			}
+			return struct{}{}, warmDisk(mib)
 		}},
 		"raw": {2, func(ctx context.Context, args []string) (any, error) {
 			mib, err := strconv.Atoi(args[1])
@@ -46,6 +55,22 @@ func workOnNode(ctx context.Context, args []string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(came)
+}
+
+// warmDisk writes so much to the node's disk once. That is a file with holes, whose first writes take several times as long as all later ones.
+func warmDisk(mib int) error {
+	path := filepath.Join(home, "warm")
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	for range mib {
+		if _, err := file.Write(block); err != nil {
+			return errors.Join(err, file.Close(), os.Remove(path))
+		}
+	}
+	return errors.Join(file.Sync(), file.Close(), os.Remove(path))
 }
 
 // endContainer kills the first process of a container of containerd's.
