@@ -88,7 +88,7 @@ func (s *Store) putWhole(ctx context.Context, key string, r io.Reader, body stor
 	return translate(ctx, err)
 }
 
-// putSummed puts with the checksum in a header, for the server to compare: it takes a hundredth of the time of signing the content, which the SDK
+// putSummed puts with the checksum in a header, for the server to compare: it takes a fifteenth of the time of signing the content, which the SDK
 // does over plain HTTP. A server that does not say that it has compared gets the object once more, signed, and so all that follow.
 func (s *Store) putSummed(ctx context.Context, key string, r io.Reader, body storage.Body, opts minio.PutObjectOptions) error {
 	sum := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, *body.CRC32C))
