@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -115,9 +116,23 @@ func nothingOf(c *v1alpha1.Checkpoint) Choice {
 	return cold(keys.ColdNoCheckpoint, "there is nothing of Checkpoint %s: %s", c.Name, strings.TrimSuffix(lost(c), "."))
 }
 
+// hasFailed tells whether it is known that there is no state of a capture that was to leave one. The node's word is enough: the manager may be away.
 func (f Facts) hasFailed(c *v1alpha1.Checkpoint) bool {
-	ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady)
-	return f.isRelative(kinOf(c)) && c.DeletionTimestamp.IsZero() && ready != nil && ready.Reason == v1alpha1.StateFailed
+	if !f.isRelative(kinOf(c)) || !c.DeletionTimestamp.IsZero() {
+		return false
+	}
+	if ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady); ready != nil && ready.Reason == v1alpha1.StateFailed {
+		return true
+	}
+	captured := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointCaptured)
+	if captured == nil || captured.Status != metav1.ConditionFalse {
+		return false
+	}
+	switch captured.Reason {
+	case v1alpha1.StatePending, v1alpha1.StateDumping, v1alpha1.StateDiscarded, v1alpha1.ReasonSourceExited:
+		return false
+	}
+	return true
 }
 
 // stillThere returns the name of a pod that has not ended yet.

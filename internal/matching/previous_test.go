@@ -23,6 +23,11 @@ func restoredFrom(name string) func(*v1alpha1.Checkpoint) {
 	return func(c *v1alpha1.Checkpoint) { c.Status.Claim.RestoredFrom = name }
 }
 
+func unwanted(c *v1alpha1.Checkpoint) {
+	failed(c)
+	c.Status.Conditions[0].Reason = v1alpha1.StateDiscarded
+}
+
 func mightier(c *v1alpha1.Checkpoint) {
 	c.Status.Machine = &v1alpha1.CheckpointMachine{Architecture: "amd64", Instructions: "avx512f sse2"}
 }
@@ -55,6 +60,8 @@ func TestWhereTheLastStateDoesNotServeThePolicyGoesBack(t *testing.T) {
 	some := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
 	for what, test := range map[string]test{
 		"there is nothing of it":          {checkpoints: some(lost, first), from: "a-a-uid", says: "there is nothing of Checkpoint b-b-uid"},
+		"the manager has not seen so yet": {checkpoints: some(of(newPod("b"), time.Minute, failed), first), from: "a-a-uid", says: v1alpha1.ReasonDumpFailed},
+		"it was not wanted":               {checkpoints: some(of(newPod("b"), time.Minute, unwanted), first), cold: keys.ColdNoCheckpoint},
 		"the machine lacks something":     {checkpoints: some(unfit, first), from: "a-a-uid", says: "no avx512f"},
 		"it never came to the bucket":     {pod: newPod("new", patient...), checkpoints: some(late, first), from: "a-a-uid", says: "not in the bucket"},
 		"it may still come to the bucket": {checkpoints: some(late, first), wait: "waiting for the upload"},
