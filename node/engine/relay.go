@@ -22,9 +22,11 @@ import (
 // RelayName is the name under which an OCI runtime calls this program in the place of CRIU.
 const RelayName = "criu"
 
-// The environment of a relay: the program that it stands before, the file that it makes before the restored processes may run, whether it freezes
-// them (true or false), the library that it loads into CRIU (empty for none), and where it writes what went wrong.
+// The environment of a relay: the program that it stands before, the file that it makes before the restored processes may run, whether CRIU begins in
+// a namespace of control groups of its own and whether the relay freezes the processes (true or false), the library that it loads into CRIU (empty for
+// none), and where it writes what went wrong.
 const (
+	relayGroups  = "CHECKPOINT_RELAY_GROUPS"
 	relayBegun   = "CHECKPOINT_RELAY_BEGUN"
 	relayCRIU    = "CHECKPOINT_RELAY_CRIU"
 	relayHold    = "CHECKPOINT_RELAY_HOLD"
@@ -155,6 +157,9 @@ func (r *relay) start(args []string, inherited []*os.File) error {
 	r.process.Stdin, r.process.Stdout, r.process.Stderr = os.Stdin, os.Stdout, os.Stderr
 	r.process.ExtraFiles = append([]*os.File{theirs}, inherited...)
 	r.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if os.Getenv(relayGroups) == strconv.FormatBool(true) {
+		r.process.SysProcAttr.Cloneflags = unix.CLONE_NEWCGROUP
+	}
 	r.process.Env = os.Environ()
 	if library := os.Getenv(relayPreload); library != "" {
 		r.process.Env = append(r.process.Env, "LD_PRELOAD="+library)
@@ -306,7 +311,9 @@ type relaying struct {
 	folder string
 	// begun is made before the restored processes may run.
 	begun string
-	hold  bool
+	// ownGroups has the restored processes get a namespace of control groups of their own. CRIU, which leaves control groups alone, makes none.
+	ownGroups bool
+	hold      bool
 	// library is loaded into CRIU; empty for none.
 	library string
 	log     string
@@ -330,7 +337,8 @@ func (o OCI) through(r relaying) (OCI, error) {
 		}
 	}
 	o.environment = append(os.Environ(), "PATH="+r.folder+":"+os.Getenv("PATH"),
-		relayCRIU+"="+criu, relayBegun+"="+r.begun, relayHold+"="+strconv.FormatBool(r.hold), relayPreload+"="+r.library, relayLog+"="+r.log)
+		relayCRIU+"="+criu, relayBegun+"="+r.begun, relayHold+"="+strconv.FormatBool(r.hold),
+		relayGroups+"="+strconv.FormatBool(r.ownGroups), relayPreload+"="+r.library, relayLog+"="+r.log)
 	return o, nil
 }
 

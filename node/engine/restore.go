@@ -427,7 +427,7 @@ func (r *restoration) process(ctx context.Context) error {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
-	if err := adaptImages(r.images(), r.Container.Network, r.Container.Own); err != nil {
+	if err := errors.Join(adaptImages(r.images(), r.Container.Network, r.Container.Own), adaptGroups(r.images(), r.spec)); err != nil {
 		return err
 	}
 	backToPod, err := r.engine.liftPod(r.Container.Pod.UID)

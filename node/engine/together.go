@@ -54,7 +54,7 @@ func (r *restoration) throughRelay(oci OCI, work string) (OCI, error) {
 	node := r.engine.Node
 	way := relaying{
 		folder: filepath.Join(node.Root, "run/checkpoint/bin"), log: filepath.Join(work, relayLogName),
-		begun: node.BegunFile(r.Container.Pod.UID, r.Container.Name),
+		begun: node.BegunFile(r.Container.Pod.UID, r.Container.Name), ownGroups: hasOwnGroups(r.spec),
 	}
 	if len(r.Others) == 0 {
 		return oci.through(way)
