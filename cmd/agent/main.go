@@ -44,7 +44,7 @@ func main() {
 	flag.StringVar(&o.root, "root", "/", "where the node's file system is mounted")
 	flag.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
 	flag.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
-	flag.StringVar(&o.criu, "criu-directory", "", "folder of the node with a criu of its own, to be used instead of the one that is installed")
+	flag.StringVar(&o.criu, "criu-directory", "", "folder in which a node may have a criu of its own, to be used there instead of the one that is installed")
 	flag.StringVar(&o.socket, "containerd", "/run/containerd/containerd.sock", "socket of containerd")
 	flag.StringVar(&o.metrics, "metrics", ":9436", "address of the metrics; 0 for none")
 	flag.StringVar(&o.health, "health", ":9437", "address of /healthz and /readyz; 0 for none")

@@ -31,7 +31,7 @@ type Installer struct {
 	Recorder events.EventRecorder
 	// From is the folder in the agent's image that holds what is installed: bin/checkpoint-runtime, lib/shared-ipc.so and criu/.
 	From string
-	// CRIUDirectory is a folder of the node that holds its own criu; empty means that of the image.
+	// CRIUDirectory is a folder in which a node may have a criu of its own; where it is empty, or there is none, that of the image is used.
 	CRIUDirectory string
 	// Host is how the node's own programs are found and called.
 	Host Host
@@ -89,7 +89,7 @@ func (i *Installer) install(ctx context.Context) error {
 		}
 	}
 	criu := i.CRIUDirectory
-	if criu == "" {
+	if _, err := os.Stat(filepath.Join(i.Node.Root, criu, "criu")); criu == "" || errors.Is(err, fs.ErrNotExist) {
 		criu = "/opt/checkpoint/criu"
 		if err := copyFolder(filepath.Join(i.From, "criu"), filepath.Join(home, "criu")); err != nil {
 			return fmt.Errorf("install CRIU: %w", err)
