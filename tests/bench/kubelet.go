@@ -19,7 +19,7 @@ func (d *driver) measureKubelet(ctx context.Context, number int) (err error) {
 	if _, err := d.start(ctx, d.memoryPod(name, d.node, nil), firstFew); err != nil {
 		return err
 	}
-	if err := d.syncDisk(ctx); err != nil {
+	if err := d.settle(ctx); err != nil {
 		return err
 	}
 	began := time.Now()

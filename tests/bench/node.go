@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
@@ -19,10 +21,7 @@ func workOnNode(ctx context.Context, args []string) error {
 		args int
 		do   func(context.Context, []string) (any, error)
 	}{
-		"sync": {0, func(context.Context, []string) (any, error) {
-			syscall.Sync()
-			return struct{}{}, nil
-		}},
+		"settle": {0, func(ctx context.Context, _ []string) (any, error) { return struct{}{}, settleDisk(ctx) }},
 		"result": {1, func(_ context.Context, args []string) (any, error) {
 			return capture.Node{Root: "/"}.Result(args[0], container)
 		}},
@@ -55,6 +54,49 @@ func workOnNode(ctx context.Context, args []string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(came)
+}
+
+// settlePatience bounds how long the disk is waited for, and quiet is how many bytes a second are nothing.
+const (
+	settlePatience = time.Minute
+	quiet          = 4 << 20
+)
+
+// settleDisk returns when the disk has written everything and does next to nothing for a second: what an earlier step left to be written or removed,
+// MinIO's deletions among it, is not to be measured with the next one.
+func settleDisk(ctx context.Context) error {
+	syscall.Sync()
+	before, err := diskBytes()
+	for end := time.Now().Add(settlePatience); err == nil && time.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(time.Second)
+		var now int64
+		if now, err = diskBytes(); now-before < quiet {
+			break
+		}
+		before = now
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// diskBytes is what all disks that are no loop have read and written (the kernel's iostats.rst: fields 6 and 10, in sectors of 512 bytes).
+func diskBytes() (total int64, err error) {
+	data, err := os.ReadFile("/proc/diskstats")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 10 || strings.HasPrefix(fields[2], "loop") {
+			continue
+		}
+		read, readErr := strconv.ParseInt(fields[5], 10, 64)
+		written, writeErr := strconv.ParseInt(fields[9], 10, 64)
+		if err := errors.Join(readErr, writeErr); err != nil {
+			return 0, err
+		}
+		total += 512 * (read + written)
+	}
+	return total, nil
 }
 
 // warmDisk writes so much to the node's disk once. That is a file with holes, whose first writes take several times as long as all later ones.

@@ -31,7 +31,7 @@ func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.syncDisk(ctx); err != nil {
+	if err := d.settle(ctx); err != nil {
 		return err
 	}
 	last, err := d.count(ctx, name)
@@ -58,7 +58,7 @@ func (d *driver) measureOurs(ctx context.Context, number int) (err error) {
 	if err := d.awaitGone(ctx, name); err != nil {
 		return err
 	}
-	if err := d.syncDisk(ctx); err != nil {
+	if err := d.settle(ctx); err != nil {
 		return err
 	}
 	fetching := d.watchAgent(ctx, d.other)
@@ -166,5 +166,5 @@ func (d *driver) forget(ctx context.Context, name string) error {
 	})
 }
 
-// syncDisk has the node write what earlier steps left, lest the next one pays for it.
-func (d *driver) syncDisk(ctx context.Context) error { return d.onNode(ctx, &struct{}{}, "sync") }
+// settle has the node write what earlier steps left, lest the next one pays for it.
+func (d *driver) settle(ctx context.Context) error { return d.onNode(ctx, &struct{}{}, "settle") }
