@@ -35,6 +35,13 @@ prerequisites: ## install what the parts are built with (gcc, debootstrap, …),
 	test -e /usr/share/keyrings/debian-archive-keyring.gpg || missing+=" debian-archive-keyring"; \
 	test -z "$$missing" || { echo "installing$$missing"; apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; }
 
+.PHONY: vm-image
+vm-image: bin/localcluster prerequisites ## make what the nodes of `up --vm-nodes` boot from: Debian's kernel, systemd (cached; installs qemu if need be)
+	@missing=; for need in qemu-system-x86_64:qemu-system-x86 ssh:openssh-client; do \
+	  command -v $${need%%:*} > /dev/null || missing+=" $${need##*:}"; done; \
+	test -z "$$missing" || { echo "installing$$missing"; apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; }
+	@bin/localcluster build --vm-image
+
 ##@ The operator
 
 .PHONY: demo

@@ -13,6 +13,8 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/image"
 	"github.com/transparent-checkpoint/operator/tests/cluster/node"
 	"github.com/transparent-checkpoint/operator/tests/cluster/plane"
+	"github.com/transparent-checkpoint/operator/tests/cluster/spec"
+	"github.com/transparent-checkpoint/operator/tests/cluster/vm"
 )
 
 // The verbs in this file are how the program calls itself.
@@ -78,6 +80,9 @@ func (c *command) enter() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if n.VM {
+			return enterMachine(cluster, n, args)
+		}
 		pid, err := host.ListenerPID(cluster.NodeSocket(name))
 		if err != nil {
 			return fmt.Errorf("node %q is not running: %w", name, err)
@@ -91,4 +96,18 @@ func (c *command) enter() *cobra.Command {
 	}}
 	command.Flags().StringVar(&name, "node", "", "")
 	return command
+}
+
+// enterMachine becomes a command on a node that is a virtual machine: it is called from the network of the control plane. The connection that commands
+// share ends with the cluster.
+func enterMachine(cluster spec.Cluster, n spec.Node, args []string) error {
+	pid, err := host.ListenerPID(cluster.Socket())
+	if err != nil {
+		return fmt.Errorf("cluster %q is not running: %w", cluster.Name, err)
+	}
+	if err := host.JoinCgroup(filepath.Join(cluster.Cgroup(), n.Name)); err != nil {
+		return err
+	}
+	words := append([]string{"nsenter", fmt.Sprintf("--target=%d", pid), "--net", "--"}, vm.SSH(cluster, n, args)...)
+	return syscall.Exec(nsenter(), words, os.Environ())
 }

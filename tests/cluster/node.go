@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,9 @@ func (c *command) callNode(ctx context.Context, name, verb string) (spec.Cluster
 }
 
 func isBooted(cluster spec.Cluster, n spec.Node) bool {
+	if n.VM {
+		return onNode(context.Background(), cluster, n, "true").Run() == nil
+	}
 	_, err := host.ListenerPID(cluster.NodeSocket(n.Name))
 	return err == nil
 }
@@ -108,8 +112,12 @@ func (c *command) component() *cobra.Command {
 			}
 			path := "/components/"
 			if nodeName != "" {
-				if _, err := state.Node(nodeName); err != nil {
+				n, err := state.Node(nodeName)
+				if err != nil {
 					return err
+				}
+				if n.VM {
+					return systemctl(command.Context(), cluster, n, verb, args[0])
 				}
 				path = "/nodes/" + nodeName + path
 			}
@@ -121,6 +129,18 @@ func (c *command) component() *cobra.Command {
 	return group
 }
 
+// systemctl carries out a verb on a program of a virtual machine.
+func systemctl(ctx context.Context, cluster spec.Cluster, n spec.Node, verb, name string) error {
+	words := []string{"systemctl", verb, name}
+	if verb == "kill" {
+		words = []string{"systemctl", "kill", "--signal=KILL", "--kill-whom=main", name}
+	}
+	if output, err := onNode(ctx, cluster, n, words...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s on node %q: %w: %s", strings.Join(words, " "), n.Name, err, strings.TrimSpace(string(output)))
+	}
+	return nil
+}
+
 func (c *command) logs() *cobra.Command {
 	var nodeName string
 	var follow bool
@@ -129,9 +149,12 @@ func (c *command) logs() *cobra.Command {
 		Short: "Show what a program of the cluster wrote (COMPONENT as in `status`, or supervisor)",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			cluster, _, err := c.existing()
+			cluster, state, err := c.existing()
 			if err != nil {
 				return err
+			}
+			if n, err := state.Node(nodeName); err == nil && n.VM {
+				return journal(command.Context(), cluster, n, args[0], follow)
 			}
 			root, err := os.OpenRoot(cluster.Logs())
 			if err != nil {
@@ -162,4 +185,15 @@ func (c *command) logs() *cobra.Command {
 	command.Flags().StringVar(&nodeName, "node", "", "the node that the program runs on; none for the control plane")
 	command.Flags().BoolVarP(&follow, "follow", "f", false, "show the last lines, and go on")
 	return command
+}
+
+// journal shows what a program of a virtual machine wrote.
+func journal(ctx context.Context, cluster spec.Cluster, n spec.Node, unit string, follow bool) error {
+	words := []string{"journalctl", "--no-pager", "--output=short-iso", "--unit=" + unit}
+	if follow {
+		words = append(words, "--follow")
+	}
+	command := onNode(ctx, cluster, n, words...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	return command.Run()
 }

@@ -123,9 +123,9 @@ func show(out io.Writer, s *clusterStatus) error {
 		"S3 (MinIO): http://%s, in the cluster http://%s; access key %s\nCRIU:       %s%s\n\n",
 		s.Name, s.Created.Local().Format(time.DateTime), s.API, s.Kubeconfig, s.S3.Endpoint, s.S3.InCluster, s.S3.AccessKey, s.CRIU, shimNote(s.PrlimitShim))
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "NODE\tSTATE\tREADY\tIP\tDISK")
+	fmt.Fprintln(table, "NODE\tKIND\tSTATE\tREADY\tIP\tDISK")
 	for _, n := range s.Nodes {
-		fmt.Fprintf(table, "%s\t%s\t%t\t%s\t%s\n", n.Name, n.Init.State, n.Ready, n.IP(), diskOf(n))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%t\t%s\t%s\n", n.Name, kindOf(n), n.Init.State, n.Ready, n.IP(), diskOf(n))
 	}
 	fmt.Fprintln(table)
 	fmt.Fprintln(table, "COMPONENT\tNODE\tSTATE\tRESTARTS\tSINCE\tLAST EXIT")
@@ -152,6 +152,13 @@ func shimNote(shim bool) string {
 		return ""
 	}
 	return ", behind the prlimit shim: this kernel gives root no CAP_SYS_RESOURCE, and CRIU could not capture a non-root container without it"
+}
+
+func kindOf(n nodeStatus) string {
+	if n.VM {
+		return "virtual machine"
+	}
+	return "namespaces"
 }
 
 func diskOf(n nodeStatus) string {

@@ -33,25 +33,32 @@ const (
 )
 
 func (c *command) up() *cobra.Command {
-	var nodes int
+	var nodes, machines int
 	var disk int64
 	command := &cobra.Command{
 		Use:   "up",
 		Short: "Bring a cluster up; what already runs is left alone, what was stopped is started",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if nodes < 1 || nodes > spec.MaxNodes {
-				return fmt.Errorf("--nodes is %d; it may be 1 to %d", nodes, spec.MaxNodes)
+			if nodes < 0 || machines < 0 || nodes+machines < 1 || nodes+machines > spec.MaxNodes {
+				return fmt.Errorf("--nodes is %d, --vm-nodes is %d; together they may be 1 to %d", nodes, machines, spec.MaxNodes)
 			}
 			if disk<<30 < spec.MinDiskBytes {
 				return fmt.Errorf("--disk is %d; it may be 1 GiB or more", disk)
 			}
-			return c.bringUp(command.Context(), nodes, disk<<30)
+			return c.bringUp(command.Context(), wish{nodes: nodes, machines: machines, disk: disk << 30})
 		},
 	}
-	command.Flags().IntVar(&nodes, "nodes", spec.DefaultNodes, "how many nodes; a cluster that has more keeps them")
+	command.Flags().IntVar(&nodes, "nodes", spec.DefaultNodes, "how many nodes that share this machine's kernel; a cluster that has more keeps them")
+	command.Flags().IntVar(&machines, "vm-nodes", 0, "how many more nodes that are virtual machines: systemd, cgroup v2, Debian's kernel; ten times slower")
 	command.Flags().Int64Var(&disk, "disk", spec.DefaultDisk>>30, "size of the disk of each new node, GiB")
 	return command
+}
+
+// wish is what a person asks `up` for.
+type wish struct {
+	nodes, machines int
+	disk            int64 // of each new node
 }
 
 // build makes the parts without a cluster, for whoever wants the waiting done beforehand.
@@ -59,7 +66,7 @@ func (c *command) up() *cobra.Command {
 const agentCRIUHome = "/opt/checkpoint/criu"
 
 func (c *command) build() *cobra.Command {
-	var agentCRIU bool
+	var agentCRIU, machine bool
 	command := &cobra.Command{Use: "build", Short: "Build everything that a cluster needs and print the folder that it lies in", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			builder, err := c.builder()
@@ -74,6 +81,14 @@ func (c *command) build() *cobra.Command {
 				_, err = fmt.Println(dir)
 				return err
 			}
+			if machine {
+				dir, err := builder.Machine(command.Context())
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Println(dir)
+				return err
+			}
 			set, err := builder.Ensure(command.Context())
 			if err != nil {
 				return err
@@ -82,6 +97,7 @@ func (c *command) build() *cobra.Command {
 			return err
 		}}
 	command.Flags().BoolVar(&agentCRIU, "agent-criu", false, "build only the CRIU that the agent brings to "+agentCRIUHome+" of a node, and print its folder")
+	command.Flags().BoolVar(&machine, "vm-image", false, "build only what virtual machines boot from, and print its folder")
 	return command
 }
 
@@ -126,7 +142,7 @@ func (c *command) warnOfInotify() {
 	}
 }
 
-func (c *command) bringUp(ctx context.Context, nodes int, disk int64) error {
+func (c *command) bringUp(ctx context.Context, w wish) error {
 	cluster, err := c.cluster()
 	if err != nil {
 		return err
@@ -142,8 +158,11 @@ func (c *command) bringUp(ctx context.Context, nodes int, disk int64) error {
 	}
 	defer lock.Close()
 	running := isRunning(cluster)
-	state, err := c.plan(cluster, set, nodes, disk, running)
+	state, err := c.plan(cluster, set, w, running)
 	if err != nil {
+		return err
+	}
+	if err := c.planMachines(ctx, cluster, state, w); err != nil {
 		return err
 	}
 	if err := c.savePauseImage(cluster, set); err != nil {
@@ -183,7 +202,7 @@ func isGone(cluster spec.Cluster) bool {
 
 // plan writes down what the cluster is to be: new, or grown to the number of nodes. The built parts of a running cluster stay as
 // they are.
-func (c *command) plan(cluster spec.Cluster, set parts.Set, nodes int, disk int64, running bool) (*spec.State, error) {
+func (c *command) plan(cluster spec.Cluster, set parts.Set, w wish, running bool) (*spec.State, error) {
 	state, err := cluster.Load()
 	if errors.Is(err, fs.ErrNotExist) {
 		state, err = newState()
@@ -196,10 +215,26 @@ func (c *command) plan(cluster spec.Cluster, set parts.Set, nodes int, disk int6
 	} else if state.Parts != string(set) {
 		c.log.Printf("cluster %q runs from older parts; `down` and `up` take the new ones", cluster.Name)
 	}
-	for index := len(state.Nodes) + 1; index <= nodes; index++ {
-		state.Nodes = append(state.Nodes, spec.Node{Name: fmt.Sprintf("worker-%d", index), Index: index, DiskBytes: disk})
-	}
+	state.Add(w.nodes, spec.Node{DiskBytes: w.disk})
 	return state, cluster.Store(state)
+}
+
+// planMachines adds the virtual machines, and what they boot from if there are any.
+func (c *command) planMachines(ctx context.Context, cluster spec.Cluster, state *spec.State, w wish) error {
+	state.Add(w.machines, spec.Node{DiskBytes: w.disk, VM: true})
+	if !state.HasMachines() || state.Machine != "" {
+		return cluster.Store(state)
+	}
+	builder, err := c.builder()
+	if err != nil {
+		return err
+	}
+	machine, err := builder.Machine(ctx)
+	if err != nil {
+		return err
+	}
+	state.Machine = string(machine)
+	return cluster.Store(state)
 }
 
 func newState() (*spec.State, error) {

@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -177,9 +179,27 @@ func (s Status) Component(node, name string) (Component, bool) {
 	return Component{}, false
 }
 
+// NodesOr are the arguments by which a test package brings its cluster up, unless TEST_NODES says others, as --nodes=0 --vm-nodes=2.
+func NodesOr(args ...string) []string {
+	if others := os.Getenv("TEST_NODES"); others != "" {
+		return strings.Fields(others)
+	}
+	return args
+}
+
+// patienceFactor is TEST_PATIENCE: how many times longer than elsewhere tests wait on these nodes.
+var patienceFactor = sync.OnceValue(func() time.Duration {
+	factor, err := strconv.Atoi(cmp.Or(os.Getenv("TEST_PATIENCE"), "1"))
+	if err != nil || factor < 1 {
+		panic(fmt.Sprintf("TEST_PATIENCE is %q; it may be a number from 1 on", os.Getenv("TEST_PATIENCE")))
+	}
+	return time.Duration(factor)
+})
+
 // Eventually calls check until it returns nil; when it has not in that time, its last error ends the test.
 func Eventually(t *testing.T, patience time.Duration, what string, check func() error) {
 	t.Helper()
+	patience *= patienceFactor()
 	began := time.Now()
 	for {
 		err := check()

@@ -33,21 +33,31 @@ var where = map[string]string{
 	"hosts":            "etc/hosts",
 }
 
-// Files returns, by path below the root, what makes a fresh machine this node of its cluster.
-func Files(n spec.Node, keys Keys) (map[string][]byte, error) {
+// Traits are in what nodes differ by the kernel and the init that they have.
+type Traits struct {
+	CanRaiseOOMScore bool
+	CgroupV2         bool
+	Systemd          bool
+}
+
+// MachineTraits are those of a node that shares this machine's kernel.
+func MachineTraits() (Traits, error) {
 	canRaiseOOMScore, err := host.HasCapability(unix.CAP_SYS_RESOURCE)
 	if err != nil {
-		return nil, err
+		return Traits{}, err
 	}
 	hierarchies, err := host.Hierarchies()
-	if err != nil {
-		return nil, err
-	}
+	return Traits{CanRaiseOOMScore: canRaiseOOMScore, CgroupV2: len(hierarchies) == 1 && hierarchies[0].V2}, err
+}
+
+// Files returns, by path below the root, what makes a fresh machine this node of its cluster.
+func Files(n spec.Node, keys Keys, traits Traits) (map[string][]byte, error) {
 	values := map[string]any{
 		"Name": n.Name, "IP": n.IP(), "PodCIDR": n.PodCIDR(), "PodsCIDR": spec.PodCIDR, "PauseImage": spec.PauseImage,
 		"Registry":            fmt.Sprintf("http://%s:%d", spec.PlaneIP, spec.RegistryPort),
-		"RestrictOOMScoreAdj": !canRaiseOOMScore,
-		"CgroupV2":            len(hierarchies) == 1 && hierarchies[0].V2,
+		"RestrictOOMScoreAdj": !traits.CanRaiseOOMScore,
+		"CgroupV2":            traits.CgroupV2,
+		"Systemd":             traits.Systemd,
 	}
 	files := map[string][]byte{
 		"etc/hostname":                          []byte(n.Name + "\n"),

@@ -158,10 +158,7 @@ func (b Builder) pause(ctx context.Context, dir string) error {
 func (b Builder) debianParts(ctx context.Context, parts *built) error {
 	cache := debian.Cache{Dir: b.Cache}
 	var err error
-	parts.base, err = b.once("make a Debian tree", "about 1 minute", "debian", short(debian.Suite), func(dir string) error {
-		return cache.Base(ctx, filepath.Join(dir, "tree"))
-	})
-	if err != nil {
+	if parts.base, err = b.base(ctx); err != nil {
 		return err
 	}
 	packages := strings.Join(nodePackages, " ")
@@ -183,6 +180,12 @@ func (b Builder) debianParts(ctx context.Context, parts *built) error {
 			filepath.Join(b.Source, "criu/prlimit-shim.c"))
 	})
 	return err
+}
+
+func (b Builder) base(ctx context.Context) (string, error) {
+	return b.once("make a Debian tree", "about 1 minute", "debian", short(debian.Suite), func(dir string) error {
+		return debian.Cache{Dir: b.Cache}.Base(ctx, filepath.Join(dir, "tree"))
+	})
 }
 
 // once makes a part unless the cache has it; half a part never stands in the cache.

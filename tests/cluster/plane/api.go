@@ -58,7 +58,7 @@ func (s *Supervisor) status(ctx context.Context) (*Status, error) {
 		if i := slices.IndexFunc(inits, func(init proc.Status) bool { return init.Name == n.Name }); i >= 0 {
 			one.Init = inits[i]
 		}
-		if one.Init.State == proc.Running {
+		if one.Init.State == proc.Running && !n.VM {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			booted := &node.Status{}
 			if err := (proc.Client{Socket: s.cluster.NodeSocket(n.Name)}).Call(ctx, http.MethodGet, "/status", nil, booted); err == nil {

@@ -73,7 +73,7 @@ func connectNode(node spec.Node, pid int) error {
 		return err
 	}
 	attributes := netlink.NewLinkAttrs()
-	attributes.Name = fmt.Sprintf("node%d", node.Index)
+	attributes.Name = node.Link()
 	attributes.MasterIndex = bridge.Attrs().Index
 	if old, err := netlink.LinkByName(attributes.Name); err == nil {
 		_ = netlink.LinkDel(old) // it goes with the old namespace, perhaps just now

@@ -13,12 +13,42 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/node"
 	"github.com/transparent-checkpoint/operator/tests/cluster/proc"
 	"github.com/transparent-checkpoint/operator/tests/cluster/spec"
+	"github.com/transparent-checkpoint/operator/tests/cluster/vm"
 )
 
 const nodeNamespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC
 
-// nodeComponent is a node as a program to keep running: its init, with namespaces of its own. Stopping it is a power cut.
-func nodeComponent(c spec.Cluster, n spec.Node) proc.Component {
+// nodeComponent is a node as a program to keep running. Stopping it is a power cut.
+func nodeComponent(c spec.Cluster, state *spec.State, n spec.Node) proc.Component {
+	if n.VM {
+		return machineComponent(c, state, n)
+	}
+	return initComponent(c, n)
+}
+
+// machineComponent is a node that is a virtual machine.
+func machineComponent(c spec.Cluster, state *spec.State, n spec.Node) proc.Component {
+	return proc.Component{
+		Name: n.Name, Argv: vm.Argv(c, n, state.Machine), PowerCut: true, EndsItself: true,
+		Before: func() error {
+			keys, err := nodeKeys(c, n)
+			if err != nil {
+				return err
+			}
+			provision, err := node.Files(n, keys, node.Traits{CanRaiseOOMScore: true, CgroupV2: true, Systemd: true})
+			if err != nil {
+				return err
+			}
+			if provision["root/.ssh/authorized_keys"], err = vm.EnsureKey(c); err != nil {
+				return err
+			}
+			return errors.Join(vm.MakeDisk(c, state, n, provision), vm.Plug(n))
+		},
+	}
+}
+
+// initComponent is a node that shares this machine's kernel: its init, with namespaces of its own.
+func initComponent(c spec.Cluster, n spec.Node) proc.Component {
 	return proc.Component{
 		Name:       n.Name,
 		Argv:       []string{"/proc/self/exe", "node-init", "--name=" + c.Name, "--node=" + n.Name},
@@ -48,7 +78,11 @@ func provision(c spec.Cluster, n spec.Node) error {
 	if err != nil {
 		return err
 	}
-	files, err := node.Files(n, keys)
+	traits, err := node.MachineTraits()
+	if err != nil {
+		return err
+	}
+	files, err := node.Files(n, keys, traits)
 	if err != nil {
 		return err
 	}

@@ -127,13 +127,16 @@ func (s *Supervisor) Reconcile() error {
 		}
 	}
 	for _, n := range state.Nodes {
-		s.nodes.Add(nodeComponent(s.cluster, n))
+		s.nodes.Add(nodeComponent(s.cluster, state, n))
 	}
 	awaitAPI(s.cluster, 20*time.Second)
 	for _, component := range controllers(s.cluster, state) {
 		s.plane.Add(component)
 	}
 	for _, n := range state.Nodes {
+		if n.VM { // systemd does
+			continue
+		}
 		// A node that is just booting starts its parts by itself.
 		_ = proc.Client{Socket: s.cluster.NodeSocket(n.Name)}.Call(context.Background(), http.MethodPost, "/start-all", nil, nil)
 	}

@@ -19,6 +19,8 @@ type Component struct {
 	Grace time.Duration
 	// PowerCut makes a stop a KILL without a warning.
 	PowerCut bool
+	// EndsItself says of a program that ends with status 0 that it is not to be started again, as of a machine that somebody switched off from within.
+	EndsItself bool
 	// Cloneflags are the namespaces that the program gets for itself (clone(2)).
 	Cloneflags uintptr
 	// Before runs before each start of the program, Started right after it.

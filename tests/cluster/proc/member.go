@@ -106,6 +106,9 @@ func (m *member) runOnce() error {
 	close(m.ended)
 	m.process, m.since = nil, time.Now()
 	m.lastExit = command.ProcessState.String()
+	if m.component.EndsItself && command.ProcessState.Success() {
+		m.want = false
+	}
 	if m.want {
 		m.restarts++
 	}

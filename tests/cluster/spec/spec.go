@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -92,6 +93,10 @@ func (c Cluster) NodeDir(node string) string { return filepath.Join(c.Dir(), "no
 // NodeSocket is where the init of a node answers.
 func (c Cluster) NodeSocket(node string) string { return filepath.Join(c.NodeDir(node), "init.sock") }
 
+// SSHKey is what opens a virtual machine's root account, and SSHSocket what commands on it share a connection by.
+func (c Cluster) SSHKey() string               { return filepath.Join(c.Dir(), "ssh", "id_ed25519") }
+func (c Cluster) SSHSocket(node string) string { return filepath.Join(c.NodeDir(node), "ssh.sock") }
+
 // Cgroup is the cluster's cgroup, relative to the mount point of each hierarchy. All processes of the cluster are below it.
 func (c Cluster) Cgroup() string { return filepath.Join(CgroupParent, c.Name) }
 
@@ -100,10 +105,18 @@ type Node struct {
 	Name      string `json:"name"`
 	Index     int    `json:"index"`
 	DiskBytes int64  `json:"diskBytes"`
+	// VM says that it is a virtual machine, with a kernel and an init of its own.
+	VM bool `json:"vm,omitempty"`
 }
 
 // IP is the node's address in the cluster's network.
 func (n Node) IP() string { return fmt.Sprintf("10.10.0.%d", 10+n.Index) }
+
+// MAC is the hardware address of a virtual machine.
+func (n Node) MAC() string { return fmt.Sprintf("52:54:00:0a:0a:%02x", n.Index) }
+
+// Link is the node's end at the bridge.
+func (n Node) Link() string { return fmt.Sprintf("node%d", n.Index) }
 
 // PodCIDR is the range that the node's pods get their addresses from.
 func (n Node) PodCIDR() string { return fmt.Sprintf("10.244.%d.0/24", n.Index) }
@@ -120,6 +133,8 @@ type State struct {
 	S3SecretKey string `json:"s3SecretKey"`
 	// Parts is the folder of the built parts that this cluster runs from.
 	Parts string `json:"parts"`
+	// Machine is the folder of what its virtual machines boot from; empty while it has none.
+	Machine string `json:"machine,omitempty"`
 }
 
 // Node returns the node of that name.
@@ -132,6 +147,26 @@ func (s *State) Node(name string) (Node, error) {
 		names = append(names, node.Name)
 	}
 	return Node{}, fmt.Errorf("node is %q; it may be one of %q", name, names)
+}
+
+// Add adds nodes of a kind until there are that many of it. All nodes are counted together: worker-1, worker-2, ….
+func (s *State) Add(count int, like Node) {
+	has := 0
+	for _, node := range s.Nodes {
+		if node.VM == like.VM {
+			has++
+		}
+	}
+	for range count - has {
+		like.Index = len(s.Nodes) + 1
+		like.Name = fmt.Sprintf("worker-%d", like.Index)
+		s.Nodes = append(s.Nodes, like)
+	}
+}
+
+// HasMachines tells whether one of the nodes is a virtual machine.
+func (s *State) HasMachines() bool {
+	return slices.ContainsFunc(s.Nodes, func(n Node) bool { return n.VM })
 }
 
 // Load reads the cluster's state; fs.ErrNotExist says that there is no such cluster.
