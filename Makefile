@@ -83,7 +83,18 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
-	go test -count=1 -timeout 60m -p 1 $(TESTFLAGS) $$on && exit $$failed
+	go test -count=1 -timeout 60m -p 1 $(TESTFLAGS) $$on || failed=1; \
+	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory test-vm ONLY='$(VM_TESTS_CI)' || failed=1; fi; \
+	exit $$failed
+
+# The tests that run again on nodes that are virtual machines, where everything takes ten times as long, and those of them that CI has time for.
+VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations
+VM_TESTS_CI := TestARestoredContainerSees|TestRightsComeBack/default|privileged|restricted
+ON_VMS := TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=2' TEST_PATIENCE=4
+
+.PHONY: test-vm
+test-vm: bin/localcluster prerequisites vm-image ## run tests on nodes as users have them: virtual machines with systemd and cgroup v2 (ONLY=regexp)
+	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(or $(ONLY),$(VM_TESTS))'
 
 .PHONY: bench
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl

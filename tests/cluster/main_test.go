@@ -23,8 +23,8 @@ func TestBadInputIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line, want := range map[string]string{
-		"up --nodes 0":                                   "--nodes is 0; it may be 1 to 32",
-		"up --nodes 33":                                  "--nodes is 33; it may be 1 to 32",
+		"up --nodes 0":                                   "--nodes is 0, --vm-nodes is 0; together they may be 1 to 32",
+		"up --nodes 33":                                  "--nodes is 33, --vm-nodes is 0; together they may be 1 to 32",
 		"up --disk 0":                                    "--disk is 0; it may be 1 GiB or more",
 		"up extra":                                       `unknown command "extra"`,
 		"down --name ../etc":                             `--name is "../etc"; it may be 1 to 30 lower-case letters`,

@@ -188,18 +188,18 @@ func NodesOr(args ...string) []string {
 }
 
 // patienceFactor is TEST_PATIENCE: how many times longer than elsewhere tests wait on these nodes.
-var patienceFactor = sync.OnceValue(func() time.Duration {
-	factor, err := strconv.Atoi(cmp.Or(os.Getenv("TEST_PATIENCE"), "1"))
+var patienceFactor = sync.OnceValue(func() int64 {
+	factor, err := strconv.ParseInt(cmp.Or(os.Getenv("TEST_PATIENCE"), "1"), 10, 8)
 	if err != nil || factor < 1 {
 		panic(fmt.Sprintf("TEST_PATIENCE is %q; it may be a number from 1 on", os.Getenv("TEST_PATIENCE")))
 	}
-	return time.Duration(factor)
+	return factor
 })
 
 // Eventually calls check until it returns nil; when it has not in that time, its last error ends the test.
 func Eventually(t *testing.T, patience time.Duration, what string, check func() error) {
 	t.Helper()
-	patience *= patienceFactor()
+	patience = time.Duration(int64(patience) * patienceFactor())
 	began := time.Now()
 	for {
 		err := check()
