@@ -167,12 +167,17 @@ func (c *Containerd) versionOf(path string) (int64, error) {
 // find looks a program up in the folders in which containerd would.
 func (c *Containerd) find(name string) (string, error) {
 	for _, dir := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(filepath.Join(fmt.Sprintf("/proc/%d/root", c.pid), path)); err == nil && info.Mode()&0o111 != 0 {
+		if path := filepath.Join(dir, name); c.sees(path) {
 			return path, nil
 		}
 	}
 	return "", fmt.Errorf("the OCI runtime %q is in no folder of the node's PATH", name)
+}
+
+// sees tells whether there is a program of that path on the node, of which the agent's own file system shows little.
+func (c *Containerd) sees(path string) bool {
+	info, err := os.Stat(filepath.Join(fmt.Sprintf("/proc/%d/root", c.pid), path))
+	return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
 }
 
 // criPlugin is the section of the configuration that has the handlers, from containerd 2.0 on.

@@ -88,16 +88,16 @@ func (i *Installer) install(ctx context.Context) error {
 			return fmt.Errorf("install the runtime: %w", err)
 		}
 	}
+	containerd, err := i.Host.Containerd()
+	if err != nil {
+		return err
+	}
 	criu := i.CRIUDirectory
-	if _, err := os.Stat(filepath.Join(i.Node.Root, criu, "criu")); criu == "" || errors.Is(err, fs.ErrNotExist) {
+	if criu == "" || !containerd.sees(filepath.Join(criu, "criu")) {
 		criu = "/opt/checkpoint/criu"
 		if err := copyFolder(filepath.Join(i.From, "criu"), filepath.Join(home, "criu")); err != nil {
 			return fmt.Errorf("install CRIU: %w", err)
 		}
-	}
-	containerd, err := i.Host.Containerd()
-	if err != nil {
-		return err
 	}
 	handler, err := containerd.Handler(ctx)
 	if err != nil {

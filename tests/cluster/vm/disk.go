@@ -53,8 +53,7 @@ func MakeDisk(c spec.Cluster, state *spec.State, n spec.Node, provision map[stri
 	if err := run("mount", "-t", "ext4", "-o", "loop", partial, point); err != nil {
 		return err
 	}
-	err := errors.Join(furnish(point, state.Parts, n, provision))
-	if err := errors.Join(err, unix.Unmount(point, 0)); err != nil {
+	if err := errors.Join(furnish(point, state.Parts, n, provision), unix.Unmount(point, 0)); err != nil {
 		return err
 	}
 	return os.Rename(partial, image)
