@@ -218,7 +218,10 @@ func (d *driver) pair(ctx context.Context, number int) error {
 		steps = []func(context.Context, int) error{d.measureKubelet, d.measureRunc, d.measureOurs, d.measurePassthrough, d.measureStorePair}
 	}
 	for _, step := range steps {
-		if err := errors.Join(d.settle(ctx), step(ctx, number)); err != nil {
+		if err := d.settle(ctx); err != nil {
+			return err
+		}
+		if err := step(ctx, number); err != nil {
 			return err
 		}
 	}

@@ -205,13 +205,13 @@ func TestAPodThatKubeletKillsWithoutTheAPIServerIsCaptured(t *testing.T) {
 	w.goesOn(t, next, before, nil)
 }
 
-// admits waits until all managers are back, one of which ended when it could not renew its lease: until then not every new pod is seen by the webhook.
-// What the API says of their pods may be of before the outage, so it is tried.
+// admits waits until the webhook sees new pods again: a manager ended when it could not renew its lease. What the API says of their pods may be of
+// before the outage, so it is tried.
 func admits(t *testing.T, c *lab.Cluster) {
 	t.Helper()
 	probe := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "probe", Labels: map[string]string{keys.CheckpointMode: keys.True}}, Spec: serving()}
 	lab.Eventually(t, 2*time.Minute, "new pods are admitted", func() error {
-		for n := range 20 { // each goes to any of the managers
+		for n := range 20 { // not by the luck of one
 			made, err := c.Client.CoreV1().Pods(metav1.NamespaceDefault).Create(t.Context(), probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			if err != nil {
 				return err

@@ -27,7 +27,7 @@ func run(m *testing.M) (code int) {
 	}
 	ctx := context.Background()
 	var err error
-	if shared, err = lab.Up(ctx, lab.NameOr("e2e"), lab.NodesOr()...); err != nil {
+	if shared, err = lab.Up(ctx, lab.NameOr("e2e"), lab.Nodes()...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -26,8 +26,11 @@ func Disk(ctx context.Context, base, layer, dir string, size int64) error {
 	}
 	for name, pattern := range map[string]string{"vmlinuz": "boot/vmlinuz-*", "initrd.img": "boot/initrd.img-*"} {
 		found, err := filepath.Glob(filepath.Join(layer, pattern))
-		if err != nil || len(found) != 1 {
-			return fmt.Errorf("the tree has %d files %s, not one: %w", len(found), pattern, err)
+		if err != nil {
+			return err
+		}
+		if len(found) != 1 {
+			return fmt.Errorf("the tree has %d files %s, not one", len(found), pattern)
 		}
 		if err := run(ctx, "cp", found[0], filepath.Join(boot, name)); err != nil {
 			return err

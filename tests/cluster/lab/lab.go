@@ -179,13 +179,8 @@ func (s Status) Component(node, name string) (Component, bool) {
 	return Component{}, false
 }
 
-// NodesOr are the arguments by which a test package brings its cluster up, unless TEST_NODES says others, as --nodes=0 --vm-nodes=2.
-func NodesOr(args ...string) []string {
-	if others := os.Getenv("TEST_NODES"); others != "" {
-		return strings.Fields(others)
-	}
-	return args
-}
+// Nodes are the arguments of TEST_NODES by which a test package brings its cluster up, as --nodes=0 --vm-nodes=2; none for the usual nodes.
+func Nodes() []string { return strings.Fields(os.Getenv("TEST_NODES")) }
 
 // patienceFactor is TEST_PATIENCE: how many times longer than elsewhere tests wait on these nodes.
 var patienceFactor = sync.OnceValue(func() int64 {

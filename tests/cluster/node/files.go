@@ -40,8 +40,8 @@ type Traits struct {
 	Systemd          bool
 }
 
-// MachineTraits are those of a node that shares this machine's kernel.
-func MachineTraits() (Traits, error) {
+// HostTraits are those of a node that shares this machine's kernel.
+func HostTraits() (Traits, error) {
 	canRaiseOOMScore, err := host.HasCapability(unix.CAP_SYS_RESOURCE)
 	if err != nil {
 		return Traits{}, err

@@ -31,20 +31,23 @@ func machineComponent(c spec.Cluster, state *spec.State, n spec.Node) proc.Compo
 	return proc.Component{
 		Name: n.Name, Argv: vm.Argv(c, n, state.Machine), PowerCut: true, EndsItself: true,
 		Before: func() error {
-			keys, err := nodeKeys(c, n)
-			if err != nil {
-				return err
-			}
-			provision, err := node.Files(n, keys, node.Traits{CanRaiseOOMScore: true, CgroupV2: true, Systemd: true})
-			if err != nil {
-				return err
-			}
-			if provision["root/.ssh/authorized_keys"], err = vm.EnsureKey(c); err != nil {
-				return err
-			}
-			return errors.Join(vm.MakeDisk(c, state, n, provision), vm.Plug(n))
+			return errors.Join(vm.MakeDisk(c, state, n, func() (map[string][]byte, error) { return machineFiles(c, n) }), vm.Plug(n))
 		},
 	}
+}
+
+// machineFiles are those that make a fresh virtual machine a node of this cluster.
+func machineFiles(c spec.Cluster, n spec.Node) (map[string][]byte, error) {
+	keys, err := nodeKeys(c, n)
+	if err != nil {
+		return nil, err
+	}
+	files, err := node.Files(n, keys, node.Traits{CanRaiseOOMScore: true, CgroupV2: true, Systemd: true})
+	if err != nil {
+		return nil, err
+	}
+	files["root/.ssh/authorized_keys"], err = vm.EnsureKey(c)
+	return files, err
 }
 
 // initComponent is a node that shares this machine's kernel: its init, with namespaces of its own.
@@ -78,7 +81,7 @@ func provision(c spec.Cluster, n spec.Node) error {
 	if err != nil {
 		return err
 	}
-	traits, err := node.MachineTraits()
+	traits, err := node.HostTraits()
 	if err != nil {
 		return err
 	}

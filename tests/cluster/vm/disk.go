@@ -32,9 +32,13 @@ var masked = []string{
 
 // MakeDisk makes the disk of a node, unless it is there: a copy of the cluster's machine, with Kubernetes' programs and the node's own files, as by
 // somebody who sets up a node. It needs a mount namespace of its own.
-func MakeDisk(c spec.Cluster, state *spec.State, n spec.Node, provision map[string][]byte) error {
+func MakeDisk(c spec.Cluster, state *spec.State, n spec.Node, provision func() (map[string][]byte, error)) error {
 	image := disk(c, n)
 	if _, err := os.Stat(image); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	own, err := provision()
+	if err != nil {
 		return err
 	}
 	partial, point := image+".partial", filepath.Join(c.NodeDir(n.Name), "disk")
@@ -53,7 +57,7 @@ func MakeDisk(c spec.Cluster, state *spec.State, n spec.Node, provision map[stri
 	if err := run("mount", "-t", "ext4", "-o", "loop", partial, point); err != nil {
 		return err
 	}
-	if err := errors.Join(furnish(point, state.Parts, n, provision), unix.Unmount(point, 0)); err != nil {
+	if err := errors.Join(furnish(point, state.Parts, n, own), unix.Unmount(point, 0)); err != nil {
 		return err
 	}
 	return os.Rename(partial, image)

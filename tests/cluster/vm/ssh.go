@@ -44,7 +44,7 @@ func newKey(path string) ([]byte, error) {
 }
 
 // SSH is the command line by which a command runs on a node, as root there. It must be called in the network of the control plane. Commands share one
-// connection, since to make one costs the machine a second.
+// connection, since to make one takes longer than most of them.
 func SSH(c spec.Cluster, n spec.Node, words []string) []string {
 	line := []string{"ssh", "-F", "none", "-i", c.SSHKey()}
 	for _, option := range []string{
