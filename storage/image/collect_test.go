@@ -47,7 +47,7 @@ func TestWhoDeletesSeesThatAManifestIsNotWhole(t *testing.T) {
 
 func object(t *testing.T, f *Folder, key string) []byte {
 	t.Helper()
-	data, err := f.get(t.Context(), key, maxManifestSize)
+	data, err := f.get(t.Context(), key, maxManifestSize, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -214,7 +214,7 @@ func (f *Folder) Usage(ctx context.Context) (map[string]Usage, error) {
 	}
 	users, manifests := map[string]int{}, map[string]*manifest{} // users of a pack
 	for name := range names {
-		m, err := f.manifest(ctx, Checkpoint{Name: name})
+		m, err := f.manifest(ctx, Checkpoint{Name: name}, nil)
 		if errors.Is(err, storage.ErrNotExist) {
 			continue
 		}

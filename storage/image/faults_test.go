@@ -65,7 +65,7 @@ func (c *course) whole(what string) {
 		c.t.Fatal(err)
 	}
 	for name, size := range names {
-		data, err := c.clean.get(c.t.Context(), c.clean.key(manifestKind, name), size)
+		data, err := c.clean.get(c.t.Context(), c.clean.key(manifestKind, name), size, nil)
 		if err == nil {
 			_, err = c.clean.Verify(c.t.Context(), Checkpoint{name, digestOf(data)}, nil)
 		}

@@ -39,7 +39,9 @@ func (f *Folder) Fetch(ctx context.Context, checkpoint Checkpoint, dir string, p
 }
 
 func (f *Folder) fetch(ctx context.Context, checkpoint Checkpoint, dir string, progress Progress) (Summary, error) {
-	r, err := f.reader(ctx, checkpoint, progress)
+	tables := f.memory().tables(down)
+	defer tables.give()
+	r, err := f.reader(ctx, checkpoint, tables, progress)
 	if err != nil {
 		return Summary{}, err
 	}
@@ -78,7 +80,7 @@ func (r *reader) intoPartial(ctx context.Context, partial string) (err error) {
 }
 
 // reader checks the names and reads the manifest.
-func (f *Folder) reader(ctx context.Context, checkpoint Checkpoint, progress Progress) (*reader, error) {
+func (f *Folder) reader(ctx context.Context, checkpoint Checkpoint, tables *tables, progress Progress) (*reader, error) {
 	if err := f.check(checkpoint.Name); err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func (f *Folder) reader(ctx context.Context, checkpoint Checkpoint, progress Pro
 		return nil, fmt.Errorf("digest of the manifest is %q; it may be %q and %d hexadecimal digits: %w",
 			checkpoint.Digest, digestAlgorithm, digestDigits, storage.ErrInvalid)
 	}
-	m, err := f.manifest(ctx, checkpoint)
+	m, err := f.manifest(ctx, checkpoint, tables)
 	if err != nil {
 		return nil, err
 	}
@@ -444,7 +446,9 @@ func (r *reader) count(written, sent int64) {
 
 // Verify reads everything of a checkpoint and compares it with the manifest, as Fetch does, and writes nothing.
 func (f *Folder) Verify(ctx context.Context, checkpoint Checkpoint, progress Progress) (Summary, error) {
-	r, err := f.reader(ctx, checkpoint, progress)
+	tables := f.memory().tables(down)
+	defer tables.give()
+	r, err := f.reader(ctx, checkpoint, tables, progress)
 	if err == nil {
 		err = r.read(ctx, 0, len(r.m.Entries))
 	}

@@ -181,7 +181,7 @@ func TestFilesThatAreWrong(t *testing.T) {
 // damage turns every byte of an object around.
 func damage(t *testing.T, f *Folder, key string) {
 	t.Helper()
-	data, err := f.get(t.Context(), key, MaxPack)
+	data, err := f.get(t.Context(), key, MaxPack, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,20 +82,16 @@ func (f *Folder) memory() *Memory {
 // probe is up to how many bytes an object is read without knowing how many there are.
 const probe = 1 << 20
 
-// get reads an object as a whole.
-func (f *Folder) get(ctx context.Context, key string, most int64) ([]byte, error) {
-	body, err := f.Store.Get(ctx, key, storage.Range{})
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, min(probe, most+1)))
-	if err == nil && len(data) == probe { // it is large: the slice is to grow but once
+// get reads an object as a whole. Of one with more than a probe it asks first whether there is room for it.
+func (f *Folder) get(ctx context.Context, key string, most int64, tables *tables) ([]byte, error) {
+	data, err := f.read(ctx, key, min(probe, most+1), 0)
+	if err == nil && len(data) == probe {
 		var info storage.Info
 		if info, err = f.Store.Stat(ctx, key); err == nil {
-			into := bytes.NewBuffer(append(make([]byte, 0, min(info.Size, most)+bytes.MinRead), data...))
-			_, err = into.ReadFrom(io.LimitReader(body, most+1-probe))
-			data = into.Bytes()
+			err = tables.take(ctx, info.Size)
+		}
+		if err == nil {
+			data, err = f.read(ctx, key, most+1, min(info.Size, most))
 		}
 	}
 	if err != nil {
@@ -105,6 +101,18 @@ func (f *Folder) get(ctx context.Context, key string, most int64) ([]byte, error
 		return nil, fmt.Errorf("object %s has more than %d bytes: %w", key, most, storage.ErrCorrupt)
 	}
 	return data, nil
+}
+
+// read reads up to most bytes of an object, into a slice that grows once where it is known how many there are.
+func (f *Folder) read(ctx context.Context, key string, most, size int64) ([]byte, error) {
+	body, err := f.Store.Get(ctx, key, storage.Range{})
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	into := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	_, err = into.ReadFrom(io.LimitReader(body, most))
+	return into.Bytes(), err
 }
 
 // list returns the names below a kind of objects, and their sizes.
@@ -119,10 +127,10 @@ func (f *Folder) list(ctx context.Context, kind string) (map[string]int64, error
 	return names, nil
 }
 
-// manifest reads a manifest and compares it with its digest before it looks inside. An empty digest is not compared.
-func (f *Folder) manifest(ctx context.Context, checkpoint Checkpoint) (*manifest, error) {
+// manifest reads a manifest and compares it with its digest before it looks inside. An empty digest is not compared. A large one waits for the tables.
+func (f *Folder) manifest(ctx context.Context, checkpoint Checkpoint, tables *tables) (*manifest, error) {
 	key := f.key(manifestKind, checkpoint.Name)
-	data, err := f.get(ctx, key, maxManifestSize)
+	data, err := f.get(ctx, key, maxManifestSize, tables)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +196,7 @@ func (f *Folder) intents(ctx context.Context) (map[string][]string, error) {
 	all := map[string][]string{}
 	for name := range names {
 		key := f.key(intentKind, name)
-		data, err := f.get(ctx, key, maxIntentSize)
+		data, err := f.get(ctx, key, maxIntentSize, nil)
 		if errors.Is(err, storage.ErrNotExist) {
 			all[name] = nil // it was there a moment ago, so its checkpoint is taken for unfinished
 			continue

@@ -60,7 +60,7 @@ func TestAFullDiskHoldsNoUploadUp(t *testing.T) {
 			}
 			second := Checkpoint{"second", summary.ManifestDigest}
 			p.change(2, 2).expect(t, f, second)
-			m, err := f.manifest(t.Context(), second)
+			m, err := f.manifest(t.Context(), second, nil)
 			if err != nil || (m.Index == "") != strings.Contains(strings.Join(told, "\n"), "without an index") {
 				t.Errorf("its index is %q (%v), and it told %q", m.Index, err, told)
 			}

@@ -87,7 +87,7 @@ func uploaded(t testing.TB, keys Keys) (f *Folder, objects map[string][]byte, jo
 		if err != nil {
 			t.Fatal(err)
 		}
-		if objects[info.Key], err = f.get(t.Context(), info.Key, info.Size); err != nil {
+		if objects[info.Key], err = f.get(t.Context(), info.Key, info.Size, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,7 +223,7 @@ func FuzzObject(f *testing.F) {
 // FuzzIndex: an index that does not fit its manifest is an error or finds nothing, or frames that are there.
 func FuzzIndex(f *testing.F) {
 	from, objects, _ := uploaded(f, nil)
-	m, err := from.manifest(f.Context(), Checkpoint{Name: "second"})
+	m, err := from.manifest(f.Context(), Checkpoint{Name: "second"}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}

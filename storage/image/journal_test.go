@@ -17,7 +17,7 @@ type resumed struct {
 
 func newResumed(f *testing.F) *resumed {
 	from, _, journals := uploaded(f, nil)
-	base, err := from.manifest(f.Context(), Checkpoint{Name: "first"})
+	base, err := from.manifest(f.Context(), Checkpoint{Name: "first"}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -35,6 +35,9 @@ func newResumed(f *testing.F) *resumed {
 func (r *resumed) takeOver(t *testing.T, lines []journalLine, withBase bool) {
 	t.Helper()
 	m, err := survey(r.root)
+	if err == nil {
+		err = mapPages(r.root, m)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

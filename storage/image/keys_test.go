@@ -38,7 +38,7 @@ func TestAnUploadGoesOnWithTheKeyOfToday(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		p.expect(t, f, Checkpoint{"c", summary.ManifestDigest})
-		if m, err := f.manifest(t.Context(), Checkpoint{"c", summary.ManifestDigest}); err != nil || !m.hasKey(hex.EncodeToString(f.Keys.current())) {
+		if m, err := f.manifest(t.Context(), Checkpoint{"c", summary.ManifestDigest}, nil); err != nil || !m.hasKey(hex.EncodeToString(f.Keys.current())) {
 			t.Errorf("%s: its packs are %+v, %v", name, m.Packs, err)
 		}
 		f.Keys = testKeys[1:]

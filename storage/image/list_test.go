@@ -110,7 +110,7 @@ func TestADamagedManifestIsListedAndNotOpened(t *testing.T) {
 			t.Fatal(err)
 		}
 		key := f.key(manifestKind, "1")
-		data, err := f.get(t.Context(), key, maxManifestSize)
+		data, err := f.get(t.Context(), key, maxManifestSize, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

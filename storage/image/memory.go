@@ -10,8 +10,12 @@ import (
 
 // Memory bounds what transfers hold in buffers. It is shared by as many as should keep the bound together. Who waits for some is served in the order of
 // package turn: uploads with UploadOptions.Background are last.
+//
+// What says where the pages of a checkpoint are takes memory too, by the number of their pieces and not by their size. Where that is much (large), but one
+// upload and one fetch go on at a time, each in the place of a pack.
 type Memory struct {
 	packs, gets *turn.Line
+	large       [2]*turn.Line // by direction
 
 	mu   sync.Mutex
 	free [][]byte // buffers for packs that are not in use
@@ -28,7 +32,10 @@ const yields = time.Minute
 
 // NewMemory returns a budget for so many packs that are filled or sent at once, each of about 33 MiB, and for so many reads.
 func NewMemory(packs, gets int) *Memory {
-	return &Memory{packs: turn.NewLine(packs, yields), gets: turn.NewLine(gets, yields)}
+	return &Memory{
+		packs: turn.NewLine(packs, yields), gets: turn.NewLine(gets, yields),
+		large: [2]*turn.Line{turn.NewLine(1, yields), turn.NewLine(1, yields)},
+	}
 }
 
 var common = sync.OnceValue(func() *Memory { return NewMemory(defaultPacks, defaultGets) })
@@ -60,3 +67,52 @@ func (m *Memory) take(ctx context.Context) (buffer []byte, give func([]byte), er
 
 // read waits for the turn to read.
 func (m *Memory) read(ctx context.Context) (done func(), err error) { return m.gets.Wait(ctx) }
+
+// The directions of a transfer.
+const (
+	up = iota
+	down
+)
+
+const (
+	largeTables = 4 << 20 // bytes of a manifest, or of twice the maps of pages: about 200 000 pieces, which take some 16 MiB
+	enoughPacks = 4       // with fewer, tables take none of their places: packs need some
+)
+
+// tables are those of one transfer. It is not safe for use by several goroutines at once.
+type tables struct {
+	memory    *Memory
+	direction int
+	leave     []func()
+}
+
+func (m *Memory) tables(direction int) *tables { return &tables{memory: m, direction: direction} }
+
+// take waits until there is room for tables that take so many bytes in a manifest. What is asked for later by the same transfer has its room already. Nil
+// has room for all.
+func (t *tables) take(ctx context.Context, size int64) error {
+	if t == nil || size < largeTables || len(t.leave) > 0 {
+		return nil
+	}
+	lines := []*turn.Line{t.memory.large[t.direction]}
+	if t.memory.packs.Places() >= enoughPacks {
+		lines = append(lines, t.memory.packs)
+	}
+	for _, line := range lines {
+		leave, err := line.Wait(ctx)
+		if err != nil {
+			t.give()
+			return err
+		}
+		t.leave = append(t.leave, leave)
+	}
+	return nil
+}
+
+// give gives the room back.
+func (t *tables) give() {
+	for _, leave := range t.leave {
+		leave()
+	}
+	t.leave = nil
+}

@@ -191,3 +191,46 @@ func isBusy(t *testing.T, line *turn.Line) bool {
 	}
 	return false
 }
+
+// TestLargeTablesComeOneByOne: of transfers with large tables one goes on at a time in each direction, and each takes the place of a pack.
+func TestLargeTablesComeOneByOne(t *testing.T) {
+	memory := NewMemory(enoughPacks, 1)
+	take := func(direction int, size int64) (*tables, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		own := memory.tables(direction)
+		return own, own.take(ctx, size)
+	}
+	upload, err := take(up, largeTables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch, err := take(down, largeTables)
+	if err != nil {
+		t.Fatal("an upload holds a fetch up:", err)
+	}
+	if _, err := take(up, largeTables-1); err != nil {
+		t.Error("small tables have to wait:", err)
+	}
+	if _, err := take(up, largeTables); err == nil {
+		t.Error("two uploads have large tables at once")
+	}
+	if err := upload.take(t.Context(), largeTables); err != nil { // of its base
+		t.Error(err)
+	}
+	free := 0
+	for ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond); ; free++ {
+		if _, _, err := memory.take(ctx); err != nil {
+			cancel()
+			break
+		}
+	}
+	if free != enoughPacks-2 {
+		t.Errorf("%d packs have a place beside the tables; it has to be %d", free, enoughPacks-2)
+	}
+	upload.give()
+	fetch.give()
+	if _, err := take(up, largeTables); err != nil {
+		t.Error("what was given back is not there:", err)
+	}
+}

@@ -24,7 +24,7 @@ type Opened struct {
 
 // Open reads the manifest of a checkpoint, and nothing else. What it returns is for one goroutine at a time.
 func (f *Folder) Open(ctx context.Context, checkpoint Checkpoint) (*Opened, error) {
-	r, err := f.reader(ctx, checkpoint, nil)
+	r, err := f.reader(ctx, checkpoint, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open the checkpoint %s of %s: %w", checkpoint.Name, f.Name, err)
 	}
@@ -45,7 +45,7 @@ func (f *Folder) discover(ctx context.Context, name string) (*Opened, error) {
 	if err := f.check(name); err != nil {
 		return nil, err
 	}
-	data, err := f.get(ctx, f.key(manifestKind, name), maxManifestSize)
+	data, err := f.get(ctx, f.key(manifestKind, name), maxManifestSize, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,16 @@ func next(r *bytes.Reader, into proto.Message) error {
 	return proto.Unmarshal(data, into)
 }
 
+// mapsSize is what all maps of pages have together.
+func (m *manifest) mapsSize() (total int64) {
+	for i := range m.Entries {
+		if e := &m.Entries[i]; isPagemap(e.Path) && e.Kind == kindFile && e.Size <= maxPagemap {
+			total += e.Size
+		}
+	}
+	return total
+}
+
 // mapPages gives the files with pages their addresses. A map that cannot be read is none: its file is then stored as any other.
 func mapPages(root *os.Root, m *manifest) error {
 	byPath := map[string]*entry{}

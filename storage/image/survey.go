@@ -58,7 +58,7 @@ func (it *item) add(p part) {
 	it.parts = append(it.parts, p)
 }
 
-// survey writes what is in the directory into a manifest, but for the extents.
+// survey writes what is in the directory into a manifest, but for the extents and what mapPages adds.
 func survey(root *os.Root) (*manifest, error) {
 	m := &manifest{head: head{PageSize: os.Getpagesize()}}
 	err := fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
@@ -97,10 +97,7 @@ func survey(root *os.Root) (*manifest, error) {
 		m.Entries = append(m.Entries, e)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return m, mapPages(root, m)
+	return m, err
 }
 
 // xattrs reads the extended attributes of a file or directory; none is nil.

@@ -88,6 +88,7 @@ type uploader struct {
 	dir     string // for files without names
 	journal *journal
 	memory  *Memory
+	tables  *tables
 
 	mu       sync.Mutex
 	progress Progress
@@ -100,6 +101,7 @@ func (f *Folder) upload(ctx context.Context, name, dir string, opts UploadOption
 		return summary, err
 	}
 	u := &uploader{Folder: f, name: name, dir: os.TempDir(), memory: f.memory(), progress: opts.Progress, trouble: opts.Trouble, marksAt: map[int]int64{}}
+	u.tables = u.memory.tables(up)
 	if opts.State != "" {
 		u.dir = filepath.Dir(opts.State)
 	}
@@ -107,7 +109,8 @@ func (f *Folder) upload(ctx context.Context, name, dir string, opts UploadOption
 		return summary, err
 	}
 	defer u.root.Close()
-	if u.m, err = survey(u.root); err != nil {
+	defer u.tables.give()
+	if err := u.survey(ctx); err != nil {
 		return summary, err
 	}
 	for i := range u.m.Entries {
@@ -133,6 +136,17 @@ func (f *Folder) upload(ctx context.Context, name, dir string, opts UploadOption
 		err = errors.Join(err, u.journal.close())
 	}
 	return u.summary, err
+}
+
+// survey looks at what is to be sent.
+func (u *uploader) survey(ctx context.Context) (err error) {
+	if u.m, err = survey(u.root); err != nil {
+		return err
+	}
+	if err := u.tables.take(ctx, 2*u.m.mapsSize()); err != nil {
+		return err
+	}
+	return mapPages(u.root, u.m)
 }
 
 // begin finds out what is there: of an earlier attempt, and of a base. done says that nothing is left to do.
@@ -190,7 +204,7 @@ func (u *uploader) ended(ctx context.Context, lines []journalLine) (packs []jour
 			packs = append(packs, lines[i])
 			continue
 		}
-		switch _, err := u.manifest(ctx, Checkpoint{u.name, lines[i].Digest}); {
+		switch _, err := u.manifest(ctx, Checkpoint{u.name, lines[i].Digest}, u.tables); {
 		case err == nil:
 			u.summary.ManifestDigest = lines[i].Digest
 			return nil, true, u.Store.Delete(ctx, u.key(intentKind, u.name))
@@ -268,7 +282,7 @@ func (u *uploader) takeBase(ctx context.Context, bases []Checkpoint) (Checkpoint
 }
 
 func (u *uploader) tryBase(ctx context.Context, b Checkpoint) (bool, error) {
-	m, err := u.manifest(ctx, b)
+	m, err := u.manifest(ctx, b, u.tables)
 	if err != nil || m.Index == "" || m.PageSize != u.m.PageSize || m.isFragmented() || !m.hasKey(hex.EncodeToString(u.Keys.current())) {
 		return false, err
 	}
