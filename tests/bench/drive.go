@@ -38,6 +38,7 @@ type driver struct {
 	lab         *lab.Cluster
 	checkpoints versioned.Interface
 	s3          s3Access
+	trash       string // where MinIO has what was deleted
 	ours        samples
 	reference   samples
 }
@@ -114,11 +115,14 @@ func (d *driver) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	var s struct{ S3 s3Access }
+	var s struct {
+		S3         s3Access
+		Kubeconfig string
+	}
 	if err := json.Unmarshal([]byte(status), &s); err != nil {
 		return err
 	}
-	d.s3 = s.S3
+	d.s3, d.trash = s.S3, filepath.Join(filepath.Dir(s.Kubeconfig), "minio/.minio.sys/tmp/.trash")
 	if err := d.copyPrograms(ctx); err != nil {
 		return err
 	}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -166,5 +169,17 @@ func (d *driver) forget(ctx context.Context, name string) error {
 	})
 }
 
-// settle has the node write what earlier steps left, lest the next one pays for it.
-func (d *driver) settle(ctx context.Context) error { return d.onNode(ctx, &struct{}{}, "settle") }
+// settle has the node write what earlier steps left, lest the next one pays for it. What was deleted from the bucket goes first: MinIO keeps it for minutes,
+// and then removes it beside whatever is measured.
+func (d *driver) settle(ctx context.Context) error {
+	deleted, err := os.ReadDir(d.trash)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, entry := range deleted {
+		if err := os.RemoveAll(filepath.Join(d.trash, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return d.onNode(ctx, &struct{}{}, "settle")
+}
