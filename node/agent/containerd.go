@@ -143,7 +143,23 @@ func (c *Containerd) Handler(ctx context.Context) (*Handler, error) {
 			return nil, err
 		}
 	}
-	return handler, nil
+	says, err := c.onHost(ctx, handler.Runtime, "--version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("ask the OCI runtime %s for its version: %w%s", handler.Runtime, err, stderrOf(err))
+	}
+	return handler, checkRuntime(handler.Runtime, string(says))
+}
+
+// checkRuntime returns an error unless an OCI runtime says that it is runc, or something before runc: pods of others cannot be captured. crun calls CRIU
+// with words, images and a library of its own.
+func checkRuntime(path, says string) error {
+	for line := range strings.Lines(says) {
+		if strings.HasPrefix(line, "runc version") {
+			return nil
+		}
+	}
+	first, _, _ := strings.Cut(says, "\n")
+	return fmt.Errorf("the OCI runtime of the default handler is %s, which says %q; it may be runc, or a program before it", path, first)
 }
 
 // versionOf returns the version of the main file, which a drop-in must not exceed; a node without one has the newest.

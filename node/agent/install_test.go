@@ -179,3 +179,18 @@ func TestWhatIsThereIsNotInstalledAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestAnotherOCIRuntimeIsRefused: one that is not runc is found out before a node gets labelled pods, and not when the first is to be captured.
+func TestAnotherOCIRuntimeIsRefused(t *testing.T) {
+	for says, fits := range map[string]bool{
+		"runc version 1.5.2\nspec: 1.3.0\n":                                                   true,
+		"NVIDIA Container Runtime version 1.18.0\ncommit: 1\nrunc version 1.3.0\nspec: 1.2\n": true,
+		"crun version 1.21\ncommit: 1\n+SYSTEMD +CRIU\n":                                      false,
+		"": false,
+	} {
+		err := checkRuntime("/usr/bin/other", says)
+		if fits != (err == nil) || !fits && !strings.Contains(err.Error(), "/usr/bin/other") {
+			t.Errorf("%q: %v", says, err)
+		}
+	}
+}

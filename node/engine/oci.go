@@ -19,7 +19,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/criu"
 )
 
-// OCI calls the OCI runtime that does the work: runc or crun.
+// OCI calls the OCI runtime that does the work: runc, or a program before it.
 type OCI struct {
 	// Path is that of the runtime's program.
 	Path string
