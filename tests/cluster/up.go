@@ -33,7 +33,7 @@ const (
 )
 
 func (c *command) up() *cobra.Command {
-	var nodes, machines int
+	var nodes, machines, older int
 	var disk int64
 	command := &cobra.Command{
 		Use:   "up",
@@ -46,11 +46,12 @@ func (c *command) up() *cobra.Command {
 			if disk<<30 < spec.MinDiskBytes {
 				return fmt.Errorf("--disk is %d; it may be 1 GiB or more", disk)
 			}
-			return c.bringUp(command.Context(), wish{nodes: nodes, machines: machines, disk: disk << 30})
+			return c.bringUp(command.Context(), wish{nodes: nodes, machines: machines, older: older, disk: disk << 30})
 		},
 	}
 	command.Flags().IntVar(&nodes, "nodes", spec.DefaultNodes, "how many nodes that share this machine's kernel; a cluster that has more keeps them")
 	command.Flags().IntVar(&machines, "vm-nodes", 0, "how many more nodes that are virtual machines: systemd, cgroup v2, Debian's kernel; ten times slower")
+	command.Flags().IntVar(&older, "older", 0, "how many of the nodes that are made now, the last ones, have containerd 2.1 instead of 2.4")
 	command.Flags().Int64Var(&disk, "disk", spec.DefaultDisk>>30, "size of the disk of each new node, GiB")
 	return command
 }
@@ -58,6 +59,7 @@ func (c *command) up() *cobra.Command {
 // wish is what a person asks `up` for.
 type wish struct {
 	nodes, machines int
+	older           int   // of the new ones, with an older containerd
 	disk            int64 // of each new node
 }
 
@@ -165,6 +167,9 @@ func (c *command) bringUp(ctx context.Context, w wish) error {
 	if err := c.planMachines(ctx, cluster, state, w); err != nil {
 		return err
 	}
+	if err := c.planOlder(ctx, cluster, state, w); err != nil {
+		return err
+	}
 	if err := c.savePauseImage(cluster, set); err != nil {
 		return err
 	}
@@ -234,6 +239,28 @@ func (c *command) planMachines(ctx context.Context, cluster spec.Cluster, state 
 		return err
 	}
 	state.Machine = string(machine)
+	return cluster.Store(state)
+}
+
+// planOlder gives the last of the nodes an older containerd, unless they are there already.
+func (c *command) planOlder(ctx context.Context, cluster spec.Cluster, state *spec.State, w wish) error {
+	if w.older == 0 {
+		return nil
+	}
+	builder, err := c.builder()
+	if err != nil {
+		return err
+	}
+	dir, err := builder.OlderContainerd(ctx)
+	if err != nil {
+		return err
+	}
+	for i := max(0, len(state.Nodes)-w.older); i < len(state.Nodes); i++ {
+		n := &state.Nodes[i]
+		if _, err := os.Stat(cluster.NodeDir(n.Name)); errors.Is(err, fs.ErrNotExist) {
+			n.Older = dir
+		}
+	}
 	return cluster.Store(state)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,8 +38,11 @@ func mountRoot(c spec.Cluster, state *spec.State, n spec.Node) error {
 	if err := firstBoot(filepath.Join(disk, "root"), ProvisionDir(c, n)); err != nil {
 		return fmt.Errorf("provision: %w", err)
 	}
-	layers := fmt.Sprintf("lowerdir=%s:%s,upperdir=%s,workdir=%s", filepath.Join(state.Parts, "node"), filepath.Join(state.Parts, "debian"),
-		filepath.Join(disk, "root"), filepath.Join(disk, "work"))
+	lower := []string{filepath.Join(state.Parts, "node"), filepath.Join(state.Parts, "debian")}
+	if n.Older != "" {
+		lower = slices.Insert(lower, 0, n.Older)
+	}
+	layers := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(lower, ":"), filepath.Join(disk, "root"), filepath.Join(disk, "work"))
 	if err := unix.Mount("overlay", root, "overlay", 0, layers); err != nil {
 		return fmt.Errorf("mount overlay (%s): %w", layers, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"runtime"
 	"sort"
 	"strings"
+	"time"
+
+	"github.com/transparent-checkpoint/operator/tests/cluster/host"
 )
 
 // program is one executable of a Go module.
@@ -39,11 +43,7 @@ var modules = []module{
 		"kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet",
 	}}}, ldflags: "-X k8s.io/component-base/version.gitVersion=" + kubernetesVersion + " -X k8s.io/client-go/pkg/version.gitVersion=" + kubernetesVersion},
 	{name: "minio", note: "about 2 minutes", programs: []program{{name: "minio", pkg: "github.com/minio/minio"}}},
-	{name: "containerd", note: "about 1 minute", programs: []program{
-		{name: "containerd", pkg: "github.com/containerd/containerd/v2/cmd/containerd"},
-		{name: "containerd-shim-runc-v2", pkg: "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"},
-		{name: "ctr", pkg: "github.com/containerd/containerd/v2/cmd/ctr"},
-	}, ldflags: "-X github.com/containerd/containerd/v2/version.Version=v2.4.2"},
+	{name: "containerd", note: "about 1 minute", programs: containerdPrograms, ldflags: "-X github.com/containerd/containerd/v2/version.Version=v2.4.2"},
 	{name: "etcd", programs: []program{{name: "etcd", pkg: "go.etcd.io/etcd/server/v3"}}},
 	{name: "runc", programs: []program{{name: "runc", pkg: "github.com/opencontainers/runc"}},
 		cgo: true, tags: "seccomp netgo osusergo", ldflags: "-extldflags -static -X main.version=1.5.2"},
@@ -53,6 +53,36 @@ var modules = []module{
 		{name: "host-local", pkg: "github.com/containernetworking/plugins/plugins/ipam/host-local"},
 		{name: "portmap", pkg: "github.com/containernetworking/plugins/plugins/meta/portmap"},
 	}},
+}
+
+var containerdPrograms = []program{
+	{name: "containerd", pkg: "github.com/containerd/containerd/v2/cmd/containerd"},
+	{name: "containerd-shim-runc-v2", pkg: "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"},
+	{name: "ctr", pkg: "github.com/containerd/containerd/v2/cmd/ctr"},
+}
+
+// olderContainerd is the one of nodes that are asked to have it: the oldest with the configuration of version 3.
+var olderContainerd = module{
+	name: "containerd-2.1", note: "about 1 minute", programs: containerdPrograms,
+	ldflags: "-X github.com/containerd/containerd/v2/version.Version=v2.1.9",
+}
+
+// OlderContainerd builds, unless the cache has it, an older containerd, and returns a folder that is laid over what nodes have.
+func (b Builder) OlderContainerd(ctx context.Context) (string, error) {
+	lock, err := host.Lock(filepath.Join(b.Cache, "lock"), 30*time.Minute)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	m := olderContainerd
+	key, err := m.key(b.Source)
+	if err != nil {
+		return "", err
+	}
+	return b.once("build "+m.name, m.note, m.name, key, func(dir string) error {
+		programs := filepath.Join(dir, "usr/local/bin")
+		return errors.Join(os.MkdirAll(programs, 0o755), m.build(ctx, b.Source, programs))
+	})
 }
 
 // key is made of everything that decides what a build yields.

@@ -107,6 +107,8 @@ type Node struct {
 	DiskBytes int64  `json:"diskBytes"`
 	// VM says that it is a virtual machine, with a kernel and an init of its own.
 	VM bool `json:"vm,omitempty"`
+	// Older is a folder with programs that take the place of newer ones on it; empty is none.
+	Older string `json:"older,omitempty"`
 }
 
 // IP is the node's address in the cluster's network.

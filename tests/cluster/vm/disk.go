@@ -73,6 +73,11 @@ func furnish(root, parts string, n spec.Node, provision map[string][]byte) error
 			return err
 		}
 	}
+	if n.Older != "" {
+		if err := run("cp", "--archive", n.Older+"/.", root); err != nil {
+			return err
+		}
+	}
 	if err := installUnits(root); err != nil {
 		return err
 	}
