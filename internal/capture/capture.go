@@ -91,6 +91,14 @@ type Trigger struct {
 	Signal string `json:"signal,omitempty"`
 	// Evidence is why the signal was taken to be meant for the whole pod (design C1).
 	Evidence Evidence `json:"evidence,omitempty"`
+	// Asks is what asked for the capture of a pod that goes on.
+	Asks *Asks `json:"asks,omitempty"`
+}
+
+// Asks is the Checkpoint for which a pod is captured that goes on.
+type Asks struct {
+	Checkpoint string `json:"checkpoint"` // its name, in the pod's namespace
+	UID        string `json:"uid"`
 }
 
 // IsTermination tells whether the pod goes: nothing but the capture has its state then.

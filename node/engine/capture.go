@@ -58,7 +58,7 @@ func (e *Engine) PodGoesOn(c *Container) error {
 		return err
 	}
 	for _, dir := range captures {
-		if record, err := capture.Read(dir); err != nil || record.State == capture.Failed {
+		if record, err := capture.Read(dir); err != nil || record.State == capture.Failed || !record.Trigger.IsTermination() {
 			continue
 		}
 		why := fmt.Sprintf("the pod went on: container %q was started anew\n", c.Name)
@@ -102,26 +102,36 @@ func (e *Engine) captureLocked(ctx context.Context, podUID string) error {
 	return nil
 }
 
-func (e *Engine) answer(ctx context.Context, podUID string) error {
-	work := &attempt{engine: e, podUID: podUID, owed: signalsOf(e.Node, podUID), started: time.Now()}
+// prepare returns what there is to capture of a pod, once nothing is restored in it any more and what was cut off is settled. done lets restores begin.
+func (e *Engine) prepare(ctx context.Context, podUID string) (work *attempt, done func(), err error) {
+	work, done = &attempt{engine: e, podUID: podUID, owed: signalsOf(e.Node, podUID), started: time.Now()}, func() {}
 	if _, err := os.Stat(e.Node.Restores(podUID)); err == nil {
 		restoring, err := lockRestore(e.Node, podUID, lockPatience)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		defer restoring.release()
+		done = restoring.release
 		if err := e.putBackPod(podUID); err != nil { // a restore was killed
 			e.Log("%v", err)
 		}
 	}
-	var err error
-	if work.members, err = e.running(podUID); err != nil {
-		return err
+	if work.members, err = e.running(podUID); err == nil {
+		err = work.settle(ctx)
 	}
-	if err := work.settle(ctx); err != nil {
-		return err
+	if err != nil {
+		done()
+		return nil, nil, err
 	}
 	work.owed.retain(work.members)
+	return work, done, nil
+}
+
+func (e *Engine) answer(ctx context.Context, podUID string) error {
+	work, done, err := e.prepare(ctx, podUID)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if work.signal().Name == "" {
 		return work.payAll(ctx) // a KILL that came while somebody else was at work
 	}
@@ -177,6 +187,8 @@ type attempt struct {
 	dir     string   // the partial folder, once it is there
 	mu      sync.Mutex
 	record  capture.Capture
+	// asks is what a capture of a pod that goes on is made for; nil when the pod goes.
+	asks *capture.Asks
 }
 
 // run freezes the pod, finds out what the signals mean, and captures or delivers.
@@ -349,7 +361,9 @@ func (a *attempt) begin(evidence capture.Evidence) error {
 	}
 	a.record = capture.Capture{
 		BootID: boot, Facts: facts, State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
-		Trigger: capture.Trigger{Signal: a.signal().String(), Evidence: evidence},
+	}
+	if a.record.Trigger.Asks = a.asks; a.asks == nil {
+		a.record.Trigger = capture.Trigger{Signal: a.signal().String(), Evidence: evidence}
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return err

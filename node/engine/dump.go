@@ -24,7 +24,7 @@ func (a *attempt) dumpInTries(ctx context.Context) (capture.Reason, error) {
 	return reason, err
 }
 
-// dump writes everything while nothing of the members runs, and then ends them.
+// dump writes everything while nothing of the members runs, and then ends them, or lets them go on.
 func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	if reason, err := a.checkSpace(); err != nil {
 		return reason, err
@@ -32,7 +32,7 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	if err := a.clearStrangers(ctx); err != nil {
 		return capture.ReasonFreezeFailed, err
 	}
-	if network := a.members[0].Network; network != "" {
+	if network := a.members[0].Network; network != "" && a.asks == nil {
 		cut, err := cutConnections(network, severance{keepOutside: a.record.Settings.TCPEstablished, captured: a.sockets})
 		if err != nil {
 			return capture.ReasonDumpFailed, fmt.Errorf("cut connections to what is not captured: %w", err)
@@ -62,6 +62,9 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 		if frozen, err := m.group.frozen(); err != nil || !frozen {
 			return capture.ReasonFreezeFailed, errors.Join(fmt.Errorf("container %q was not held until the end of the copy", m.Name), err)
 		}
+	}
+	if a.asks != nil {
+		return a.goOn(ctx)
 	}
 	return a.cut(ctx)
 }

@@ -14,6 +14,15 @@ import (
 
 // cut records that everything is there and ends the processes: held as they are, none runs another instruction.
 func (a *attempt) cut(ctx context.Context) (capture.Reason, error) {
+	if reason, err := a.recordDump(); err != nil {
+		return reason, err
+	}
+	a.engine.endProcesses(ctx, a.dir, a.members)
+	return "", nil
+}
+
+// recordDump records that everything is there.
+func (a *attempt) recordDump() (capture.Reason, error) {
 	a.record.State = capture.Dumped
 	a.record.Timings.Frozen = time.Since(a.started)
 	size, err := sizeOf(a.dir)
@@ -21,11 +30,7 @@ func (a *attempt) cut(ctx context.Context) (capture.Reason, error) {
 		return capture.ReasonFilesFailed, err
 	}
 	a.record.SizeBytes = size
-	if err := a.record.Write(a.dir); err != nil {
-		return capture.ReasonFilesFailed, err
-	}
-	a.engine.endProcesses(ctx, a.dir, a.members)
-	return "", nil
+	return capture.ReasonFilesFailed, a.record.Write(a.dir)
 }
 
 // killedFile lies in a folder whose processes have got their KILL: from then on they cannot run another instruction, held or not.

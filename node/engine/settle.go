@@ -102,6 +102,8 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 	switch {
 	case err != nil: // it was cut off before anything was written
 		return os.RemoveAll(dir)
+	case !record.Trigger.IsTermination() && (record.State == capture.Dumping || record.State == capture.Dumped):
+		return a.settleLive(ctx, dir, record)
 	case record.State == capture.Dumped && !a.engine.isThisBoot(record):
 		return a.engine.giveUp(dir, record, interruptedByReboot)
 	case record.State == capture.Complete: // all but its name was there

@@ -55,7 +55,7 @@ func (f *front) run(home string) error {
 		return f.exec()
 	case "delete":
 		return f.delete()
-	case "capture", "settle", "release": // our own verbs, which take the UID of a pod
+	case "capture", "settle", "release", "capture-live": // our own verbs, which take the UID of a pod
 		return f.detached(f.words.verb)
 	}
 	return f.pass()
@@ -122,14 +122,22 @@ func (f *front) delete() error {
 // detached does the work that a call has left to a process of its own.
 func (f *front) detached(verb string) error {
 	operands, _ := f.words.operands()
-	if len(operands) != 1 {
+	if verb == "capture-live" && len(operands) != 3 {
+		return fmt.Errorf("%s takes the UID of a pod, and name and UID of a Checkpoint", verb)
+	}
+	if verb != "capture-live" && len(operands) != 1 {
 		return fmt.Errorf("%s takes the UID of a pod", verb)
 	}
 	e := f.engine(operands[0])
 	if err := engine.EnterOwnCgroup(); err != nil {
 		e.Log("own cgroup: %v", err)
 	}
-	work := map[string]func(context.Context, string) error{"capture": e.Capture, "settle": e.Settle, "release": e.AwaitCompanions}[verb]
+	live := func(ctx context.Context, podUID string) error {
+		return e.CaptureLive(ctx, podUID, capture.Asks{Checkpoint: operands[1], UID: operands[2]})
+	}
+	work := map[string]func(context.Context, string) error{
+		"capture": e.Capture, "settle": e.Settle, "release": e.AwaitCompanions, "capture-live": live,
+	}[verb]
 	err := work(context.Background(), operands[0])
 	if err != nil {
 		e.Log("%s: %v", verb, err)

@@ -1,0 +1,119 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+// CaptureLive writes the state of a pod that goes on into a new folder in capture.Node.Captures, for the Checkpoint that asks for it. The pod stands still
+// meanwhile. When its stop signal comes before it goes on, it does not: what was written is its last state then, as if the signal had come first. A
+// capture that failed is recorded in its folder and is no error; that the pod is being captured already, or that nothing of it runs, is one.
+func (e *Engine) CaptureLive(ctx context.Context, podUID string, asks capture.Asks) error {
+	lock, err := lockPod(e.Node, podUID, 0)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	work, done, err := e.prepare(ctx, podUID)
+	if err != nil {
+		return err
+	}
+	defer done()
+	switch {
+	case work.signal().Name != "": // whoever noted it waits for the lock, and captures
+		return errors.New("the pod is being stopped")
+	case len(work.members) == 0:
+		return errors.New("none of the pod's selected containers runs")
+	}
+	work.asks = &asks
+	return work.runLive(ctx)
+}
+
+// runLive freezes the pod, writes its state, and lets it go on.
+func (a *attempt) runLive(ctx context.Context) error {
+	ctx, cancel := a.untilKillIsDue(ctx)
+	defer cancel()
+	place := turnsOf(a.engine.Node, "capture").await(a.engine.Log, func() bool { return ctx.Err() == nil && a.signal().Name == "" })
+	defer place.release()
+	if a.signal().Name != "" {
+		return nil // it is captured for good
+	}
+	a.started = time.Now()
+	if a.owed.retain(a.members); len(a.members) == 0 {
+		return nil
+	}
+	defer a.allowExecs()
+	reason, err := capture.ReasonFreezeFailed, a.freeze(ctx)
+	if err == nil {
+		reason, err = capture.ReasonFilesFailed, a.begin("")
+	}
+	if err == nil {
+		reason, err = a.dumpInTries(ctx)
+	}
+	place.release()
+	if err != nil {
+		return a.failLive(ctx, reason, err)
+	}
+	if a.record.Trigger.IsTermination() {
+		return a.end(ctx)
+	}
+	return a.engine.complete(a.dir, &a.record)
+}
+
+// goOn records that everything is there, and lets the pod go on; or ends it, when it was stopped meanwhile.
+func (a *attempt) goOn(ctx context.Context) (capture.Reason, error) {
+	if signal := a.signal(); signal.Name != "" {
+		if evidence, found := a.evidence(); found {
+			a.engine.Log("the pod is stopped while its state is captured: this is its last one")
+			a.record.Trigger.Signal, a.record.Trigger.Evidence = signal.String(), evidence
+			return a.cut(ctx)
+		}
+	}
+	if reason, err := a.recordDump(); err != nil {
+		return reason, err
+	}
+	return capture.ReasonFreezeFailed, a.letGoOn(ctx)
+}
+
+// letGoOn takes back what a capture has changed of a pod, and thaws it.
+func (a *attempt) letGoOn(ctx context.Context) error {
+	a.takeBack()
+	return errors.Join(putBack(a.limits), a.thaw(context.WithoutCancel(ctx)))
+}
+
+// failLive lets the pod go on and records why there is no capture. When it was stopped meanwhile, whoever noted that captures it next.
+func (a *attempt) failLive(ctx context.Context, reason capture.Reason, cause error) error {
+	a.engine.Log("failed (%s): %v", reason, cause)
+	err := a.letGoOn(ctx)
+	if a.dir == "" {
+		if beginErr := a.begin(""); beginErr != nil {
+			return errors.Join(err, beginErr)
+		}
+	}
+	failure := capture.Failure{Reason: reason, Message: cause.Error()}
+	if a.record.Failure != nil {
+		failure.Errors, failure.LogTail = a.record.Failure.Errors, a.record.Failure.LogTail
+	}
+	a.record.Timings.Frozen = time.Since(a.started)
+	return errors.Join(err, a.engine.giveUp(a.dir, &a.record, failure))
+}
+
+// settleLive deals with the folder of a live capture that was cut off: what is whole is kept, and the pod goes on in any case.
+func (a *attempt) settleLive(ctx context.Context, dir string, record *capture.Capture) error {
+	a.engine.unlink(dir)
+	err := a.thaw(ctx)
+	switch {
+	case record.State == capture.Dumped && a.engine.isThisBoot(record):
+		return errors.Join(err, a.engine.complete(dir, record))
+	case record.State == capture.Dumping && a.canBeginAgain(): // whoever asked for it asks again
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	return errors.Join(err, a.engine.giveUp(dir, record, capture.Failure{
+		Reason: capture.ReasonInterrupted, Message: fmt.Sprintf("the capture was killed before it was done, %d times; the pod went on", maxAttempts),
+	}))
+}
