@@ -104,6 +104,9 @@ type Asks struct {
 // IsTermination tells whether the pod goes: nothing but the capture has its state then.
 func (t Trigger) IsTermination() bool { return t.Signal != "" }
 
+// IsLive tells whether the pod went on, and a Checkpoint asked for that.
+func (t Trigger) IsLive() bool { return t.Asks != nil && t.Signal == "" }
+
 // Evidence is a sign that a pod goes, and not one container of it.
 type Evidence string
 

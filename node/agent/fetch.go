@@ -156,8 +156,8 @@ func fits(pod *corev1.Pod, record *capture.Capture) error {
 	return nil
 }
 
-// localCapture returns the folder of the newest complete capture of a pod on this node; none is empty. Of one from before the node went down that was
-// not on the disk, the runtime says that it failed.
+// localCapture returns the folder of the newest complete capture of a pod that went, on this node; none is empty. Of one from before the node went down
+// that was not on the disk, the runtime says that it failed.
 func (a *Agent) localCapture(podUID string) string {
 	names := namesIn(a.Node.Captures(podUID))
 	slices.SortFunc(names, func(x, y string) int { return number(y) - number(x) })
@@ -166,7 +166,8 @@ func (a *Agent) localCapture(podUID string) string {
 		if number(name) < 0 {
 			continue
 		}
-		if record, err := capture.Read(dir); err == nil && record.State == capture.Complete && a.Node.IsWhole(dir, record) {
+		record, err := capture.Read(dir)
+		if err == nil && record.State == capture.Complete && !record.Trigger.IsLive() && a.Node.IsWhole(dir, record) {
 			return dir
 		}
 	}

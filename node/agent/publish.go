@@ -146,6 +146,10 @@ func (a *Agent) look(ctx context.Context, dir string, slots *slots) {
 // publish brings the Checkpoint of a capture's folder up to date.
 func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *slots) error {
 	record, err := capture.Read(dir)
+	if errors.Is(err, fs.ErrNotExist) && strings.HasSuffix(dir, ".partial") {
+		_, err := a.settleWhenCutOff(ctx, dir, p)
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -158,7 +162,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 	}
 	isDone := record.State == capture.Failed || capture.IsSynced(dir)
 	if !isDone || strings.HasSuffix(dir, ".partial") {
-		if cutOff, err := a.settleWhenCutOff(ctx, dir, record, p); err != nil || cutOff {
+		if cutOff, err := a.settleWhenCutOff(ctx, dir, p); err != nil || cutOff {
 			return err
 		}
 		if p.seen == record.State && strings.HasSuffix(dir, ".partial") {
@@ -177,6 +181,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 	wanted, why, err := a.isWanted(ctx, record)
 	if err != nil || why == "" && !wanted {
 		return err
+	}
+	if record.Trigger.IsLive() && !strings.HasSuffix(dir, ".partial") { // nobody asks for one yet: see docs/designs/0013-live-captures.md
+		return a.remove(dir)
 	}
 	if !wanted {
 		if strings.HasSuffix(dir, ".partial") {
@@ -578,7 +585,7 @@ func (a *Agent) remove(dir string) error {
 }
 
 // settleWhenCutOff has the runtime finish a folder that is not done and on which nobody works, and tells whether that is so.
-func (a *Agent) settleWhenCutOff(ctx context.Context, dir string, record *capture.Capture, p *publication) (bool, error) {
+func (a *Agent) settleWhenCutOff(ctx context.Context, dir string, p *publication) (bool, error) {
 	if isLocked(filepath.Join(filepath.Dir(dir), "lock")) {
 		p.unlocked = time.Time{}
 		return false, nil
@@ -591,5 +598,5 @@ func (a *Agent) settleWhenCutOff(ctx context.Context, dir string, record *captur
 	}
 	ctrl.LoggerFrom(ctx).Info("a capture was cut off; the runtime settles it")
 	p.seen, p.unlocked = "", time.Time{}
-	return true, a.Settle(ctx, record.Pod.UID)
+	return true, a.Settle(ctx, filepath.Base(filepath.Dir(dir)))
 }

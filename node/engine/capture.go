@@ -58,7 +58,7 @@ func (e *Engine) PodGoesOn(c *Container) error {
 		return err
 	}
 	for _, dir := range captures {
-		if record, err := capture.Read(dir); err != nil || record.State == capture.Failed || !record.Trigger.IsTermination() {
+		if record, err := capture.Read(dir); err != nil || record.State == capture.Failed || record.Trigger.IsLive() {
 			continue
 		}
 		why := fmt.Sprintf("the pod went on: container %q was started anew\n", c.Name)

@@ -14,23 +14,23 @@ import (
 
 // cut records that everything is there and ends the processes: held as they are, none runs another instruction.
 func (a *attempt) cut(ctx context.Context) (capture.Reason, error) {
-	if reason, err := a.recordDump(); err != nil {
-		return reason, err
+	if err := a.recordDump(); err != nil {
+		return capture.ReasonFilesFailed, err
 	}
 	a.engine.endProcesses(ctx, a.dir, a.members)
 	return "", nil
 }
 
 // recordDump records that everything is there.
-func (a *attempt) recordDump() (capture.Reason, error) {
+func (a *attempt) recordDump() error {
 	a.record.State = capture.Dumped
 	a.record.Timings.Frozen = time.Since(a.started)
 	size, err := sizeOf(a.dir)
 	if err != nil {
-		return capture.ReasonFilesFailed, err
+		return err
 	}
 	a.record.SizeBytes = size
-	return capture.ReasonFilesFailed, a.record.Write(a.dir)
+	return a.record.Write(a.dir)
 }
 
 // killedFile lies in a folder whose processes have got their KILL: from then on they cannot run another instruction, held or not.

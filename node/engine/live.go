@@ -48,9 +48,9 @@ func (a *attempt) runLive(ctx context.Context) error {
 		return nil
 	}
 	defer a.allowExecs()
-	reason, err := capture.ReasonFreezeFailed, a.freeze(ctx)
+	reason, err := capture.ReasonFilesFailed, a.begin("") // before the freeze: whoever finds the folder knows that there may be something to thaw
 	if err == nil {
-		reason, err = capture.ReasonFilesFailed, a.begin("")
+		reason, err = capture.ReasonFreezeFailed, a.freeze(ctx)
 	}
 	if err == nil {
 		reason, err = a.dumpInTries(ctx)
@@ -74,8 +74,8 @@ func (a *attempt) goOn(ctx context.Context) (capture.Reason, error) {
 			return a.cut(ctx)
 		}
 	}
-	if reason, err := a.recordDump(); err != nil {
-		return reason, err
+	if err := a.recordDump(); err != nil {
+		return capture.ReasonFilesFailed, err
 	}
 	return capture.ReasonFreezeFailed, a.letGoOn(ctx)
 }
@@ -91,9 +91,7 @@ func (a *attempt) failLive(ctx context.Context, reason capture.Reason, cause err
 	a.engine.Log("failed (%s): %v", reason, cause)
 	err := a.letGoOn(ctx)
 	if a.dir == "" {
-		if beginErr := a.begin(""); beginErr != nil {
-			return errors.Join(err, beginErr)
-		}
+		return errors.Join(err, cause)
 	}
 	failure := capture.Failure{Reason: reason, Message: cause.Error()}
 	if a.record.Failure != nil {

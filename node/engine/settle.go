@@ -100,9 +100,11 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		a.engine.unlink(dir)
 	}
 	switch {
+	case err != nil && a.signal().Name == "": // a live one was cut off before anything was written, and may have frozen the pod
+		return errors.Join(a.thaw(ctx), os.RemoveAll(dir))
 	case err != nil: // it was cut off before anything was written
 		return os.RemoveAll(dir)
-	case !record.Trigger.IsTermination() && (record.State == capture.Dumping || record.State == capture.Dumped):
+	case record.Trigger.IsLive() && (record.State == capture.Dumping || record.State == capture.Dumped):
 		return a.settleLive(ctx, dir, record)
 	case record.State == capture.Dumped && !a.engine.isThisBoot(record):
 		return a.engine.giveUp(dir, record, interruptedByReboot)
