@@ -32,6 +32,13 @@ func (r *Reconciler) keep(ctx context.Context, pod *corev1.Pod, why string) erro
 		return err
 	}
 	checkpoint, source := lineage.TerminationCheckpoint(pod)
+	if checkpoint.Spec.Trigger == v1alpha1.TriggerEviction {
+		node := &corev1.Node{}
+		if err := r.Get(ctx, client.ObjectKey{Name: pod.Spec.NodeName}, node); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		checkpoint.Spec.Trigger = lineage.TriggerOf(pod, node)
+	}
 	lineage.Outlive(checkpoint, v1alpha1.RetentionOf(policy))
 	switch err := r.Create(ctx, checkpoint); {
 	case err == nil:

@@ -1,7 +1,7 @@
 // Package lineage says which pods are successors of which (design M1): what a controller makes from one revision of its template is one
 // lineage, and a place inside it that only one pod can have is an identity. Manager and agent compute it, and must come to the same.
 //
-// It imports the API types, and which containers are proxies. Start reading at Of.
+// It imports the API types, and what a pod says of itself. Start reading at Of.
 package lineage
 
 import (
@@ -18,6 +18,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Lineage is a pod's place among the pods that come before and after it.
@@ -206,7 +207,7 @@ func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.Chec
 			Namespace: pod.Namespace, Name: v1alpha1.TerminationName(pod.Name, pod.UID),
 			Labels: Labels(pod.Namespace, pod.Name, source, ""), Finalizers: []string{keys.CheckpointFinalizer},
 		},
-		Spec: v1alpha1.CheckpointSpec{SourcePodName: pod.Name, SourcePodUID: pod.UID, Trigger: v1alpha1.TriggerTermination},
+		Spec: v1alpha1.CheckpointSpec{SourcePodName: pod.Name, SourcePodUID: pod.UID, Trigger: TriggerOf(pod, nil)},
 	}
 	if o := own.Owner; o != nil {
 		checkpoint.OwnerReferences = []metav1.OwnerReference{{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID}}
@@ -215,6 +216,33 @@ func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.Chec
 		source.Labels = pod.Labels
 	}
 	return checkpoint, source
+}
+
+// TriggerOf tells why a pod is terminated, by what it says and by its node, which may be nil.
+func TriggerOf(pod *corev1.Pod, node *corev1.Node) v1alpha1.CheckpointTrigger {
+	reason := pod.Status.Reason // the kubelet's
+	if c := podspec.Condition(pod, corev1.DisruptionTarget); c != nil && c.Status == corev1.ConditionTrue && c.Reason != corev1.PodReasonTerminationByKubelet {
+		reason = c.Reason
+	}
+	switch reason {
+	case corev1.PodReasonPreemptionByScheduler, "Preempting":
+		return v1alpha1.TriggerPreemption
+	case "DeletionByTaintManager":
+		return v1alpha1.TriggerTaint
+	case "EvictionByEvictionAPI":
+		if node != nil && node.Spec.Unschedulable {
+			return v1alpha1.TriggerDrain
+		}
+		return v1alpha1.TriggerEviction
+	case "Evicted":
+		return v1alpha1.TriggerNodePressure
+	case "Terminated", "NodeShutdown":
+		return v1alpha1.TriggerNodeShutdown
+	}
+	if !pod.DeletionTimestamp.IsZero() {
+		return v1alpha1.TriggerDelete
+	}
+	return v1alpha1.TriggerTermination
 }
 
 // Outlive has a Checkpoint that is going to be made stay when its owner is deleted, if the retention says so.

@@ -311,6 +311,7 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 			return nil, n.Source, policyErr
 		}
 		checkpoint = n.Checkpoint.DeepCopy()
+		checkpoint.Spec.Trigger = a.triggerOf(ctx, record.Pod)
 		lineage.Outlive(checkpoint, v1alpha1.RetentionOf(policy))
 		err = a.Client.Create(ctx, checkpoint)
 		if apierrors.IsAlreadyExists(err) {
@@ -333,6 +334,19 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 		err = a.note(ctx, dir, m, p)
 	}
 	return checkpoint, n.Source, err
+}
+
+// triggerOf tells why a captured pod was terminated, as far as that can be seen.
+func (a *Agent) triggerOf(ctx context.Context, of capture.Pod) v1alpha1.CheckpointTrigger {
+	pod, node := &corev1.Pod{}, &corev1.Node{}
+	if err := a.Client.Get(ctx, client.ObjectKey{Namespace: of.Namespace, Name: of.Name}, pod); err != nil || string(pod.UID) != of.UID {
+		return v1alpha1.TriggerTermination
+	}
+	trigger := lineage.TriggerOf(pod, nil)
+	if trigger == v1alpha1.TriggerEviction && a.Client.Get(ctx, client.ObjectKey{Name: a.NodeName}, node) == nil {
+		trigger = lineage.TriggerOf(pod, node)
+	}
+	return trigger
 }
 
 // advance writes what there is to say by now, and goes on with the next step.

@@ -198,7 +198,10 @@ func TestAPodThatKubeletKillsWithoutTheAPIServerIsCaptured(t *testing.T) {
 		return err
 	})
 	start()
-	w.checkpoint(t, pod, "is completed", is(v1alpha1.CheckpointReady, metav1.ConditionTrue, v1alpha1.StateCompleted))
+	found := w.checkpoint(t, pod, "is completed", is(v1alpha1.CheckpointReady, metav1.ConditionTrue, v1alpha1.StateCompleted))
+	if found.Spec.Trigger != v1alpha1.TriggerNodePressure {
+		t.Errorf("its trigger is %s", found.Spec.Trigger)
+	}
 	admits(t, c)
 	w.deletePod(t, pod)
 	next := w.running(t, pod)

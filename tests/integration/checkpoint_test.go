@@ -54,7 +54,7 @@ var newCheckpoints = map[string]creation[v1alpha1.Checkpoint]{
 	},
 	"a termination of any pod of that name": {
 		with:    func(c *v1alpha1.Checkpoint) { c.Spec.SourcePodUID = "" },
-		refused: "trigger Termination needs sourcePodUID",
+		refused: "sourcePodUID is needed",
 	},
 	"a trigger that there is not": {
 		with:    func(c *v1alpha1.Checkpoint) { c.Spec.Trigger = "Sunset" },

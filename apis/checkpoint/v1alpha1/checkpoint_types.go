@@ -82,16 +82,34 @@ const (
 const ReasonNodeUnavailable = "NodeUnavailable"
 
 // CheckpointTrigger is what a capture comes from.
-// +kubebuilder:validation:Enum=Termination
+// +kubebuilder:validation:Enum=Termination;Delete;Eviction;Drain;Preemption;NodePressure;NodeShutdown;Taint
 type CheckpointTrigger string
 
-// TriggerTermination is for a pod that is deleted, evicted, preempted or drained. The manager makes the Checkpoint; the stop signal captures.
-const TriggerTermination CheckpointTrigger = "Termination"
+// Why a pod is terminated, and captured by its stop signal. It is told by what was known when the Checkpoint was made, by the manager or, while that is
+// away, by the agent.
+const (
+	// TriggerTermination: nobody saw why, as nobody saw the pod any more.
+	TriggerTermination CheckpointTrigger = "Termination"
+	// TriggerDelete: somebody deleted it: a person, or its controller, as in a rollout.
+	TriggerDelete CheckpointTrigger = "Delete"
+	// TriggerEviction: it was evicted by the API for evictions.
+	TriggerEviction CheckpointTrigger = "Eviction"
+	// TriggerDrain: the same from a node that is cordoned, as by kubectl drain or an autoscaler that takes the node away.
+	TriggerDrain CheckpointTrigger = "Drain"
+	// TriggerPreemption: it made room for a pod of a higher priority, by the scheduler or by the kubelet.
+	TriggerPreemption CheckpointTrigger = "Preemption"
+	// TriggerNodePressure: the kubelet evicted it, as its node ran out of memory, disk or process numbers, or it was over a limit of its own.
+	TriggerNodePressure CheckpointTrigger = "NodePressure"
+	// TriggerNodeShutdown: its node shuts down.
+	TriggerNodeShutdown CheckpointTrigger = "NodeShutdown"
+	// TriggerTaint: its node has a taint that it does not tolerate, as one that is not ready has.
+	TriggerTaint CheckpointTrigger = "Taint"
+)
 
 // CheckpointSpec says which pod is captured.
 //
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec is immutable"
-// +kubebuilder:validation:XValidation:rule="self.trigger != 'Termination' || has(self.sourcePodUID)",message="trigger Termination needs sourcePodUID"
+// +kubebuilder:validation:XValidation:rule="has(self.sourcePodUID)",message="sourcePodUID is needed: pods are captured when they are terminated"
 type CheckpointSpec struct {
 	// sourcePodName is the name of the pod that is captured. It is in the Checkpoint's namespace.
 	// +required
@@ -107,7 +125,7 @@ type CheckpointSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	SourcePodUID types.UID `json:"sourcePodUID,omitempty"`
 
-	// trigger is what the capture comes from. Termination: it is taken when the pod gets its stop signal.
+	// trigger is what the capture comes from: why the pod got its stop signal.
 	// +required
 	Trigger CheckpointTrigger `json:"trigger"`
 }

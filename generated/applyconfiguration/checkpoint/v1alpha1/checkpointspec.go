@@ -16,7 +16,7 @@ type CheckpointSpecApplyConfiguration struct {
 	SourcePodName *string `json:"sourcePodName,omitempty"`
 	// sourcePodUID is the UID of that pod: another pod of the same name is not captured.
 	SourcePodUID *types.UID `json:"sourcePodUID,omitempty"`
-	// trigger is what the capture comes from. Termination: it is taken when the pod gets its stop signal.
+	// trigger is what the capture comes from: why the pod got its stop signal.
 	Trigger *checkpointv1alpha1.CheckpointTrigger `json:"trigger,omitempty"`
 }
 
