@@ -17,26 +17,26 @@ func TestAMachineMustHaveWhatTheOtherHad(t *testing.T) {
 	}{
 		"the same":            {captured: here},
 		"not recorded":        {},
-		"less":                {captured: Facts{"amd64", "5.10", 4096, "avx sse2", 1800}},
-		"another kind":        {Rules{CPUIgnore, KernelAny}, Facts{"arm64", "6.1", 4096, "", 0}, &Mismatch{"architecture", "amd64", "arm64"}},
-		"pages of other size": {Rules{CPUIgnore, KernelAny}, Facts{"amd64", "6.1", 65536, "", 0}, &Mismatch{"page size", "4096", "65536"}},
-		"more":                {Rules{}, Facts{"amd64", "6.1", 4096, "amx_tile avx avx512f", 0}, missing},
-		"more, by name":       {Rules{CPU: CPUSubset}, Facts{"amd64", "6.1", 4096, "amx_tile avx avx512f", 0}, missing},
-		"more, and ignored":   {Rules{CPU: CPUIgnore}, Facts{"amd64", "6.1", 4096, "amx_tile avx avx512f", 9000}, nil},
+		"less":                {captured: Facts{"amd64", "5.10", 4096, "avx sse2", 1800, 0}},
+		"another kind":        {Rules{CPUIgnore, KernelAny}, Facts{"arm64", "6.1", 4096, "", 0, 0}, &Mismatch{"architecture", "amd64", "arm64"}},
+		"pages of other size": {Rules{CPUIgnore, KernelAny}, Facts{"amd64", "6.1", 65536, "", 0, 0}, &Mismatch{"page size", "4096", "65536"}},
+		"more":                {Rules{}, Facts{"amd64", "6.1", 4096, "amx_tile avx avx512f", 0, 0}, missing},
+		"more, by name":       {Rules{CPU: CPUSubset}, Facts{"amd64", "6.1", 4096, "amx_tile avx avx512f", 0, 0}, missing},
+		"more, and ignored":   {Rules{CPU: CPUIgnore}, Facts{"amd64", "6.1", 4096, "amx_tile avx avx512f", 9000, 0}, nil},
 		"more registers": {
-			Rules{}, Facts{"amd64", "6.1", 4096, "avx", 3000}, &Mismatch{"registers of the processor", "2000 bytes of them to save", "3000"},
+			Rules{}, Facts{"amd64", "6.1", 4096, "avx", 3000, 0}, &Mismatch{"registers of the processor", "2000 bytes of them to save", "3000"},
 		},
-		"a patch of the kernel": {Rules{Kernel: KernelSame}, Facts{"amd64", "6.1.99+x", 4096, "", 0}, nil},
+		"a patch of the kernel": {Rules{Kernel: KernelSame}, Facts{"amd64", "6.1.99+x", 4096, "", 0, 0}, nil},
 		"a newer kernel": {
-			Rules{}, Facts{"amd64", "6.12.43", 4096, "", 0}, &Mismatch{"kernel", "6.1.0-32-amd64", "6.12.43 or newer"},
+			Rules{}, Facts{"amd64", "6.12.43", 4096, "", 0, 0}, &Mismatch{"kernel", "6.1.0-32-amd64", "6.12.43 or newer"},
 		},
 		"a newer kernel, by name": {
-			Rules{Kernel: KernelSameOrNewer}, Facts{"amd64", "7.0", 4096, "", 0}, &Mismatch{"kernel", "6.1.0-32-amd64", "7.0 or newer"},
+			Rules{Kernel: KernelSameOrNewer}, Facts{"amd64", "7.0", 4096, "", 0, 0}, &Mismatch{"kernel", "6.1.0-32-amd64", "7.0 or newer"},
 		},
 		"an older kernel, when it has to be the same": {
-			Rules{Kernel: KernelSame}, Facts{"amd64", "5.10.1", 4096, "", 0}, &Mismatch{"kernel", "6.1.0-32-amd64", "the same as 5.10.1"},
+			Rules{Kernel: KernelSame}, Facts{"amd64", "5.10.1", 4096, "", 0, 0}, &Mismatch{"kernel", "6.1.0-32-amd64", "the same as 5.10.1"},
 		},
-		"any kernel": {Rules{Kernel: KernelAny}, Facts{"amd64", "7.9", 4096, "", 0}, nil},
+		"any kernel": {Rules{Kernel: KernelAny}, Facts{"amd64", "7.9", 4096, "", 0, 0}, nil},
 	} {
 		var got *Mismatch
 		errors.As(test.rules.Check(here, test.captured), &got)
