@@ -29,16 +29,14 @@ type Facts struct {
 	// XSave is the room, in bytes, that the kernel needs on a stack to deliver a signal. It grows with the registers that a processor has and saves
 	// by xsave, which is the area that CRIU restores. 0 where the kernel does not tell it (before 5.14).
 	XSave int `json:"xsave,omitempty"`
-	// ControlGroups is the version of the control groups that containers get: 1 or 2. 0 is what a machine had that was not asked for it.
+	// ControlGroups is the version of the control groups that containers get: 1 or 2. 0 is what a machine had that was not asked for it. It is no reason
+	// against a machine: a restore has the one version stand for the other.
 	ControlGroups int `json:"controlGroups,omitempty"`
 }
 
 // Class is the same for machines that are the same by all that is compared. It can be the value of a label.
 func (f Facts) Class() string {
 	text := fmt.Sprintf("%s %v %d %d %s", f.Architecture, version(f.Kernel), f.PageSize, f.XSave, f.Instructions)
-	if f.ControlGroups > 0 {
-		text += fmt.Sprintf(" control groups %d", f.ControlGroups)
-	}
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:8])
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAMachineMustHaveWhatTheOtherHad(t *testing.T) {
-	here := Facts{Architecture: "amd64", Kernel: "6.1.0-32-amd64", PageSize: 4096, Instructions: "aes avx avx2 sse2", XSave: 2000}
+	here := Facts{Architecture: "amd64", Kernel: "6.1.0-32-amd64", PageSize: 4096, Instructions: "aes avx avx2 sse2", XSave: 2000, ControlGroups: 1}
 	missing := &Mismatch{"instructions of the processor", "no amx_tile avx512f", "them, as it may have chosen them at its start"}
 	for name, test := range map[string]struct {
 		rules    Rules
@@ -36,7 +36,8 @@ func TestAMachineMustHaveWhatTheOtherHad(t *testing.T) {
 		"an older kernel, when it has to be the same": {
 			Rules{Kernel: KernelSame}, Facts{"amd64", "5.10.1", 4096, "", 0, 0}, &Mismatch{"kernel", "6.1.0-32-amd64", "the same as 5.10.1"},
 		},
-		"any kernel": {Rules{Kernel: KernelAny}, Facts{"amd64", "7.9", 4096, "", 0, 0}, nil},
+		"control groups of the other version": {captured: Facts{"amd64", "6.1", 4096, "avx", 0, 2}},
+		"any kernel":                          {Rules{Kernel: KernelAny}, Facts{"amd64", "7.9", 4096, "", 0, 0}, nil},
 	} {
 		var got *Mismatch
 		errors.As(test.rules.Check(here, test.captured), &got)

@@ -125,8 +125,8 @@ type groupChange struct {
 	flags uint32
 	// folders are where the hierarchies of version 1 are mounted; none for version 2.
 	folders []string
-	// free is a number from which on no mount and no device of a mount has such a number.
-	free uint32
+	// lastMount is the highest number of a mount, and lastDevice that of the device of one that lies on no disk.
+	lastMount, lastDevice uint32
 }
 
 // adaptGroupMounts changes what is mounted as control groups of the other version into what this node has there.
@@ -156,7 +156,10 @@ func adaptGroupMounts(images string, spec *specs.Spec) error {
 
 func (c *groupChange) apply() error {
 	err := editMounts(c.images, func(m *mnt.MntEntry) edit {
-		c.free = max(c.free, m.GetMntId()+1, m.GetRootDev()+1)
+		c.lastMount = max(c.lastMount, m.GetMntId())
+		if device := m.GetRootDev(); device < firstDisk {
+			c.lastDevice = max(c.lastDevice, device)
+		}
 		return leaveEntry
 	})
 	if err != nil {
@@ -188,10 +191,10 @@ func (c *groupChange) rewrite(image []byte) ([]byte, error) {
 		case m.GetMountpoint() != c.point:
 			return entry, nil
 		case len(c.folders) == 0:
-			c.become(m, mnt.Fstype_CGROUP2, "cgroup", "")
+			c.become(m, mnt.Fstype_CGROUP2, c.flags, "cgroup", "")
 			return proto.Marshal(m)
 		}
-		c.become(m, mnt.Fstype_TMPFS, "tmpfs", "mode=755")
+		c.become(m, mnt.Fstype_TMPFS, c.flags&^unix.MS_RDONLY, "tmpfs", "mode=755")
 		if err := writeFolders(filepath.Join(c.images, fmt.Sprintf("tmpfs-%d.tar.gz.img", m.GetMntId())), c.folders); err != nil {
 			return nil, err
 		}
@@ -211,24 +214,29 @@ func (c *groupChange) rewrite(image []byte) ([]byte, error) {
 const propagation = unix.MS_SHARED | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_UNBINDABLE
 
 // become changes what is mounted.
-func (c *groupChange) become(m *mnt.MntEntry, kind mnt.Fstype, source, options string) {
+func (c *groupChange) become(m *mnt.MntEntry, kind mnt.Fstype, flags uint32, source, options string) {
 	m.Fstype, m.Source, m.Options, m.Root = proto.Uint32(uint32(kind)), &source, &options, proto.String("/")
-	m.Flags, m.SbFlags, m.ExtKey, m.ExtMount = proto.Uint32(c.flags|m.GetFlags()&propagation), proto.Uint32(0), nil, nil
-	m.RootDev = proto.Uint32(c.number())
+	m.Flags, m.SbFlags, m.ExtKey, m.ExtMount = proto.Uint32(flags|m.GetFlags()&propagation), proto.Uint32(0), nil, nil
+	m.RootDev = proto.Uint32(c.newDevice())
 }
 
 // hierarchy is the mount of one of version 1, which the runtime names to CRIU by where it is mounted.
 func (c *groupChange) hierarchy(above *mnt.MntEntry, point string) *mnt.MntEntry {
-	id := c.number()
+	c.lastMount++
+	id, device := c.lastMount, c.newDevice()
 	return &mnt.MntEntry{
-		Fstype: proto.Uint32(uint32(mnt.Fstype_CGROUP)), MntId: &id, RootDev: &id, ParentMntId: above.MntId, Flags: above.Flags, SbFlags: above.SbFlags,
+		Fstype: proto.Uint32(uint32(mnt.Fstype_CGROUP)), MntId: &id, RootDev: &device, ParentMntId: above.MntId,
+		Flags: proto.Uint32(c.flags | above.GetFlags()&propagation), SbFlags: proto.Uint32(0),
 		Root: proto.String("/"), Mountpoint: &point, Source: proto.String("cgroup"), Options: proto.String(""), ExtKey: &point,
 	}
 }
 
-func (c *groupChange) number() uint32 {
-	c.free++
-	return c.free
+// firstDisk is the lowest number that the kernel gives to devices with a driver, of which CRIU has to be told (the major number, 20 bits up).
+const firstDisk = 1 << 20
+
+func (c *groupChange) newDevice() uint32 {
+	c.lastDevice++
+	return c.lastDevice
 }
 
 // editMounts looks at all mounts of a captured container, and changes them.

@@ -56,7 +56,7 @@ func crosses(t *testing.T, c *lab.Cluster, from, to typedNode, policy *v1alpha1.
 		w.policy(t, v1alpha1.RestorePolicySpec{Source: v1alpha1.RestoreLatest, Compatibility: *policy})
 		rules = compat.Rules{CPU: compat.CPURule(policy.CPU), Kernel: compat.KernelRule(policy.Kernel)}
 		// Go chooses instructions at its start: it has to take none that only the first node has, as a program would be written that knows both.
-		w.template.Spec.Containers[0].Env = append(w.template.Spec.Containers[0].Env, corev1.EnvVar{Name: "GODEBUG", Value: "cpu.avx512=off"})
+		w.template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "GODEBUG", Value: "cpu.avx512f=off,cpu.avx512bw=off,cpu.avx512vl=off"}}
 	}
 	w.template.Spec.NodeSelector = map[string]string{corev1.LabelHostname: from.name}
 	w.create(t)
