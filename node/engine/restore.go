@@ -430,7 +430,8 @@ func (r *restoration) process(ctx context.Context) error {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
-	err := errors.Join(adaptImages(r.images(), r.Container.Network, r.Container.Own), adaptGroups(r.images(), r.spec), adaptGroupMounts(r.images(), r.spec))
+	err := errors.Join(adaptImages(r.images(), r.Container.Network, r.Container.Own), adaptGroups(r.images(), r.spec),
+		adaptGroupMounts(r.images(), r.spec), adaptLabels(r.images(), r.spec))
 	if err != nil {
 		return err
 	}

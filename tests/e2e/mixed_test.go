@@ -57,6 +57,10 @@ func crosses(t *testing.T, c *lab.Cluster, from, to typedNode, policy *v1alpha1.
 		rules = compat.Rules{CPU: compat.CPURule(policy.CPU), Kernel: compat.KernelRule(policy.Kernel)}
 		// Go chooses instructions at its start: it has to take none that only the first node has, as a program would be written that knows both.
 		w.template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "GODEBUG", Value: "cpu.avx512f=off,cpu.avx512bw=off,cpu.avx512vl=off"}}
+		// A node without AppArmor confines nothing, and what was not confined is not restored where it would be.
+		w.template.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
+			AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined},
+		}
 	}
 	w.template.Spec.NodeSelector = map[string]string{corev1.LabelHostname: from.name}
 	w.create(t)
