@@ -91,10 +91,14 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations
 VM_TESTS_CI := TestARestoredContainerSees|TestRightsComeBack/default|privileged|restricted
 ON_VMS := TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=2' TEST_PATIENCE=4
+# Those that need a node of each kind, where kernel, processor and version of the control groups differ.
+BOTH_TESTS := TestAPodCrossesBetweenVersionsOfControlGroups|TestAPodGoesBackToItsKindOfNode
+ON_BOTH := TEST_CLUSTER=vm TEST_NODES='--nodes=1 --vm-nodes=1 --vm-cpu=Haswell-noTSX' TEST_PATIENCE=4
 
 .PHONY: test-vm
 test-vm: bin/localcluster prerequisites vm-image ## run tests on nodes as users have them: virtual machines with systemd and cgroup v2 (ONLY=regexp)
 	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(or $(ONLY),$(VM_TESTS))'
+	$(if $(ONLY),,$(ON_BOTH) go test -count=1 -timeout 10m $(TESTFLAGS) ./tests/e2e -run '$(BOTH_TESTS)')
 
 .PHONY: bench
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl

@@ -138,8 +138,12 @@ func (l *look) describe(ctx context.Context, made *v1alpha1.Checkpoint, known v1
 		status.WithContainers(entry)
 	}
 	if m := known.Machine; m != nil {
-		status.WithMachine(apply.CheckpointMachine().WithArchitecture(m.Architecture).WithKernel(m.Kernel).WithPageSizeBytes(m.PageSizeBytes).
-			WithInstructions(m.Instructions).WithXSaveBytes(m.XSaveBytes))
+		machine := apply.CheckpointMachine().WithArchitecture(m.Architecture).WithKernel(m.Kernel).WithPageSizeBytes(m.PageSizeBytes).
+			WithInstructions(m.Instructions).WithXSaveBytes(m.XSaveBytes)
+		if m.ControlGroups > 0 {
+			machine.WithControlGroups(m.ControlGroups)
+		}
+		status.WithMachine(machine)
 	}
 	status.SizeBytes, status.Size, status.Frozen = known.SizeBytes, known.Size, known.Frozen
 	wanted := apply.Checkpoint(made.Name, made.Namespace).WithUID(made.UID).WithStatus(status)

@@ -29,6 +29,9 @@ type Facts struct {
 	// XSave is the room, in bytes, that the kernel needs on a stack to deliver a signal. It grows with the registers that a processor has and saves
 	// by xsave, which is the area that CRIU restores. 0 where the kernel does not tell it (before 5.14).
 	XSave int `json:"xsave,omitempty"`
+	// ControlGroups is the version of the control groups that containers get: 1 or 2. 0 is what a machine had that was not asked for it. It is no reason
+	// against a machine: a restore has the one version stand for the other.
+	ControlGroups int `json:"controlGroups,omitempty"`
 }
 
 // Class is the same for machines that are the same by all that is compared. It can be the value of a label.
@@ -46,6 +49,7 @@ func Read(root string) (Facts, error) {
 	}
 	facts := Facts{Architecture: runtime.GOARCH, Kernel: unix.ByteSliceToString(name.Release[:]), PageSize: os.Getpagesize()}
 	facts.XSave = int(auxiliary(minSignalStack))
+	facts.ControlGroups = controlGroups(root)
 	file, err := os.Open(filepath.Join(root, "proc/cpuinfo"))
 	if err != nil {
 		return Facts{}, err
@@ -60,6 +64,20 @@ func Read(root string) (Facts, error) {
 		}
 	}
 	return facts, lines.Err()
+}
+
+// controlGroups is the version of the control groups that are mounted where OCI runtimes look for them; 0 when none are.
+func controlGroups(root string) int {
+	var stat unix.Statfs_t
+	switch err := unix.Statfs(filepath.Join(root, "sys/fs/cgroup"), &stat); {
+	case err != nil:
+		return 0
+	case stat.Type == unix.CGROUP2_SUPER_MAGIC:
+		return 2
+	case stat.Type == unix.TMPFS_MAGIC: // with a folder for each hierarchy
+		return 1
+	}
+	return 0
 }
 
 // minSignalStack is AT_MINSIGSTKSZ of Linux' auxiliary vector.

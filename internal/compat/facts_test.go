@@ -20,6 +20,12 @@ func TestThisMachineDoesForItself(t *testing.T) {
 	}
 }
 
+func TestAMachineThatMountsNoControlGroupsSaysNothing(t *testing.T) {
+	if got := controlGroups(t.TempDir()); got != 0 {
+		t.Errorf("it says %d", got)
+	}
+}
+
 func TestOnlyWhatProgramsUseCounts(t *testing.T) {
 	root := t.TempDir()
 	if err := os.Mkdir(filepath.Join(root, "proc"), 0o700); err != nil {
@@ -38,7 +44,7 @@ func TestOnlyWhatProgramsUseCounts(t *testing.T) {
 func TestAClassIsThatOfWhatIsCompared(t *testing.T) {
 	one := Facts{Architecture: "amd64", Kernel: "6.12.43+deb13-amd64", PageSize: 4096, Instructions: "avx"}
 	patched, other := one, one
-	patched.Kernel, other.Instructions = "6.12.48+deb13-amd64", "avx avx2"
+	patched.Kernel, patched.ControlGroups, other.Instructions = "6.12.48+deb13-amd64", 2, "avx avx2"
 	if one.Class() != patched.Class() || one.Class() == other.Class() || len(one.Class()) != 16 {
 		t.Errorf("classes %s, %s, %s", one.Class(), patched.Class(), other.Class())
 	}

@@ -27,6 +27,7 @@ func MachineOf(checkpoint *v1alpha1.Checkpoint) compat.Facts {
 	}
 	return compat.Facts{
 		Architecture: m.Architecture, Kernel: m.Kernel, PageSize: int(m.PageSizeBytes), Instructions: m.Instructions, XSave: int(m.XSaveBytes),
+		ControlGroups: int(m.ControlGroups),
 	}
 }
 

@@ -58,8 +58,12 @@ func (a *Agent) apply(ctx context.Context, checkpoint *v1alpha1.Checkpoint, r re
 		status.WithContainers(entry)
 	}
 	if m := r.machine; m != (compat.Facts{}) {
-		status.WithMachine(apply.CheckpointMachine().WithArchitecture(m.Architecture).WithKernel(m.Kernel).WithPageSizeBytes(int64(m.PageSize)).
-			WithInstructions(m.Instructions).WithXSaveBytes(int64(m.XSave)))
+		machine := apply.CheckpointMachine().WithArchitecture(m.Architecture).WithKernel(m.Kernel).WithPageSizeBytes(int64(m.PageSize)).
+			WithInstructions(m.Instructions).WithXSaveBytes(int64(m.XSave))
+		if m.ControlGroups > 0 {
+			machine.WithControlGroups(int32(m.ControlGroups))
+		}
+		status.WithMachine(machine)
 	}
 	if r.captureTime != nil {
 		status.WithCaptureTime(*r.captureTime)

@@ -145,6 +145,7 @@ func machineOf(m compat.Facts) *v1alpha1.CheckpointMachine {
 	}
 	return &v1alpha1.CheckpointMachine{
 		Architecture: m.Architecture, Kernel: m.Kernel, PageSizeBytes: int64(m.PageSize), Instructions: m.Instructions, XSaveBytes: int64(m.XSave),
+		ControlGroups: int32(m.ControlGroups),
 	}
 }
 

@@ -90,21 +90,11 @@ func mountOf(name string, own map[string]string) string {
 // adaptMounts has CRIU take what is mounted from outside as it is: what was removed before the capture, as the former file of a ConfigMap that
 // changed, is there in the new pod.
 func adaptMounts(images string) error {
-	files, err := filepath.Glob(filepath.Join(images, "mountpoints-*.img"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		err := editImage(file, func() *mnt.MntEntry { return &mnt.MntEntry{} }, func(m *mnt.MntEntry) edit {
-			if !m.GetDeleted() || m.GetExtKey() == "" && !m.GetExtMount() {
-				return leaveEntry
-			}
-			m.Deleted = nil
-			return changeEntry
-		})
-		if err != nil {
-			return err
+	return editMounts(images, func(m *mnt.MntEntry) edit {
+		if !m.GetDeleted() || m.GetExtKey() == "" && !m.GetExtMount() {
+			return leaveEntry
 		}
-	}
-	return nil
+		m.Deleted = nil
+		return changeEntry
+	})
 }

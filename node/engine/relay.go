@@ -1,14 +1,17 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,11 +27,12 @@ const RelayName = "criu"
 
 // The environment of a relay: the program that it stands before, the file that it makes before the restored processes may run, whether CRIU begins in
 // a namespace of control groups of its own and whether the relay freezes the processes (true or false), the library that it loads into CRIU (empty for
-// none), and where it writes what went wrong.
+// none), what the processes read in files that there are no more (JSON, by path), and where it writes what went wrong.
 const (
 	relayGroups  = "CHECKPOINT_RELAY_GROUPS"
 	relayBegun   = "CHECKPOINT_RELAY_BEGUN"
 	relayCRIU    = "CHECKPOINT_RELAY_CRIU"
+	relayFiles   = "CHECKPOINT_RELAY_FILES"
 	relayHold    = "CHECKPOINT_RELAY_HOLD"
 	relayPreload = "CHECKPOINT_RELAY_PRELOAD"
 	relayLog     = "CHECKPOINT_RELAY_LOG"
@@ -99,7 +103,11 @@ func (r *relay) run(args []string) (int, error) {
 	if first, err = ownFiles(first, os.Getppid()); err != nil {
 		return 1, err
 	}
-	if err := r.start(args, inherited[1:]); err != nil {
+	copies, first, err := lendCopies(first, os.Getenv(relayFiles), swrkSocket+len(inherited))
+	if err != nil {
+		return 1, err
+	}
+	if err := r.start(args, slices.Concat(inherited[1:], copies)); err != nil {
 		return 1, err
 	}
 	if err := sendTo(r.criu, first, files); err != nil {
@@ -202,6 +210,43 @@ func ownFiles(message []byte, process int) ([]byte, error) {
 		*field = &own
 	}
 	return request.MarshalVT()
+}
+
+// lendCopies makes files in memory with what the restored processes have to read in files that there are no more, and has a request name them to CRIU
+// by their paths. CRIU gets them as descriptors of these numbers.
+func lendCopies(message []byte, contents string, number int) (copies []*os.File, changed []byte, err error) {
+	wanted, request := map[string]string{}, &rpc.CriuReq{}
+	if contents != "" {
+		err = json.Unmarshal([]byte(contents), &wanted)
+	}
+	if err = errors.Join(err, request.UnmarshalVT(message)); err != nil || len(wanted) == 0 || request.GetType() != rpc.CriuReqType_RESTORE {
+		return nil, message, err
+	}
+	for _, path := range slices.Sorted(maps.Keys(wanted)) {
+		file, err := copyInMemory(filepath.Base(path), wanted[path])
+		if err != nil {
+			return nil, nil, err
+		}
+		key, fd := strings.TrimPrefix(path, "/"), int32(number+len(copies))
+		request.Opts.InheritFd = append(request.Opts.InheritFd, &rpc.InheritFd{Key: &key, Fd: &fd})
+		copies = append(copies, file)
+	}
+	changed, err = request.MarshalVT()
+	return copies, changed, err
+}
+
+// copyInMemory is a file that has no name and cannot be written to.
+func copyInMemory(name, content string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	writable := os.NewFile(uintptr(fd), name)
+	defer writable.Close()
+	if _, err := writable.WriteString(content); err != nil {
+		return nil, err
+	}
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
 // scriptOf returns the name of what CRIU reports; nothing for a message of another kind.
@@ -314,6 +359,8 @@ type relaying struct {
 	// ownGroups has the restored processes get a namespace of control groups of their own. CRIU, which leaves control groups alone, makes none.
 	ownGroups bool
 	hold      bool
+	// files are what the restored processes read in files that there are no more, by their paths.
+	files map[string]string
 	// library is loaded into CRIU; empty for none.
 	library string
 	log     string
@@ -336,9 +383,13 @@ func (o OCI) through(r relaying) (OCI, error) {
 			return o, err
 		}
 	}
+	files, err := json.Marshal(r.files)
+	if err != nil {
+		return o, err
+	}
 	o.environment = append(os.Environ(), "PATH="+r.folder+":"+os.Getenv("PATH"),
 		relayCRIU+"="+criu, relayBegun+"="+r.begun, relayHold+"="+strconv.FormatBool(r.hold),
-		relayGroups+"="+strconv.FormatBool(r.ownGroups), relayPreload+"="+r.library, relayLog+"="+r.log)
+		relayGroups+"="+strconv.FormatBool(r.ownGroups), relayPreload+"="+r.library, relayFiles+"="+string(files), relayLog+"="+r.log)
 	return o, nil
 }
 

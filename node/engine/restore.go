@@ -231,6 +231,9 @@ func (r *restoration) check() (*capture.Capture, error) {
 	if err := r.checkRights(record); err != nil {
 		return nil, err
 	}
+	if err := r.checkGroups(); err != nil {
+		return nil, err
+	}
 	return record, checkSecurity(r.images(), r.spec)
 }
 
@@ -427,7 +430,9 @@ func (r *restoration) process(ctx context.Context) error {
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
-	if err := errors.Join(adaptImages(r.images(), r.Container.Network, r.Container.Own), adaptGroups(r.images(), r.spec)); err != nil {
+	err := errors.Join(adaptImages(r.images(), r.Container.Network, r.Container.Own), adaptGroups(r.images(), r.spec),
+		adaptGroupMounts(r.images(), r.spec), adaptLabels(r.images(), r.spec))
+	if err != nil {
 		return err
 	}
 	backToPod, err := r.engine.liftPod(r.Container.Pod.UID)

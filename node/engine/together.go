@@ -56,6 +56,10 @@ func (r *restoration) throughRelay(oci OCI, work string) (OCI, error) {
 		folder: filepath.Join(node.Root, "run/checkpoint/bin"), log: filepath.Join(work, relayLogName),
 		begun: node.BegunFile(r.Container.Pod.UID, r.Container.Name), ownGroups: hasOwnGroups(r.spec),
 	}
+	var err error
+	if way.files, _, err = standIns(r.images(), r.spec, groupsHere()); err != nil {
+		return oci, err
+	}
 	if len(r.Others) == 0 {
 		return oci.through(way)
 	}

@@ -35,6 +35,7 @@ const (
 func (c *command) up() *cobra.Command {
 	var nodes, machines, older int
 	var disk int64
+	var cpu string
 	command := &cobra.Command{
 		Use:   "up",
 		Short: "Bring a cluster up; what already runs is left alone, what was stopped is started",
@@ -46,12 +47,13 @@ func (c *command) up() *cobra.Command {
 			if disk<<30 < spec.MinDiskBytes {
 				return fmt.Errorf("--disk is %d; it may be 1 GiB or more", disk)
 			}
-			return c.bringUp(command.Context(), wish{nodes: nodes, machines: machines, older: older, disk: disk << 30})
+			return c.bringUp(command.Context(), wish{nodes: nodes, machines: machines, older: older, cpu: cpu, disk: disk << 30})
 		},
 	}
 	command.Flags().IntVar(&nodes, "nodes", spec.DefaultNodes, "how many nodes that share this machine's kernel; a cluster that has more keeps them")
 	command.Flags().IntVar(&machines, "vm-nodes", 0, "how many more nodes that are virtual machines: systemd, cgroup v2, Debian's kernel; ten times slower")
 	command.Flags().IntVar(&older, "older", 0, "how many of the nodes that are made now, the last ones, have containerd 2.1 instead of 2.4")
+	command.Flags().StringVar(&cpu, "vm-cpu", spec.DefaultCPU, "the processor of each new virtual machine, as qemu's -cpu takes it: max, Haswell-noTSX, …")
 	command.Flags().Int64Var(&disk, "disk", spec.DefaultDisk>>30, "size of the disk of each new node, GiB")
 	return command
 }
@@ -59,8 +61,9 @@ func (c *command) up() *cobra.Command {
 // wish is what a person asks `up` for.
 type wish struct {
 	nodes, machines int
-	older           int   // of the new ones, with an older containerd
-	disk            int64 // of each new node
+	older           int    // of the new ones, with an older containerd
+	cpu             string // of each new virtual machine
+	disk            int64  // of each new node
 }
 
 // build makes the parts without a cluster, for whoever wants the waiting done beforehand.
@@ -226,7 +229,7 @@ func (c *command) plan(cluster spec.Cluster, set parts.Set, w wish, running bool
 
 // planMachines adds the virtual machines, and what they boot from if there are any.
 func (c *command) planMachines(ctx context.Context, cluster spec.Cluster, state *spec.State, w wish) error {
-	state.Add(w.machines, spec.Node{DiskBytes: w.disk, VM: true})
+	state.Add(w.machines, spec.Node{DiskBytes: w.disk, VM: true, CPU: w.cpu})
 	if !state.HasMachines() || state.Machine != "" {
 		return cluster.Store(state)
 	}

@@ -340,6 +340,12 @@ type CheckpointMachine struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	XSaveBytes int64 `json:"xsaveBytes,omitempty"`
+
+	// controlGroups is the version of the control groups that containers get there; nothing when that was not recorded.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2
+	ControlGroups int32 `json:"controlGroups,omitempty"`
 }
 
 // ClaimPhase is how far the pod that claimed a Checkpoint has come.

@@ -34,6 +34,8 @@ const (
 	DefaultDisk   = int64(10 << 30)
 	PauseImage    = "localhost/pause:local"
 	CRIUDirectory = "/opt/criu"
+	// DefaultCPU is all that qemu's emulation can do: some of it this machine may lack.
+	DefaultCPU = "max"
 )
 
 // Root is the folder below which every cluster keeps its files, one folder a cluster. LOCALCLUSTER_ROOT moves it.
@@ -109,6 +111,8 @@ type Node struct {
 	VM bool `json:"vm,omitempty"`
 	// Older is a folder with programs that take the place of newer ones on it; empty is none.
 	Older string `json:"older,omitempty"`
+	// CPU is the processor of a virtual machine, as qemu's -cpu takes it; empty is DefaultCPU.
+	CPU string `json:"cpu,omitempty"`
 }
 
 // IP is the node's address in the cluster's network.

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,7 @@ func disk(c spec.Cluster, n spec.Node) string { return filepath.Join(c.NodeDir(n
 // like the developers' machine, Debian's kernel does not boot under it.
 func Argv(c spec.Cluster, n spec.Node, machine string) []string {
 	return []string{
-		"qemu-system-x86_64", "-name", n.Name, "-accel", "tcg,thread=multi,tb-size=512", "-machine", "q35", "-cpu", "max",
+		"qemu-system-x86_64", "-name", n.Name, "-accel", "tcg,thread=multi,tb-size=512", "-machine", "q35", "-cpu", cmp.Or(n.CPU, spec.DefaultCPU),
 		"-smp", fmt.Sprint(processors), "-m", fmt.Sprint(memoryMiB), "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
 		"-kernel", filepath.Join(machine, "vmlinuz"), "-initrd", filepath.Join(machine, "initrd.img"), "-append", strings.Join(kernelArguments, " "),
 		"-drive", "file=" + disk(c, n) + ",if=none,id=root,format=raw,cache=unsafe,discard=unmap", "-device", "virtio-blk-pci,drive=root",

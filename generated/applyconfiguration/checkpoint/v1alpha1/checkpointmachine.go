@@ -18,6 +18,8 @@ type CheckpointMachineApplyConfiguration struct {
 	Instructions *string `json:"instructions,omitempty"`
 	// xsaveBytes is the room that the kernel needs to deliver a signal, in bytes, which grows with the registers that the processor has.
 	XSaveBytes *int64 `json:"xsaveBytes,omitempty"`
+	// controlGroups is the version of the control groups that containers get there; nothing when that was not recorded.
+	ControlGroups *int32 `json:"controlGroups,omitempty"`
 }
 
 // CheckpointMachineApplyConfiguration constructs a declarative configuration of the CheckpointMachine type for use with
@@ -63,5 +65,13 @@ func (b *CheckpointMachineApplyConfiguration) WithInstructions(value string) *Ch
 // If called multiple times, the XSaveBytes field is set to the value of the last call.
 func (b *CheckpointMachineApplyConfiguration) WithXSaveBytes(value int64) *CheckpointMachineApplyConfiguration {
 	b.XSaveBytes = &value
+	return b
+}
+
+// WithControlGroups sets the ControlGroups field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ControlGroups field is set to the value of the last call.
+func (b *CheckpointMachineApplyConfiguration) WithControlGroups(value int32) *CheckpointMachineApplyConfiguration {
+	b.ControlGroups = &value
 	return b
 }
