@@ -89,7 +89,7 @@ func (a *Agent) Setup(mgr ctrl.Manager) error {
 	if err != nil {
 		return fmt.Errorf("watch pods: %w", err)
 	}
-	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll, a.tellMachine} {
+	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll, a.tellMachine, a.tellGraceful} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}
