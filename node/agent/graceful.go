@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -106,7 +107,8 @@ func (a *Agent) readGraceful() graceful {
 	if err != nil {
 		return graceful{value: keys.True, message: "pods are captured when this node shuts down; it is not known how long kubelet waits for them: " + err.Error()}
 	}
-	pods, agent := config.periodOf(usualPriority), config.periodOf(agentPriority)
+	first, last := config.groupOf(usualPriority), config.groupOf(agentPriority)
+	pods, agent := first.period(), last.period()
 	g := graceful{value: keys.True, pods: &pods, agent: &agent}
 	switch {
 	case pods == 0:
@@ -115,6 +117,8 @@ func (a *Agent) readGraceful() graceful {
 		g.value = keys.False
 		g.message = fmt.Sprintf("when this node shuts down pods have %s to be captured, but their states stay on its disk: "+
 			"set shutdownGracePeriodCriticalPods in kubelet's configuration", pods)
+	case first == last:
+		g.message = fmt.Sprintf("when this node shuts down pods have %s to be captured, and in the same time the agent sends their states", pods)
 	default:
 		g.message = fmt.Sprintf("when this node shuts down pods have %s to be captured, then the agent has %s to send what is not sent yet", pods, agent)
 	}
@@ -166,6 +170,8 @@ type priorityPeriod struct {
 	Seconds  int64 `json:"shutdownGracePeriodSeconds"`
 }
 
+func (p priorityPeriod) period() time.Duration { return time.Duration(p.Seconds) * time.Second }
+
 // kubeletConfig reads the files that a kubelet was started with, in its own order: its main file, then those of a folder by their names.
 func (a *Agent) kubeletConfig(pid int) (config kubeletConfig, err error) {
 	process := filepath.Join(a.Node.Root, "proc", strconv.Itoa(pid))
@@ -213,8 +219,8 @@ func argument(cmdline, name string) string {
 	return ""
 }
 
-// periodOf is for how long kubelet waits for pods of a priority: they belong to the highest of its groups that is not above them, or to the lowest.
-func (c kubeletConfig) periodOf(priority int64) time.Duration {
+// groupOf is the group of pods of a priority: the highest that is not above them, or the lowest. kubelet ends one group after the other.
+func (c kubeletConfig) groupOf(priority int64) priorityPeriod {
 	groups := slices.Clone(c.ByPriority)
 	if len(groups) == 0 {
 		const critical = 2_000_000_000
@@ -222,12 +228,12 @@ func (c kubeletConfig) periodOf(priority int64) time.Duration {
 			{usualPriority, int64((c.Period.Duration - c.CriticalPeriod.Duration) / time.Second)}, {critical, int64(c.CriticalPeriod.Duration / time.Second)},
 		}
 	}
-	slices.SortStableFunc(groups, func(x, y priorityPeriod) int { return int(x.Priority - y.Priority) })
-	seconds := groups[0].Seconds
+	slices.SortStableFunc(groups, func(x, y priorityPeriod) int { return cmp.Compare(x.Priority, y.Priority) })
+	found := groups[0]
 	for _, group := range groups {
 		if group.Priority <= priority {
-			seconds = group.Seconds
+			found = group
 		}
 	}
-	return time.Duration(seconds) * time.Second
+	return found
 }

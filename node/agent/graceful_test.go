@@ -75,7 +75,7 @@ func TestANodeSaysHowItShutsDown(t *testing.T) {
 			keys.True, "pods have 9s to be captured, then the agent has 7s",
 		},
 		"one group": {
-			configured("shutdownGracePeriodByPodPriority: [{priority: 0, " + seconds + ": 60}]"), keys.True, "have 1m0s to be captured, then the agent has 1m0s",
+			configured("shutdownGracePeriodByPodPriority: [{priority: 0, " + seconds + ": 60}]"), keys.True, "have 1m0s to be captured, and in the same time",
 		},
 		"what cannot be a configuration": {configured("shutdownGracePeriod: [1]"), keys.True, "it is not known how long"},
 	} {
