@@ -30,8 +30,8 @@ import (
 )
 
 type options struct {
-	node, namespace, root, from, criu, socket, metrics, health string
-	install                                                    bool
+	node, namespace, pod, root, from, criu, socket, metrics, health string
+	install                                                         bool
 
 	uploadsAtOnce                      int
 	uploadBandwidth, downloadBandwidth string
@@ -41,6 +41,7 @@ func main() {
 	o := options{}
 	flag.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of the node (default: the environment's NODE_NAME)")
 	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace, which has the Secrets (default: POD_NAMESPACE)")
+	flag.StringVar(&o.pod, "pod", os.Getenv("POD_NAME"), "name of the agent's own pod, if it is one (default: POD_NAME)")
 	flag.StringVar(&o.root, "root", "/", "where the node's file system is mounted")
 	flag.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
 	flag.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
@@ -124,7 +125,7 @@ func run(ctx context.Context, o options) error {
 	}
 	node := capture.Node{Root: o.root}
 	a := &agent.Agent{
-		Node: node, NodeName: o.node, Namespace: o.namespace, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
+		Node: node, NodeName: o.node, Namespace: o.namespace, PodName: o.pod, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
 		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), Now: time.Now, UploadsAtOnce: o.uploadsAtOnce,
 		Open: func(ctx context.Context, l *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) (storage.Store, error) {
 			store, err := location.Open(ctx, l, secret)
@@ -152,7 +153,7 @@ func run(ctx context.Context, o options) error {
 	if err := mgr.AddReadyzCheck("alive", healthz.Ping); err != nil {
 		return err
 	}
-	return mgr.Start(ctx)
+	return mgr.Start(a.Stay(ctx))
 }
 
 // uncached are the kinds that are read from the API server: they are of other nodes, or change too often to be held by every agent.

@@ -56,6 +56,13 @@ const (
 	NodeFacts = "memverge.ai/checkpoint-node-facts"
 )
 
+// GracefulShutdown is the label that the agent gives a node: "true" where kubelet has pods captured, and their states sent, before the node shuts down,
+// "false" where it does not, and Unknown. The annotation of the same name says why, and how long it waits.
+const (
+	GracefulShutdown = "memverge.ai/graceful-shutdown"
+	Unknown          = "unknown"
+)
+
 // Restored is the condition of a labelled pod that says whether it continued from a Checkpoint. The agent writes it from what the runtime
 // recorded: a restore is proven by it, never assumed. Its reason is one of the Restored… and Cold… constants.
 const Restored = "memverge.ai/Restored"

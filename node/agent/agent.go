@@ -29,6 +29,8 @@ type Agent struct {
 	Node capture.Node
 	// NodeName and Namespace are the node's name and the operator's own namespace.
 	NodeName, Namespace string
+	// PodName is that of the agent's own pod; empty where it is none.
+	PodName string
 	// Client reads the pods of this node and CheckpointPolicies from a cache, and all else from the API server.
 	Client client.Client
 	// Everywhere reads pods of all nodes, from the API server.
@@ -87,7 +89,7 @@ func (a *Agent) Setup(mgr ctrl.Manager) error {
 	if err != nil {
 		return fmt.Errorf("watch pods: %w", err)
 	}
-	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll, a.tellMachine} {
+	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll, a.tellMachine, a.tellGraceful} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {
 			return err
 		}

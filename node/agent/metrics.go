@@ -24,13 +24,17 @@ var (
 	probeFindings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "checkpoint_probe_findings", Help: "Containers of this node in which something was found that cannot be dumped, by reason.",
 	}, []string{"reason"})
+	shutdownSeconds = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "checkpoint_shutdown_grace_seconds",
+		Help: "What kubelet gives pods without a priority (usual), and then the agent (agent), when this node shuts down; without a value where it is not known.",
+	}, []string{"pods"})
 	probeSeconds = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "checkpoint_probe_seconds_total", Help: "Seconds that were spent looking for what cannot be dumped.",
 	})
 )
 
 func init() {
-	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, probeFindings, probeSeconds)
+	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, shutdownSeconds, probeFindings, probeSeconds)
 }
 
 func (a *Agent) countCapture(outcome string) { captures.WithLabelValues(outcome).Inc() }

@@ -44,6 +44,7 @@ type publication struct {
 	told      bool               // that it is captured
 	failures  int                // to publish, in a row
 	refused   int                // by the bucket, in a row
+	stuck     bool               // until a person does something
 	notBefore time.Time
 	unlocked  time.Time // since when nobody works on a folder that is not done
 	memo      *memo     // which the full disk did not take
@@ -443,6 +444,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		p.busy = false
+		p.stuck = err != nil && (needsAPerson(err) || errors.As(err, new(noLocation)))
 		if err != nil && ctx.Err() == nil {
 			a.putOff(p)
 			ctrl.LoggerFrom(ctx).Error(err, "upload", "attempt", p.refused)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/host"
 	"github.com/transparent-checkpoint/operator/tests/cluster/proc"
 	"github.com/transparent-checkpoint/operator/tests/cluster/spec"
+	"github.com/transparent-checkpoint/operator/tests/cluster/vm"
 )
 
 // Namespaces are those that the supervisor is to be started in (clone(2)).
@@ -124,6 +126,11 @@ func (s *Supervisor) Reconcile() error {
 		s.plane.Add(component)
 		if component.Name == "etcd" {
 			awaitListener("127.0.0.1:2379", 20*time.Second)
+		}
+	}
+	if slices.ContainsFunc(state.Nodes, func(n spec.Node) bool { return n.VM }) { // once, before machines are made side by side
+		if _, err := vm.EnsureKey(s.cluster); err != nil {
+			return err
 		}
 	}
 	for _, n := range state.Nodes {
