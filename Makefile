@@ -88,8 +88,8 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 	exit $$failed
 
 # The tests that run again on nodes that are virtual machines, where everything takes ten times as long, and those of them that CI has time for.
-VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations|$(VM_TESTS_POWER)
-VM_TESTS_CI := TestANodeWhoseKubelet|TestARestoredContainerSees|TestRightsComeBack/default|privileged|restricted
+VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations|TestAppArmor|$(VM_TESTS_POWER)
+VM_TESTS_CI := TestANodeWhoseKubelet|TestAppArmor|TestARestoredContainerSees|TestRightsComeBack/default|privileged|restricted
 VM_TESTS_POWER := TestAnUploadThatWasCutOff|TestPodsAreInTheBucketBefore|TestANodeWhoseKubelet
 ON_VMS := TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=2' TEST_PATIENCE=4
 # Those that need a node of each kind, where kernel, processor and version of the control groups differ.

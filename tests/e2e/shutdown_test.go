@@ -207,9 +207,12 @@ func TestPodsAreInTheBucketBeforeTheirNodeIsOff(t *testing.T) {
 	}
 	c.OnNode(t, node, "systemctl poweroff")
 	lab.Eventually(t, 2*time.Minute, "node "+node+" is off", func() error { return isOff(t, c, node) })
-	w.checkpoint(t, pod, "was in the bucket before", func(c *v1alpha1.Checkpoint) error {
+	found := w.checkpoint(t, pod, "was in the bucket before", func(c *v1alpha1.Checkpoint) error {
 		return is(v1alpha1.CheckpointUploaded, metav1.ConditionTrue, v1alpha1.StateCompleted)(c)
 	})
+	if found.Spec.Trigger != v1alpha1.TriggerNodeShutdown {
+		t.Errorf("its trigger is %s", found.Spec.Trigger)
+	}
 	ended, err := c.Client.CoreV1().Pods(w.ns).Get(t.Context(), pod.Name, metav1.GetOptions{})
 	if err == nil && (ended.Status.Phase != corev1.PodFailed || ended.Status.Reason != "Terminated") {
 		t.Errorf("the pod is %s: %s", ended.Status.Phase, ended.Status.Reason)
