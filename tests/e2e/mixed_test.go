@@ -78,6 +78,7 @@ func crosses(t *testing.T, c *lab.Cluster, from, to typedNode, policy *v1alpha1.
 	}
 	w.goesOn(t, next, before, nil)
 	fresh := start(t, c, w.ns, "fresh", onNode(w.template.Spec, to.name))
+	waitForCount(t, c, fresh, 0)
 	if saw, sees := mountsSeenBy(t, c, fresh), mountsSeenBy(t, c, next); saw != sees {
 		t.Errorf("a new container has\n%s\nthis one has\n%s", saw, sees)
 	}
