@@ -234,6 +234,11 @@ func (r *restoration) check() (*capture.Capture, error) {
 	if err := r.checkGroups(); err != nil {
 		return nil, err
 	}
+	if facts.Kernel != record.Facts.Kernel {
+		if err := checkGuards(r.images(), r.spec); err != nil {
+			return nil, err
+		}
+	}
 	return record, checkSecurity(r.images(), r.spec)
 }
 
@@ -431,7 +436,7 @@ func (r *restoration) process(ctx context.Context) error {
 		return err
 	}
 	err := errors.Join(adaptImages(r.images(), r.Container.Network, r.Container.Own), adaptGroups(r.images(), r.spec),
-		adaptGroupMounts(r.images(), r.spec), adaptLabels(r.images(), r.spec))
+		adaptGroupMounts(r.images(), r.spec), dropGuards(r.images(), r.spec), addGuards(r.images(), r.spec), adaptLabels(r.images(), r.spec))
 	if err != nil {
 		return err
 	}

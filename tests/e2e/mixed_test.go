@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,6 +54,8 @@ func crosses(t *testing.T, c *lab.Cluster, from, to typedNode, policy *v1alpha1.
 		template.Spec.Containers[0].Resources = limitsOf("500m", "100Mi")
 	})
 	if policy != nil {
+		// What a container without privileges does not see below /proc, one kernel shows and the other does not.
+		w.template.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true)}
 		w.policy(t, v1alpha1.RestorePolicySpec{Source: v1alpha1.RestoreLatest, Compatibility: *policy})
 		rules = compat.Rules{CPU: compat.CPURule(policy.CPU), Kernel: compat.KernelRule(policy.Kernel)}
 		// Go chooses instructions at its start: it has to take none that only the first node has, as a program would be written that knows both.
@@ -78,6 +81,7 @@ func crosses(t *testing.T, c *lab.Cluster, from, to typedNode, policy *v1alpha1.
 	}
 	w.goesOn(t, next, before, nil)
 	fresh := start(t, c, w.ns, "fresh", onNode(w.template.Spec, to.name))
+	waitForCount(t, c, fresh, 0)
 	if saw, sees := mountsSeenBy(t, c, fresh), mountsSeenBy(t, c, next); saw != sees {
 		t.Errorf("a new container has\n%s\nthis one has\n%s", saw, sees)
 	}
@@ -90,15 +94,16 @@ func crosses(t *testing.T, c *lab.Cluster, from, to typedNode, policy *v1alpha1.
 // mountsSeenBy is where a pod has control groups of which kind.
 func mountsSeenBy(t *testing.T, c *lab.Cluster, pod *corev1.Pod) string {
 	t.Helper()
-	text := ""
+	var mounts []string
 	for line := range strings.Lines(say(t, c, pod, "file/proc/self/mountinfo")) {
 		fields := strings.Fields(line)
 		_, behind, _ := strings.Cut(line, " - ")
 		if kind, _, _ := strings.Cut(behind, " "); len(fields) > 5 && strings.HasPrefix(fields[4], "/sys/fs/cgroup") {
-			text += fields[4] + " " + kind + " " + fields[5] + "\n"
+			mounts = append(mounts, fields[4]+" "+kind+" "+fields[5]+"\n")
 		}
 	}
-	return text
+	slices.Sort(mounts)
+	return strings.Join(mounts, "")
 }
 
 func TestAPodCrossesBetweenVersionsOfControlGroups(t *testing.T) {
