@@ -101,7 +101,7 @@ func (a *Agent) readGraceful() graceful {
 	case pid == 0:
 		zero := time.Duration(0)
 		return graceful{value: keys.False, pods: &zero, agent: &zero, message: "pods are not captured when this node shuts down: kubelet does not delay it; " +
-			"set shutdownGracePeriod and shutdownGracePeriodCriticalPods in its configuration"}
+			"set shutdownGracePeriod and shutdownGracePeriodCriticalPods in its configuration, or look in its log why logind does not wait for it"}
 	}
 	config, err := a.kubeletConfig(pid)
 	if err != nil {
@@ -133,7 +133,7 @@ func lockHolder(dir string) (pid int, err error) {
 		return 0, fmt.Errorf("read the locks of logind: %w", errors.Unwrap(err))
 	}
 	for _, entry := range entries {
-		if !entry.Type().IsRegular() {
+		if !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), ".") { // one that is being written
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
