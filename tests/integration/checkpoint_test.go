@@ -54,7 +54,7 @@ var newCheckpoints = map[string]creation[v1alpha1.Checkpoint]{
 	},
 	"a termination of any pod of that name": {
 		with:    func(c *v1alpha1.Checkpoint) { c.Spec.SourcePodUID = "" },
-		refused: "sourcePodUID is needed",
+		refused: "sourcePodUID is needed: pods are captured when they are terminated",
 	},
 	"a trigger that there is not": {
 		with:    func(c *v1alpha1.Checkpoint) { c.Spec.Trigger = "Sunset" },
