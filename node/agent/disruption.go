@@ -8,9 +8,11 @@ import (
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/jobs"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
 )
 
 // judgeEnd says by the condition DisruptionTarget of a Job's pod whether its end is a capture's doing, as far as the capture has come: it is, until
@@ -62,4 +64,17 @@ func (a *Agent) disrupt(ctx context.Context, pod *corev1.Pod, isDue func(*corev1
 		pod = live
 	}
 	return nil
+}
+
+// triggerOf tells why a captured pod was terminated, as far as that can be seen.
+func (a *Agent) triggerOf(ctx context.Context, of capture.Pod) v1alpha1.CheckpointTrigger {
+	pod, node := &corev1.Pod{}, &corev1.Node{}
+	if err := a.Client.Get(ctx, client.ObjectKey{Namespace: of.Namespace, Name: of.Name}, pod); err != nil || string(pod.UID) != of.UID {
+		return v1alpha1.TriggerTermination
+	}
+	trigger := lineage.TriggerOf(pod, nil)
+	if trigger == v1alpha1.TriggerEviction && a.Client.Get(ctx, client.ObjectKey{Name: a.NodeName}, node) == nil {
+		trigger = lineage.TriggerOf(pod, node)
+	}
+	return trigger
 }

@@ -337,19 +337,6 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 	return checkpoint, n.Source, err
 }
 
-// triggerOf tells why a captured pod was terminated, as far as that can be seen.
-func (a *Agent) triggerOf(ctx context.Context, of capture.Pod) v1alpha1.CheckpointTrigger {
-	pod, node := &corev1.Pod{}, &corev1.Node{}
-	if err := a.Client.Get(ctx, client.ObjectKey{Namespace: of.Namespace, Name: of.Name}, pod); err != nil || string(pod.UID) != of.UID {
-		return v1alpha1.TriggerTermination
-	}
-	trigger := lineage.TriggerOf(pod, nil)
-	if trigger == v1alpha1.TriggerEviction && a.Client.Get(ctx, client.ObjectKey{Name: a.NodeName}, node) == nil {
-		trigger = lineage.TriggerOf(pod, node)
-	}
-	return trigger
-}
-
 // advance writes what there is to say by now, and goes on with the next step.
 func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture, checkpoint *v1alpha1.Checkpoint, source v1alpha1.CheckpointSource,
 	p *publication, slots *slots,

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -108,10 +107,10 @@ func (a *attempt) settleLive(ctx context.Context, dir string, record *capture.Ca
 	switch {
 	case record.State == capture.Dumped && a.engine.isThisBoot(record):
 		return errors.Join(err, a.engine.complete(dir, record))
-	case record.State == capture.Dumping && a.canBeginAgain(): // whoever asked for it asks again
+	case record.State == capture.Dumping && a.canBeginAgain(liveAttemptsFile): // whoever asked for it asks again
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	return errors.Join(err, a.engine.giveUp(dir, record, capture.Failure{
-		Reason: capture.ReasonInterrupted, Message: fmt.Sprintf("the capture was killed before it was done, %d times; the pod went on", maxAttempts),
+		Reason: capture.ReasonInterrupted, Message: "the capture was killed before it was done; the pod went on",
 	}))
 }

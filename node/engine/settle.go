@@ -16,8 +16,12 @@ import (
 // maxAttempts bounds how often a capture is begun for the same signals.
 const maxAttempts = 3
 
-// attemptsFile counts, in a pod's folder of captures, those that were cut off.
-const attemptsFile = "attempts"
+// attemptsFile counts, in a pod's folder of captures, those that were cut off; liveAttemptsFile those of a pod that goes on, which are not to take from what
+// its last capture may need.
+const (
+	attemptsFile     = "attempts"
+	liveAttemptsFile = "attempts-live"
+)
 
 // Settle finishes what a capture left that was killed: a dumped one is completed, another one is begun again, or given up when that
 // cannot be, and the signals that it owed are delivered. It does nothing while somebody captures the pod. Restored containers that have been held for
@@ -116,7 +120,7 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		return errors.Join(a.engine.complete(dir, record), a.payAll(ctx))
 	case record.State == capture.Failed:
 		return errors.Join(a.thaw(ctx), a.payAll(ctx), a.engine.giveUp(dir, record, *record.Failure))
-	case record.State == capture.Dumping && a.canBeginAgain():
+	case record.State == capture.Dumping && a.canBeginAgain(attemptsFile):
 		a.engine.Log("beginning again")
 		return os.RemoveAll(dir)
 	}
@@ -128,11 +132,11 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 
 // canBeginAgain tells whether the processes are as they were before the attempt that was cut off: CRIU has let go of all of them, which it does
 // when whoever called it is gone. It counts the attempts.
-func (a *attempt) canBeginAgain() bool {
+func (a *attempt) canBeginAgain(counter string) bool {
 	if len(a.members) == 0 {
 		return false
 	}
-	file := filepath.Join(a.engine.Node.Captures(a.podUID), attemptsFile)
+	file := filepath.Join(a.engine.Node.Captures(a.podUID), counter)
 	data, _ := os.ReadFile(file)
 	if len(data) >= maxAttempts-1 || os.WriteFile(file, append(data, '.'), 0o600) != nil {
 		return false
