@@ -58,7 +58,7 @@ func (p Placement) Prefer(ctx context.Context, pod *corev1.Pod) error {
 
 func (p Placement) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, error) {
 	own := lineage.Of(pod)
-	f := matching.Facts{Pod: pod, Own: own, Here: func(string) bool { return false }, Now: p.Now()}
+	f := matching.Facts{Pod: pod, Own: own, Here: func(*v1alpha1.Checkpoint) bool { return false }, Now: p.Now()}
 	checkpoints, policies, siblings := &v1alpha1.CheckpointList{}, &v1alpha1.RestorePolicyList{}, &corev1.PodList{}
 	inNamespace := client.InNamespace(pod.Namespace)
 	if err := p.Reader.List(ctx, checkpoints, inNamespace, client.MatchingLabels{keys.Lineage: own.Lineage}); err != nil {

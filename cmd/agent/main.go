@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,6 +25,8 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/cmd/internal/location"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/node/agent"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/limit"
@@ -113,9 +116,12 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	here := fields.OneTermEqualSelector("spec.nodeName", o.node)
+	ofPodsHere := labels.SelectorFromSet(labels.Set{keys.SourceNode: lineage.NodeLabel(o.node)})
 	mgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(), ctrl.Options{
-		Scheme:                 scheme,
-		Cache:                  cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: {Field: here}}},
+		Scheme: scheme,
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Field: here}, &v1alpha1.Checkpoint{}: {Label: ofPodsHere},
+		}},
 		Client:                 client.Options{Cache: &client.CacheOptions{DisableFor: uncached()}},
 		Metrics:                metricsserver.Options{BindAddress: o.metrics},
 		HealthProbeBindAddress: o.health,
@@ -126,7 +132,7 @@ func run(ctx context.Context, o options) error {
 	node := capture.Node{Root: o.root}
 	a := &agent.Agent{
 		Node: node, NodeName: o.node, Namespace: o.namespace, PodName: o.pod, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
-		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), Now: time.Now, UploadsAtOnce: o.uploadsAtOnce,
+		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), CaptureLive: agent.CaptureOnNode(node), Now: time.Now, UploadsAtOnce: o.uploadsAtOnce,
 		Open: func(ctx context.Context, l *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) (storage.Store, error) {
 			store, err := location.Open(ctx, l, secret)
 			if err != nil {

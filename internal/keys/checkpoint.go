@@ -11,6 +11,8 @@ const (
 	Workload = "checkpoint.memverge.ai/workload"
 	// PodUID is the UID of the captured pod.
 	PodUID = "checkpoint.memverge.ai/pod-uid"
+	// SourceNode is on a Checkpoint of a pod that goes on, and tells the agent of that node to capture it: the node's name, or a hash of it if that is too long.
+	SourceNode = "checkpoint.memverge.ai/source-node"
 )
 
 // Field managers of server-side apply. An apply removes what the same manager wrote before and leaves out now. So whoever writes a part of

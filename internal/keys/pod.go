@@ -38,6 +38,10 @@ const (
 	IOUringAllow = "allow"
 )
 
+// CheckpointTrigger is an annotation on a pod that runs: it is captured at once, and goes on. The value, whatever it is, tells one such wish from the next.
+// The manager takes the annotation away when it has made the Checkpoint.
+const CheckpointTrigger = "memverge.ai/checkpoint-trigger"
+
 // RestoreCounted is the annotation, with the value "true", of a pod whose condition Restored the manager has counted in its RestorePolicy.
 const RestoreCounted = "memverge.ai/restore-counted"
 
@@ -106,6 +110,8 @@ const (
 	ColdOtherLineage = "OtherLineage"
 	// ColdVolumeAdvanced: False; the state that there is to go on from is older than what a volume of the pod holds.
 	ColdVolumeAdvanced = "VolumeAdvanced"
+	// ColdSourceRuns: False; the pod of which the RestorePolicy names a Checkpoint runs still: both would do the same work.
+	ColdSourceRuns = "SourceRuns"
 	// RestoreRefused: False, and the pod does not start, as the RestorePolicy's fallback Fail says. The message begins with the cause's reason.
 	RestoreRefused = "RestoreRefused"
 	// ColdIncomplete: False for now; some containers of the pod go on, and the others are not restored yet.

@@ -185,6 +185,9 @@ func Workload(pod *corev1.Pod, own Lineage, deployment types.UID) string {
 	return Labels(pod.Namespace, pod.Name, v1alpha1.CheckpointSource{Owner: own.Owner}, deployment)[keys.Workload]
 }
 
+// NodeLabel is the name of a node as the value of the label keys.SourceNode.
+func NodeLabel(node string) string { return short(node) }
+
 // unknown begins the lineage of a pod of which nothing but its name and UID is known.
 const unknown = "unknown-"
 

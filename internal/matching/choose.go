@@ -122,6 +122,9 @@ func (f Facts) chooseLatest() Choice {
 		if err := f.mismatch(c); err != nil {
 			return f.orBefore(c, cold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err))
 		}
+		if volumes := f.AdvancedVolumes(); isLive(c) && len(volumes) > 0 {
+			return cold(keys.ColdVolumeAdvanced, "Checkpoint %s is from before what the %s by now", c.Name, holds(volumes))
+		}
 		if f.isThere(c) {
 			return claim(c)
 		}
@@ -174,10 +177,7 @@ func (f Facts) candidates() (found []v1alpha1.Checkpoint, old Choice) {
 		if !f.isRelative(kinOf(c)) || !c.DeletionTimestamp.IsZero() || c.Status.CaptureTime == nil {
 			continue
 		}
-		if !meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointCaptured) && !f.Here(string(c.Status.Source.PodUID)) {
-			continue
-		}
-		if c.Status.Claim != nil || f.lacks(c) != "" {
+		if !f.isCaptured(c) || c.Status.Claim != nil || f.lacks(c) != "" || !f.isLast(c) {
 			continue
 		}
 		switch said, expired := hasExpired(c); {
@@ -206,7 +206,7 @@ func (f Facts) holds(c *v1alpha1.Checkpoint) bool {
 
 // isThere tells whether the state can be had now: from the bucket, or from this node.
 func (f Facts) isThere(c *v1alpha1.Checkpoint) bool {
-	return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointUploaded) || f.Here(string(c.Status.Source.PodUID))
+	return meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointUploaded) || f.Here(c)
 }
 
 func (f Facts) isTooOld(c *v1alpha1.Checkpoint) bool {
@@ -216,7 +216,7 @@ func (f Facts) isTooOld(c *v1alpha1.Checkpoint) bool {
 // expired returns the name of a Checkpoint that nobody has taken, and that the pod could have been restored from before it expired.
 func (f Facts) expired() string {
 	for i := range f.Checkpoints {
-		if c := &f.Checkpoints[i]; f.isRelative(kinOf(c)) && isExpired(c) && c.Status.Claim == nil {
+		if c := &f.Checkpoints[i]; !isLive(c) && f.isRelative(kinOf(c)) && isExpired(c) && c.Status.Claim == nil {
 			return c.Name
 		}
 	}

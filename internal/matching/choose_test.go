@@ -229,7 +229,7 @@ func check(t *testing.T, what string, test choiceTest) {
 	got := Choose(Facts{
 		Pod: pod, Own: lineage.Of(pod), Workload: "web", Policy: test.policy, Checkpoints: test.checkpoints, Siblings: test.siblings, Now: testNow,
 		Machine: test.machine, Images: test.images,
-		Here: func(podUID string) bool { return podUID == test.here },
+		Here: func(c *v1alpha1.Checkpoint) bool { return string(sourceOf(c).PodUID) == test.here },
 	})
 	claim := ""
 	if got.Claim != nil {

@@ -88,7 +88,7 @@ func TestAMismatchNamesTheFieldWhatItHasAndWhatItMayBe(t *testing.T) {
 	pod := newPod("new", withApp("99Mi", corev1.PullIfNotPresent))
 	got := Choose(Facts{
 		Pod: pod, Own: lineage.Of(pod), Checkpoints: []v1alpha1.Checkpoint{of(newPod("a"), time.Minute, ranOn("6.1", "avx"))}, Now: testNow,
-		Here: func(string) bool { return false },
+		Here: func(*v1alpha1.Checkpoint) bool { return false },
 	})
 	want := `Checkpoint a-a-uid cannot go on here: memory limit of container "app": it is 99Mi; the captured processes have 100Mi of memory`
 	if !strings.Contains(got.Message, want) {
@@ -121,7 +121,7 @@ func TestWhatANewPodIsExpectedToBeRestoredFrom(t *testing.T) {
 		}
 		checkpoint, node := Expected(Facts{
 			Pod: pod, Own: lineage.Of(pod), Policy: test.policy, Siblings: test.siblings, Checkpoints: test.checkpoints, Now: testNow,
-			Here: func(string) bool { return false },
+			Here: func(*v1alpha1.Checkpoint) bool { return false },
 		})
 		got := ""
 		if checkpoint != nil {

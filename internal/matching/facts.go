@@ -27,14 +27,14 @@ type Facts struct {
 	Policy *v1alpha1.RestorePolicy
 	// Checkpoints are at least those of the pod's lineage, those of its workload if LooksWider, and the one that the policy names; others do not matter.
 	Checkpoints []v1alpha1.Checkpoint
-	// Siblings are at least the labelled pods of the pod's lineage and identity, on all nodes.
+	// Siblings are at least the labelled pods of the pod's lineage and identity, on all nodes, and those of which there are Checkpoints though they go on.
 	Siblings []corev1.Pod
 	// Replaces says which pods of an earlier revision a rollout replaces at this moment; empty if none.
 	Replaces string
 	// Unpublished are captures on this node that the API knows nothing of.
 	Unpublished []Unpublished
-	// Here tells whether the state of the pod with that UID lies on this node.
-	Here func(podUID string) bool
+	// Here tells whether the state of a Checkpoint lies on this node.
+	Here func(*v1alpha1.Checkpoint) bool
 	// Machine is the pod's node; nil when it is not known.
 	Machine *compat.Facts
 	// Images are the digests of those images of the pod that the node has already, by the names of the containers.

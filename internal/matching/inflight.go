@@ -22,8 +22,8 @@ import (
 func (f Facts) inFlight(after time.Time) (what, node string) {
 	settled := map[types.UID]bool{f.Pod.UID: true}
 	for i := range f.Checkpoints {
-		if f.isSettled(&f.Checkpoints[i]) {
-			settled[f.Checkpoints[i].Spec.SourcePodUID] = true
+		if c := &f.Checkpoints[i]; !isLive(c) && f.isSettled(c) {
+			settled[c.Spec.SourcePodUID] = true
 		}
 	}
 	for i := range f.Siblings {
@@ -46,7 +46,7 @@ func (f Facts) inFlight(after time.Time) (what, node string) {
 	for i := range f.Checkpoints {
 		c := &f.Checkpoints[i]
 		k := kinOf(c)
-		if !f.isRelative(k) || settled[k.source.PodUID] || !c.DeletionTimestamp.IsZero() || !c.CreationTimestamp.After(after) {
+		if isLive(c) || !f.isRelative(k) || settled[k.source.PodUID] || !c.DeletionTimestamp.IsZero() || !c.CreationTimestamp.After(after) {
 			continue
 		}
 		if f.Now.Sub(c.CreationTimestamp.Time) < max(patience, f.waitFor()) {
@@ -82,7 +82,7 @@ func sourceOf(c *v1alpha1.Checkpoint) v1alpha1.CheckpointSource {
 
 // isSettled tells whether it is known what came of a capture: a state, or that there will be none.
 func (f Facts) isSettled(c *v1alpha1.Checkpoint) bool {
-	if isExpired(c) || c.Status.CaptureTime != nil && f.Here(string(c.Spec.SourcePodUID)) { // whatever the disk still has to do
+	if isExpired(c) || c.Status.CaptureTime != nil && f.Here(c) { // whatever the disk still has to do
 		return true
 	}
 	captured := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointCaptured)

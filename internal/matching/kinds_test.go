@@ -194,7 +194,7 @@ func TestNewPodsStandInAQueue(t *testing.T) {
 	for round := range 2 {
 		for i := range pods {
 			got := Choose(Facts{
-				Pod: &pods[i], Own: lineage.Of(&pods[i]), Checkpoints: checkpoints, Siblings: pods, Now: testNow, Here: func(string) bool { return false },
+				Pod: &pods[i], Own: lineage.Of(&pods[i]), Checkpoints: checkpoints, Siblings: pods, Now: testNow, Here: func(*v1alpha1.Checkpoint) bool { return false },
 			})
 			if round == 1 && i < many/2 {
 				continue // it has one

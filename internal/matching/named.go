@@ -49,6 +49,9 @@ func (f Facts) chooseNamed(name string) Choice {
 		}
 		return f.namedCold(keys.ColdCheckpointClaimed, "pod %s has claimed Checkpoint %s", holder.PodName, name)
 	}
+	if s := sourceOf(c); isLive(c) && f.goesOn(s.PodUID) {
+		return f.namedCold(keys.ColdSourceRuns, "Checkpoint %s is of pod %s, which goes on: both would do the same work", name, c.Spec.SourcePodName)
+	}
 	if why := lost(c); why != "" {
 		return f.namedCold(keys.ColdCheckpointNotReady, "Checkpoint %s cannot be restored: %s", name, why)
 	}

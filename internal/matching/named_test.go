@@ -357,7 +357,7 @@ func TestANamedCheckpointIsExpectedOnlyIfItCanServe(t *testing.T) {
 		"it is being erased": {all: []v1alpha1.Checkpoint{of(newPod("a"), time.Hour, deleted), other}},
 	} {
 		checkpoint, node := Expected(Facts{
-			Pod: pod, Own: lineage.Of(pod), Policy: policy(naming("a")), Checkpoints: test.all, Now: testNow, Here: func(string) bool { return false },
+			Pod: pod, Own: lineage.Of(pod), Policy: policy(naming("a")), Checkpoints: test.all, Now: testNow, Here: func(*v1alpha1.Checkpoint) bool { return false },
 		})
 		got := ""
 		if checkpoint != nil {

@@ -50,7 +50,8 @@ func (f Facts) isPast(x, c *v1alpha1.Checkpoint) bool {
 	case f.lacks(x) != "" || f.mismatch(x) != nil:
 		return false
 	}
-	return x.Status.Claim == nil && f.hasPlace() || f.wentOnFrom(sourceOf(c).PodUID, x)
+	of := sourceOf(c).PodUID
+	return x.Status.Claim == nil && (f.hasPlace() || isLive(x) && sourceOf(x).PodUID == of) || f.wentOnFrom(of, x)
 }
 
 // wentOnFrom tells whether a pod was restored from a Checkpoint, by its own claim or in place of one that it claimed.
@@ -118,7 +119,7 @@ func nothingOf(c *v1alpha1.Checkpoint) Choice {
 
 // hasFailed tells whether it is known that there is no state of a capture that was to leave one. The node's word is enough: the manager may be away.
 func (f Facts) hasFailed(c *v1alpha1.Checkpoint) bool {
-	if !f.isRelative(kinOf(c)) || !c.DeletionTimestamp.IsZero() {
+	if isLive(c) || !f.isRelative(kinOf(c)) || !c.DeletionTimestamp.IsZero() {
 		return false
 	}
 	if ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady); ready != nil && ready.Reason == v1alpha1.StateFailed {

@@ -97,7 +97,7 @@ func TestWhereTheLastStateDoesNotServeThePolicyGoesBack(t *testing.T) {
 			if f.Policy == nil {
 				f.Policy = policy(goingBack)
 			}
-			f.Own, f.Here = lineage.Of(f.Pod), func(string) bool { return false }
+			f.Own, f.Here = lineage.Of(f.Pod), func(*v1alpha1.Checkpoint) bool { return false }
 			got := Choose(f)
 			claim, from := "", ""
 			if got.Claim != nil && got.From != nil {
@@ -117,7 +117,7 @@ func TestAPlaceOfItsOwnGoesBackToWhatNobodyTook(t *testing.T) {
 	older, last := of(plain("db", "db:1"), time.Hour), of(reborn(plain("db", "db:1")), time.Minute)
 	f := Facts{
 		Pod: pod, Own: lineage.Of(pod), Policy: policy(goingBack), Checkpoints: []v1alpha1.Checkpoint{last, older}, Now: testNow,
-		Here: func(string) bool { return false },
+		Here: func(*v1alpha1.Checkpoint) bool { return false },
 	}
 	if before, why := f.Before(&f.Checkpoints[0]); before == nil || before.Name != older.Name || why != "" {
 		t.Errorf("before it is %+v, %s", before, why)

@@ -42,7 +42,9 @@ type Agent struct {
 	UploadsAtOnce int
 	// Settle has the runtime finish a capture that was cut off.
 	Settle func(ctx context.Context, podUID string) error
-	Now    func() time.Time
+	// CaptureLive has the runtime capture a pod that goes on, and waits for it.
+	CaptureLive func(ctx context.Context, podUID string, asks capture.Asks) error
+	Now         func() time.Time
 
 	began  time.Time
 	mu     sync.Mutex
@@ -51,6 +53,8 @@ type Agent struct {
 	fetches chan struct{}
 	work    map[string]*publication // by the folder of the capture
 	ahead   map[string]*ahead       // by the final name of the folder
+	asked   map[types.UID]*asking   // by the UID of the Checkpoint
+	rate    float64                 // bytes a second, at which captures were written lately
 	// withdrawals is how many go on.
 	withdrawals int
 	// noted is how many digests of images are in the note of a pod.
@@ -78,7 +82,7 @@ const DefaultUploadsAtOnce = 2
 // Setup adds the agent's parts to a manager.
 func (a *Agent) Setup(mgr ctrl.Manager) error {
 	a.began, a.noted = a.Now(), map[types.UID]int{}
-	a.ahead = map[string]*ahead{}
+	a.ahead, a.asked = map[string]*ahead{}, map[types.UID]*asking{}
 	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
 	a.nearlyFull = isNearlyFull
 	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)
@@ -88,6 +92,9 @@ func (a *Agent) Setup(mgr ctrl.Manager) error {
 		WithOptions(controller.Options{MaxConcurrentReconciles: podsAtOnce}).Complete(a)
 	if err != nil {
 		return fmt.Errorf("watch pods: %w", err)
+	}
+	if err := a.watchAsked(mgr); err != nil {
+		return fmt.Errorf("watch Checkpoints of pods that go on: %w", err)
 	}
 	for _, part := range []func(context.Context) error{a.hold, a.publishAll, a.tidy, a.probeAll, a.tellMachine, a.tellGraceful} {
 		if err := mgr.Add(manager.RunnableFunc(part)); err != nil {

@@ -22,7 +22,7 @@ import (
 // gather reads what the choice for a new pod is made by. What it asks the API server for is narrow, so that other workloads of the namespace do not
 // make it slower: labels are the index, and the rule verifies by the status what they find.
 func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, error) {
-	f := matching.Facts{Pod: pod, Own: lineage.Of(pod), Now: a.Now(), Served: a.began, Here: func(podUID string) bool { return a.localCapture(podUID) != "" }}
+	f := matching.Facts{Pod: pod, Own: lineage.Of(pod), Now: a.Now(), Served: a.began, Here: func(c *v1alpha1.Checkpoint) bool { return a.localState(c) != "" }}
 	if pod.Labels[keys.RestoreMode] == keys.False {
 		return f, nil
 	}
@@ -49,10 +49,35 @@ func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, er
 			return f, err
 		}
 	}
+	if err := a.addSources(ctx, &f); err != nil {
+		return f, err
+	}
 	if len(f.Checkpoints) > 0 {
 		f.Images = a.imagesHere(ctx, pod)
 	}
 	return f, nil
+}
+
+// addSources adds the pods of which there are Checkpoints though they go on, as far as the siblings are not all of them: with such a pod nobody shares its
+// work.
+func (a *Agent) addSources(ctx context.Context, f *matching.Facts) error {
+	for i := range f.Checkpoints {
+		c := &f.Checkpoints[i]
+		source := c.Status.Source
+		if !c.Spec.Trigger.IsLive() || source == nil || c.Status.Claim != nil ||
+			slices.ContainsFunc(f.Siblings, func(p corev1.Pod) bool { return p.UID == source.PodUID }) {
+			continue
+		}
+		pod := &corev1.Pod{}
+		err := a.Everywhere.Get(ctx, client.ObjectKey{Namespace: c.Namespace, Name: c.Spec.SourcePodName}, pod)
+		switch {
+		case err == nil && pod.UID == source.PodUID:
+			f.Siblings = append(f.Siblings, *pod)
+		case client.IgnoreNotFound(err) != nil:
+			return err
+		}
+	}
+	return nil
 }
 
 // addNamed adds the Checkpoint that the policy names, which may be anybody's.

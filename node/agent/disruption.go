@@ -18,6 +18,9 @@ import (
 // judgeEnd says by the condition DisruptionTarget of a Job's pod whether its end is a capture's doing, as far as the capture has come: it is, until
 // the capture fails. The pod learns of a failure before its processes get their stop signal, or soon after.
 func (a *Agent) judgeEnd(ctx context.Context, record *capture.Capture) error {
+	if record.Trigger.IsLive() { // it is none's end
+		return nil
+	}
 	pod := &corev1.Pod{}
 	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: record.Pod.Name}, pod)
 	switch {

@@ -67,7 +67,7 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	if record, err := capture.Read(target); err == nil { // before this agent was killed
 		return record, nil
 	}
-	if local := a.localCapture(string(checkpoint.Status.Source.PodUID)); local != "" {
+	if local := a.localState(checkpoint); local != "" {
 		err := linkTree(local, target)
 		if err == nil {
 			return capture.Read(target)

@@ -120,7 +120,7 @@ func (a *Agent) look(ctx context.Context, dir string, slots *slots) {
 		a.work[dir] = p
 	}
 	busy := p.busy || a.Now().Before(p.notBefore)
-	if p.busy && p.stop != nil && (isDiscarded(dir) || a.hasLater(dir)) {
+	if p.busy && p.stop != nil && (isDiscarded(dir) || !p.goesOn && a.hasLater(dir)) {
 		p.stop() // what is to become of the folder is done when the upload has ended
 	}
 	a.mu.Unlock()
@@ -176,15 +176,12 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 	if text, err := os.ReadFile(filepath.Join(dir, capture.DiscardedFile)); err == nil && !strings.HasSuffix(dir, ".partial") {
 		return a.discard(ctx, dir, record, strings.TrimSpace(string(text)), p)
 	}
-	if a.hasLater(dir) { // of a pod that went on, and goes now
+	if !record.Trigger.IsLive() && a.hasLater(dir) { // of a pod that went on, and goes now
 		return a.replaced(ctx, dir, record, p)
 	}
 	wanted, why, err := a.isWanted(ctx, record)
 	if err != nil || why == "" && !wanted {
 		return err
-	}
-	if record.Trigger.IsLive() && !strings.HasSuffix(dir, ".partial") { // nobody asks for one yet: see docs/designs/0013-live-captures.md
-		return a.remove(dir)
 	}
 	if !wanted {
 		if strings.HasSuffix(dir, ".partial") {
@@ -218,13 +215,13 @@ func isDiscarded(dir string) bool {
 	return err == nil
 }
 
-// uploadsOther tells whether another capture of the same pod is being sent: both would be the same Checkpoint. The later one is the state of the pod, and
-// waits until the earlier one has been stopped.
+// uploadsOther tells whether another last capture of the same pod is being sent: both would be the same Checkpoint. The later one is the state of the pod,
+// and waits until the earlier one has been stopped.
 func (a *Agent) uploadsOther(dir string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for other, p := range a.work {
-		if p.busy && other != dir && filepath.Dir(other) == filepath.Dir(dir) {
+		if p.busy && !p.goesOn && other != dir && filepath.Dir(other) == filepath.Dir(dir) {
 			return true
 		}
 	}
@@ -279,6 +276,9 @@ func (a *Agent) settleLifted(ctx context.Context) {
 // isWanted tells whether the state of a pod is to be published: the pod goes, or was disrupted, or is gone. While it stays nobody knows yet.
 // A pod that ended by itself needs no successor of its state, and why says so.
 func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted bool, why string, err error) {
+	if record.Trigger.IsLive() { // a Checkpoint asks for it
+		return true, "", nil
+	}
 	pod := &corev1.Pod{}
 	err = a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: record.Pod.Name}, pod)
 	switch {
@@ -294,7 +294,8 @@ func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted b
 	return false, "", nil
 }
 
-// object returns the Checkpoint of a capture, and makes it when the manager has not; nil when it was deleted, so that the state is not wanted.
+// object returns the Checkpoint of a capture, and makes that of a pod's last one when the manager has not; nil when it was deleted, so that the state is not
+// wanted.
 func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture, p *publication) (*v1alpha1.Checkpoint, v1alpha1.CheckpointSource, error) {
 	m, err := a.memoOf(dir, p)
 	if err != nil {
@@ -305,8 +306,8 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 		return nil, n.Source, err
 	}
 	checkpoint := &v1alpha1.Checkpoint{}
-	err = a.Client.Get(ctx, client.ObjectKeyFromObject(n.Checkpoint), checkpoint)
-	if apierrors.IsNotFound(err) && m.CheckpointUID == "" {
+	err = a.Client.Get(ctx, keyOf(record), checkpoint)
+	if apierrors.IsNotFound(err) && m.CheckpointUID == "" && !record.Trigger.IsLive() {
 		policy, policyErr := a.policyOf(ctx, record.Pod.Namespace, n.Source.Labels)
 		if policyErr != nil {
 			return nil, n.Source, policyErr
@@ -329,6 +330,10 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 		return nil, n.Source, err
 	case !checkpoint.DeletionTimestamp.IsZero() || m.CheckpointUID != "" && m.CheckpointUID != checkpoint.StorageName():
 		return nil, n.Source, nil
+	case record.Trigger.IsLive() && record.Trigger.Asks.UID != string(checkpoint.UID):
+		return nil, n.Source, nil
+	case !record.Trigger.IsLive() && checkpoint.Spec.Trigger.IsLive():
+		return nil, n.Source, fmt.Errorf("Checkpoint %s was made by hand, and has the name that the pod's last one needs; delete it", checkpoint.Name)
 	}
 	if m.CheckpointUID == "" && !strings.HasSuffix(dir, ".partial") {
 		m.CheckpointUID = checkpoint.StorageName()
@@ -403,7 +408,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
 	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen
-	if a.uploadsOther(dir) {
+	if record.Trigger.IsTermination() && a.uploadsOther(dir) {
 		return nil
 	}
 	leave := slots.take(!record.Trigger.IsTermination())
@@ -462,6 +467,7 @@ func (a *Agent) tellCaptured(checkpoint *v1alpha1.Checkpoint, record *capture.Ca
 		return
 	}
 	p.told = true
+	a.learn(record)
 	a.countCapture("Captured")
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Captured", fmt.Sprintf("captured %s, frozen for %s; safe on node %s",
 		v1alpha1.ReadableSize(record.SizeBytes), v1alpha1.ReadableDuration(record.Timings.Frozen).Duration, a.NodeName))
@@ -484,8 +490,7 @@ func (a *Agent) event(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, 
 // discard drops a capture that is not wanted, and says so in the Checkpoint if it was published.
 func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture, why string, p *publication) error {
 	checkpoint := &v1alpha1.Checkpoint{}
-	name := v1alpha1.TerminationName(record.Pod.Name, uid(record.Pod.UID))
-	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: name}, checkpoint)
+	err := a.Client.Get(ctx, keyOf(record), checkpoint)
 	if err == nil && checkpoint.Status.Source != nil {
 		r := report{source: *checkpoint.Status.Source, captured: condition(v1alpha1.CheckpointCaptured), uploaded: condition(v1alpha1.CheckpointUploaded)}
 		r.captured.Reason, r.captured.Message = v1alpha1.StateDiscarded, why
@@ -503,8 +508,7 @@ func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture
 
 // replaced drops a capture of which there is a later one. What it has sent is that one's as well, unless their Checkpoint is gone.
 func (a *Agent) replaced(ctx context.Context, dir string, record *capture.Capture, p *publication) error {
-	name := v1alpha1.TerminationName(record.Pod.Name, uid(record.Pod.UID))
-	err := a.Client.Get(ctx, client.ObjectKey{Namespace: record.Pod.Namespace, Name: name}, &v1alpha1.Checkpoint{})
+	err := a.Client.Get(ctx, keyOf(record), &v1alpha1.Checkpoint{})
 	if apierrors.IsNotFound(err) {
 		return a.withdraw(ctx, dir, p)
 	}

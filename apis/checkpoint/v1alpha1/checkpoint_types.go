@@ -59,6 +59,22 @@ const (
 	ReasonSourceExited = "SourceExited"
 )
 
+// The reasons of the condition Captured, and the first word of Ready's message, of a Checkpoint of a pod that goes on, when there is nothing to capture.
+const (
+	// ReasonSourceNotFound: there is no pod of that name, or it is gone.
+	ReasonSourceNotFound = "SourceNotFound"
+	// ReasonSourceReplaced: the pod of that name has another UID.
+	ReasonSourceReplaced = "SourceReplaced"
+	// ReasonSourceTerminated: the pod is being terminated, and another Checkpoint has its last state.
+	ReasonSourceTerminated = "SourceTerminated"
+	// ReasonSourceNotProtected: the pod cannot be captured; its condition memverge.ai/Checkpointable says why.
+	ReasonSourceNotProtected = "SourceNotProtected"
+	// ReasonSourceNotRunning: the pod did not begin to run in time.
+	ReasonSourceNotRunning = "SourceNotRunning"
+	// ReasonFreezeBudget: the pod would stand still for longer than its probes forgive.
+	ReasonFreezeBudget = "FreezeBudget"
+)
+
 // The reasons of the condition Uploaded, besides StatePending, StateUploading and StateCompleted.
 const (
 	// ReasonCaptureFailed: there is nothing to upload; Captured says why.
@@ -82,8 +98,29 @@ const (
 const ReasonNodeUnavailable = "NodeUnavailable"
 
 // CheckpointTrigger is what a capture comes from.
-// +kubebuilder:validation:Enum=Termination;Delete;Eviction;Drain;Preemption;NodePressure;NodeShutdown;Taint
+// +kubebuilder:validation:Enum=Termination;Delete;Eviction;Drain;Preemption;NodePressure;NodeShutdown;Taint;Manual;Annotation;Interval;Schedule
 type CheckpointTrigger string
+
+// Why a pod is captured that goes on.
+const (
+	// TriggerManual: somebody made the Checkpoint by hand.
+	TriggerManual CheckpointTrigger = "Manual"
+	// TriggerAnnotation: the pod got the annotation memverge.ai/checkpoint-trigger.
+	TriggerAnnotation CheckpointTrigger = "Annotation"
+	// TriggerInterval: so much time has gone by since the pod was captured before, or began.
+	TriggerInterval CheckpointTrigger = "Interval"
+	// TriggerSchedule: the schedule of its CheckpointPolicy says so.
+	TriggerSchedule CheckpointTrigger = "Schedule"
+)
+
+// IsLive tells whether the pod goes on after the capture.
+func (t CheckpointTrigger) IsLive() bool {
+	switch t {
+	case TriggerManual, TriggerAnnotation, TriggerInterval, TriggerSchedule:
+		return true
+	}
+	return false
+}
 
 // Why a pod is terminated, and captured by its stop signal. It is told by what was known when the Checkpoint was made, by the manager or, while that is
 // away, by the agent.
@@ -109,7 +146,8 @@ const (
 // CheckpointSpec says which pod is captured.
 //
 // +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec is immutable"
-// +kubebuilder:validation:XValidation:rule="has(self.sourcePodUID)",message="sourcePodUID is needed: pods are captured when they are terminated"
+// +kubebuilder:validation:XValidation:rule="has(self.sourcePodUID) || self.trigger in ['Manual', 'Annotation', 'Interval', 'Schedule']",message="sourcePodUID is needed for a pod that is terminated; trigger may be Manual without it"
+// +kubebuilder:validation:XValidation:rule="self.postCheckpoint == 'Resume' || self.trigger in ['Manual', 'Annotation', 'Interval', 'Schedule']",message="postCheckpoint may be Stop only for a pod that goes on after the capture"
 type CheckpointSpec struct {
 	// sourcePodName is the name of the pod that is captured. It is in the Checkpoint's namespace.
 	// +required
@@ -118,17 +156,37 @@ type CheckpointSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="sourcePodName must be the name of a pod"
 	SourcePodName string `json:"sourcePodName"`
 
-	// sourcePodUID is the UID of that pod: another pod of the same name is not captured.
+	// sourcePodUID is the UID of that pod: another pod of the same name is not captured. Without it the pod of that name is captured that runs.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=64
 	SourcePodUID types.UID `json:"sourcePodUID,omitempty"`
 
-	// trigger is what the capture comes from: why the pod got its stop signal.
-	// +required
-	Trigger CheckpointTrigger `json:"trigger"`
+	// trigger is what the capture comes from: why the pod got its stop signal, or why it is captured though it goes on. Whoever makes a Checkpoint by
+	// hand leaves it away.
+	// +optional
+	// +kubebuilder:default=Manual
+	Trigger CheckpointTrigger `json:"trigger,omitempty"`
+
+	// postCheckpoint says what becomes of a pod that goes on after its capture: with Stop it is evicted, as by kubectl drain, and captured once more when it
+	// ends. A PodDisruptionBudget can put that off.
+	// +optional
+	// +kubebuilder:default=Resume
+	PostCheckpoint PostCheckpoint `json:"postCheckpoint,omitempty"`
 }
+
+// PostCheckpoint says what becomes of a pod after its capture.
+// +kubebuilder:validation:Enum=Resume;Stop
+type PostCheckpoint string
+
+// What becomes of it.
+const (
+	// PostCheckpointResume: it goes on.
+	PostCheckpointResume PostCheckpoint = "Resume"
+	// PostCheckpointStop: it is evicted.
+	PostCheckpointStop PostCheckpoint = "Stop"
+)
 
 // CheckpointStatus says how far a capture has come, what is in it, and who has claimed it. Agents and manager write it with server-side
 // apply under a field manager each (see internal/keys), so that none removes what another has written.
@@ -401,7 +459,8 @@ type CheckpointClaim struct {
 	RestoredFrom string `json:"restoredFrom,omitempty"`
 }
 
-// Checkpoint is one consistent capture of one pod. The manager makes one for every labelled pod that is terminated.
+// Checkpoint is one consistent capture of one pod. The manager makes one for every labelled pod that is terminated. One that is made by hand, with the name
+// of a pod, has that pod captured while it goes on.
 //
 // +genclient
 // +kubebuilder:object:root=true

@@ -11,7 +11,8 @@ import (
 // CheckpointApplyConfiguration represents a declarative configuration of the Checkpoint type for use
 // with apply.
 //
-// Checkpoint is one consistent capture of one pod. The manager makes one for every labelled pod that is terminated.
+// Checkpoint is one consistent capture of one pod. The manager makes one for every labelled pod that is terminated. One that is made by hand, with the name
+// of a pod, has that pod captured while it goes on.
 type CheckpointApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the object's standard metadata.

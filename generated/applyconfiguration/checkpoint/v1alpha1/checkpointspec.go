@@ -14,10 +14,14 @@ import (
 type CheckpointSpecApplyConfiguration struct {
 	// sourcePodName is the name of the pod that is captured. It is in the Checkpoint's namespace.
 	SourcePodName *string `json:"sourcePodName,omitempty"`
-	// sourcePodUID is the UID of that pod: another pod of the same name is not captured.
+	// sourcePodUID is the UID of that pod: another pod of the same name is not captured. Without it the pod of that name is captured that runs.
 	SourcePodUID *types.UID `json:"sourcePodUID,omitempty"`
-	// trigger is what the capture comes from: why the pod got its stop signal.
+	// trigger is what the capture comes from: why the pod got its stop signal, or why it is captured though it goes on. Whoever makes a Checkpoint by
+	// hand leaves it away.
 	Trigger *checkpointv1alpha1.CheckpointTrigger `json:"trigger,omitempty"`
+	// postCheckpoint says what becomes of a pod that goes on after its capture: with Stop it is evicted, as by kubectl drain, and captured once more when it
+	// ends. A PodDisruptionBudget can put that off.
+	PostCheckpoint *checkpointv1alpha1.PostCheckpoint `json:"postCheckpoint,omitempty"`
 }
 
 // CheckpointSpecApplyConfiguration constructs a declarative configuration of the CheckpointSpec type for use with
@@ -47,5 +51,13 @@ func (b *CheckpointSpecApplyConfiguration) WithSourcePodUID(value types.UID) *Ch
 // If called multiple times, the Trigger field is set to the value of the last call.
 func (b *CheckpointSpecApplyConfiguration) WithTrigger(value checkpointv1alpha1.CheckpointTrigger) *CheckpointSpecApplyConfiguration {
 	b.Trigger = &value
+	return b
+}
+
+// WithPostCheckpoint sets the PostCheckpoint field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PostCheckpoint field is set to the value of the last call.
+func (b *CheckpointSpecApplyConfiguration) WithPostCheckpoint(value checkpointv1alpha1.PostCheckpoint) *CheckpointSpecApplyConfiguration {
+	b.PostCheckpoint = &value
 	return b
 }
