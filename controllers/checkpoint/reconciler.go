@@ -74,13 +74,28 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, err
 	}
 	v := judge(f)
+	if err := r.hand(ctx, f, v); err != nil { // before its source is known, with which the agent begins
+		return ctrl.Result{}, err
+	}
 	if err := r.write(ctx, f, v); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if err := r.label(ctx, checkpoint); err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{RequeueAfter: v.again}, nil
+	again, err := r.stop(ctx, f)
+	if v.again == 0 || again > 0 && again < v.again {
+		v.again = again
+	}
+	return ctrl.Result{RequeueAfter: v.again}, err
+}
+
+// sourceUID is the UID of the source pod; empty while nobody knows.
+func sourceUID(checkpoint *v1alpha1.Checkpoint) types.UID {
+	if source := checkpoint.Status.Source; source != nil {
+		return source.PodUID
+	}
+	return checkpoint.Spec.SourcePodUID
 }
 
 // gather reads what the state is told by.
@@ -91,8 +106,12 @@ func (r *Reconciler) gather(ctx context.Context, checkpoint *v1alpha1.Checkpoint
 	if client.IgnoreNotFound(err) != nil {
 		return f, err
 	}
-	if uid := checkpoint.Spec.SourcePodUID; err == nil && (uid == "" || uid == pod.UID) {
+	switch uid := sourceUID(checkpoint); {
+	case err != nil:
+	case uid == "" || uid == pod.UID:
 		f.pod = pod
+	default:
+		f.replacedBy = pod.UID
 	}
 	f.ended = r.rememberEnd(checkpoint.UID, f)
 	if f.nowhere, f.help, err = r.nowhere(ctx, f); err != nil {

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
@@ -24,6 +25,7 @@ const endedTime = 15 * time.Second
 type facts struct {
 	checkpoint *v1alpha1.Checkpoint
 	pod        *corev1.Pod // the source; nil when it is gone
+	replacedBy types.UID   // of another pod that has its name
 	ended      time.Time   // when the source was seen to have ended by itself; zero if it was not
 	nodeUp     bool        // the source's node is there and ready, as far as we know
 	// nowhere is the reason why there is no location to store it in, and what a person can do; empty when there is one.
@@ -49,6 +51,9 @@ func judge(f facts) verdict {
 	captured := meta.FindStatusCondition(conditions, v1alpha1.CheckpointCaptured)
 	switch {
 	case captured == nil || captured.Status == metav1.ConditionUnknown || captured.Status == metav1.ConditionFalse && captured.Reason == v1alpha1.StatePending:
+		if f.checkpoint.Spec.Trigger.IsLive() {
+			return f.unreportedLive()
+		}
 		return f.unreported()
 	case captured.Status == metav1.ConditionTrue:
 		return f.captured()

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -19,7 +20,7 @@ import (
 // watch adds what a verdict depends on besides the Checkpoint: its source pod, the storage locations and whether its node is ready.
 func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 	return b.
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(ofPod)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.ofPod)).
 		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.ofLocation),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.CheckpointPolicy{}, handler.EnqueueRequestsFromMapFunc(r.ofPolicy), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -32,17 +33,32 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		}))
 }
 
-// ofPod returns the Checkpoint of a pod that is terminated, if there is one.
-func ofPod(_ context.Context, pod client.Object) []reconcile.Request {
+// ofPod returns the Checkpoint of a pod that is terminated, if there is one, and those that wait for a pod of that name which goes on.
+func (r *Reconciler) ofPod(ctx context.Context, pod client.Object) []reconcile.Request {
 	name := v1alpha1.TerminationName(pod.GetName(), pod.GetUID())
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}}}
+	requests := r.unfinished(ctx, client.InNamespace(pod.GetNamespace()), client.MatchingFields{byLivePod: pod.GetName()})
+	return append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}})
 }
 
-// bySourceNode is the name of the cache's index of Checkpoints by the node of their source.
-const bySourceNode = "status.source.node"
+// The names of the cache's indexes of Checkpoints: by the node of their source, and of those of pods that go on by the pod.
+const (
+	bySourceNode = "status.source.node"
+	byLivePod    = "spec.sourcePodName"
+)
 
 func addIndexes(manager ctrl.Manager) error {
-	return manager.GetFieldIndexer().IndexField(context.Background(), &v1alpha1.Checkpoint{}, bySourceNode, sourceNode)
+	index := manager.GetFieldIndexer()
+	return errors.Join(
+		index.IndexField(context.Background(), &v1alpha1.Checkpoint{}, bySourceNode, sourceNode),
+		index.IndexField(context.Background(), &v1alpha1.Checkpoint{}, byLivePod, livePod),
+	)
+}
+
+func livePod(object client.Object) []string {
+	if c, isOne := object.(*v1alpha1.Checkpoint); isOne && c.Spec.Trigger.IsLive() {
+		return []string{c.Spec.SourcePodName}
+	}
+	return nil
 }
 
 func sourceNode(object client.Object) []string {
