@@ -13,6 +13,7 @@ import (
 	"github.com/transparent-checkpoint/operator/controllers/pod"
 	"github.com/transparent-checkpoint/operator/controllers/restorepolicy"
 	"github.com/transparent-checkpoint/operator/controllers/retention"
+	"github.com/transparent-checkpoint/operator/controllers/trigger"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -30,6 +31,7 @@ func SetUp(manager ctrl.Manager, options Options) error {
 		pod.SetUp(manager),
 		checkpoint.SetUp(manager, checkpoint.Options{Namespace: options.Namespace, Open: options.Open}),
 		checkpointpolicy.SetUp(manager),
+		trigger.SetUp(manager),
 		retention.SetUp(manager),
 		restorepolicy.SetUp(manager),
 		location.SetUp(manager, location.Options{Namespace: options.Namespace, Open: options.Open}),

@@ -36,21 +36,21 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 // ofPod returns the Checkpoint of a pod that is terminated, if there is one, and those that wait for a pod of that name which goes on.
 func (r *Reconciler) ofPod(ctx context.Context, pod client.Object) []reconcile.Request {
 	name := v1alpha1.TerminationName(pod.GetName(), pod.GetUID())
-	requests := r.unfinished(ctx, client.InNamespace(pod.GetNamespace()), client.MatchingFields{byLivePod: pod.GetName()})
+	requests := r.unfinished(ctx, client.InNamespace(pod.GetNamespace()), client.MatchingFields{ByLivePod: pod.GetName()})
 	return append(requests, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: pod.GetNamespace(), Name: name}})
 }
 
-// The names of the cache's indexes of Checkpoints: by the node of their source, and of those of pods that go on by the pod.
-const (
-	bySourceNode = "status.source.node"
-	byLivePod    = "spec.sourcePodName"
-)
+// bySourceNode is the name of the cache's index of Checkpoints by the node of their source.
+const bySourceNode = "status.source.node"
+
+// ByLivePod is the name of the cache's index of Checkpoints of pods that go on, by the names of the pods.
+const ByLivePod = "spec.sourcePodName"
 
 func addIndexes(manager ctrl.Manager) error {
 	index := manager.GetFieldIndexer()
 	return errors.Join(
 		index.IndexField(context.Background(), &v1alpha1.Checkpoint{}, bySourceNode, sourceNode),
-		index.IndexField(context.Background(), &v1alpha1.Checkpoint{}, byLivePod, livePod),
+		index.IndexField(context.Background(), &v1alpha1.Checkpoint{}, ByLivePod, livePod),
 	)
 }
 

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/periodic"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -22,6 +23,12 @@ func judge(policy *v1alpha1.CheckpointPolicy, pods []*corev1.Pod, locations []v1
 	if message := unknown(policy.Spec.Containers, pods); message != "" {
 		ready.Reason, ready.Message = v1alpha1.CheckpointPolicyUnknownContainers, message
 		return ready
+	}
+	if t := policy.Spec.Triggers; t != nil && t.Schedule != nil {
+		if _, err := periodic.Parse(t.Schedule); err != nil {
+			ready.Reason, ready.Message = v1alpha1.CheckpointPolicyInvalidSchedule, err.Error()
+			return ready
+		}
 	}
 	if policy.Spec.StorageLocation != "" {
 		if _, reason, message := v1alpha1.UploadLocation(policy, locations); reason != "" {

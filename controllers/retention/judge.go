@@ -52,6 +52,8 @@ type facts struct {
 	restores []v1alpha1.RestorePolicy
 	// ends are those of owners, by their UID, and of plain pods, by their lineage.
 	ends map[string]end
+	// succeeded are the names of pods that have done their work, by their UIDs.
+	succeeded map[string]string
 	// readOnly are the names of locations that nothing is deleted in.
 	readOnly map[string]bool
 	now      time.Time
@@ -100,7 +102,11 @@ func (f facts) judgeState(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointR
 	if e, ended := f.endOf(c, retention); ended {
 		return step{cause: e.cause, message: e.message}
 	}
-	if f.isSuperseded(c, int(*retention.KeepLast)) {
+	if c.Spec.Trigger.IsLive() && c.Status.Source != nil {
+		if s, over := f.judgeLive(c, int(*retention.KeepLast)); over {
+			return s
+		}
+	} else if f.isSuperseded(c, int(*retention.KeepLast)) {
 		return step{cause: causeKeepLast, message: fmt.Sprintf("there are %d newer ones, which is what keepLast says", *retention.KeepLast)}
 	}
 	if claim != nil && !f.goesBack(c) {
@@ -132,6 +138,9 @@ func (f facts) goesBack(c *v1alpha1.Checkpoint) bool {
 func (f facts) stateless(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRetention) step {
 	if e, ended := f.endOf(c, retention); ended {
 		return step{cause: causeStateless, message: e.message, delete: true}
+	}
+	if c.Spec.Trigger.IsLive() && c.Spec.Trigger != v1alpha1.TriggerManual && f.isFollowed(c) {
+		return step{cause: causeStateless, message: "it has no state, and the pod was captured again", delete: true}
 	}
 	stays := min(failedTime, retention.TTL.Duration)
 	message := fmt.Sprintf("it has no state, and has been there for %s", stays)
@@ -187,6 +196,9 @@ func (f facts) isSuperseded(c *v1alpha1.Checkpoint, keepLast int) bool {
 	for i := range f.checkpoints {
 		other := &f.checkpoints[i]
 		s := other.Status.Source
+		if other.Spec.Trigger.IsLive() && source.Identity == "" { // of another pod's work
+			continue
+		}
 		if s == nil || s.Lineage != source.Lineage || s.Identity != source.Identity || !other.DeletionTimestamp.IsZero() ||
 			!meta.IsStatusConditionTrue(other.Status.Conditions, v1alpha1.CheckpointReady) {
 			continue

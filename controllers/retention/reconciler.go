@@ -3,6 +3,7 @@ package retention
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,6 +81,13 @@ func (r *Reconciler) gather(ctx context.Context, namespace string, checkpoints [
 		if l := &locations.Items[i]; l.IsReadOnly() {
 			f.readOnly[l.Name] = true
 		}
+	}
+	if slices.ContainsFunc(checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Spec.Trigger.IsLive() }) {
+		pods := &corev1.PodList{}
+		if err := r.Client.List(ctx, pods, client.InNamespace(namespace)); err != nil {
+			return f, err
+		}
+		f.succeeded = succeededAmong(pods.Items)
 	}
 	var err error
 	f.ends, err = r.endsOf(ctx, namespace, checkpoints)

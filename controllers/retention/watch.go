@@ -35,7 +35,7 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&appsv1.ReplicaSet{}, ofNamespace).
 		Watches(&corev1.Pod{}, ofNamespace, builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool {
 			pod, isPod := o.(*corev1.Pod)
-			return isPod && isPlainAndDone(pod)
+			return isPod && pod.Status.Phase == corev1.PodSucceeded
 		})))
 }
 

@@ -32,6 +32,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointPolicyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointRetention"):
 		return &checkpointv1alpha1.CheckpointRetentionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointSchedule"):
+		return &checkpointv1alpha1.CheckpointScheduleApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointSource"):
 		return &checkpointv1alpha1.CheckpointSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointSpec"):
@@ -44,6 +46,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointStorageLocationSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointStorageLocationStatus"):
 		return &checkpointv1alpha1.CheckpointStorageLocationStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointTriggers"):
+		return &checkpointv1alpha1.CheckpointTriggersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ContainerSelection"):
 		return &checkpointv1alpha1.ContainerSelectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocationCredentials"):

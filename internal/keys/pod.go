@@ -42,6 +42,13 @@ const (
 // The manager takes the annotation away when it has made the Checkpoint.
 const CheckpointTrigger = "memverge.ai/checkpoint-trigger"
 
+// CheckpointInterval is an annotation that says how often a pod is captured while it goes on, as 15m; 0 is never, whatever its CheckpointPolicy says.
+// EnvInterval is the environment variable of a container that says the same, and goes before it; of several the shortest counts.
+const (
+	CheckpointInterval = "memverge.ai/checkpoint-interval"
+	EnvInterval        = "MMC_CHECKPOINT_INTERVAL"
+)
+
 // RestoreCounted is the annotation, with the value "true", of a pod whose condition Restored the manager has counted in its RestorePolicy.
 const RestoreCounted = "memverge.ai/restore-counted"
 

@@ -221,6 +221,13 @@ func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.Chec
 	return checkpoint, source
 }
 
+// LiveCheckpoint returns the Checkpoint of a pod that goes on, for the agent of its node, without a status. It goes with the pod's controller.
+func LiveCheckpoint(pod *corev1.Pod, trigger v1alpha1.CheckpointTrigger, which string) *v1alpha1.Checkpoint {
+	checkpoint, _ := TerminationCheckpoint(pod)
+	checkpoint.Name, checkpoint.Spec.Trigger = v1alpha1.LiveName(pod.Name, pod.UID, which), trigger
+	return checkpoint
+}
+
 // TriggerOf tells why a pod is terminated, by what it says and by its node, which may be nil.
 func TriggerOf(pod *corev1.Pod, node *corev1.Node) v1alpha1.CheckpointTrigger {
 	reason := pod.Status.Reason // the kubelet's

@@ -17,6 +17,8 @@ const (
 	CheckpointPolicyPaused = "Paused"
 	// CheckpointPolicyInvalidSelector: its selector cannot be understood; the message says why.
 	CheckpointPolicyInvalidSelector = "InvalidSelector"
+	// CheckpointPolicyInvalidSchedule: its schedule cannot be understood, and does nothing; the message says why.
+	CheckpointPolicyInvalidSchedule = "InvalidSchedule"
 	// CheckpointPolicyUnknownContainers: containers names one that none of its pods has; the message says which they have.
 	CheckpointPolicyUnknownContainers = "UnknownContainers"
 	// CheckpointPolicyLocationNotFound: there is no CheckpointStorageLocation of the name that storageLocation says.
@@ -50,6 +52,10 @@ type CheckpointPolicySpec struct {
 	// +optional
 	Containers *ContainerSelection `json:"containers,omitempty"`
 
+	// triggers say when pods are captured that go on. Each pod is captured at its end in any case.
+	// +optional
+	Triggers *CheckpointTriggers `json:"triggers,omitempty"`
+
 	// retention says for how long Checkpoints are kept. A change counts at once, also for those that there are.
 	// +optional
 	// +kubebuilder:default={}
@@ -67,6 +73,46 @@ type CheckpointPolicySpec struct {
 	// Checkpoints that there are stay, and new pods are restored from them. It counts at once, also for pods that run.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
+}
+
+// CheckpointTriggers say when pods are captured that go on. Of two that come together there is one capture; and none while another goes on.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.interval) || has(self.schedule)",message="interval or schedule must be set"
+type CheckpointTriggers struct {
+	// interval is the time from a pod's start, or from its last capture, to the next: 10s or more, as 15m. The pod's annotation memverge.ai/checkpoint-interval
+	// and the environment variable MMC_CHECKPOINT_INTERVAL of its containers go before it.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s')",message="interval must be 10s or more"
+	Interval *metav1.Duration `json:"interval,omitempty"`
+
+	// schedule says the times of day.
+	// +optional
+	Schedule *CheckpointSchedule `json:"schedule,omitempty"`
+}
+
+// CheckpointSchedule is a list of times. One that goes by while the manager is away is made up for, once.
+type CheckpointSchedule struct {
+	// cron is minute, hour, day of the month, month and day of the week, as "0 */6 * * *" for every six hours; also @hourly, @daily, @weekly and @monthly.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Cron string `json:"cron"`
+
+	// timeZone is the name of the time zone of cron, as Europe/Berlin; UTC without it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// jitter is the time over which the pods' captures are spread, as 10m: each pod has a delay of its own within it, always the same.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+	Jitter *metav1.Duration `json:"jitter,omitempty"`
 }
 
 // ContainerSelection says by their names which containers of a pod are captured and restored.

@@ -17,9 +17,16 @@ const nameDigits = 8
 // TerminationName is the name of the Checkpoint of a pod that is terminated: POD-UID8. Whoever sees the termination first, manager or
 // agent, makes the Checkpoint; the other finds it by this name. The name of a pod for which there is no room is cut short, and a hash of
 // the whole is put behind it.
-func TerminationName(podName string, podUID types.UID) string {
+func TerminationName(podName string, podUID types.UID) string { return nameFor(podName, podUID, "") }
+
+// LiveName is the name of a Checkpoint of a pod that goes on, which the manager makes: POD-UID8-WHICH. The same wish leads to the same name.
+func LiveName(podName string, podUID types.UID, which string) string {
+	return nameFor(podName, podUID, "-"+which)
+}
+
+func nameFor(podName string, podUID types.UID, suffix string) string {
 	uid := string(podUID)
-	suffix := "-" + uid[:min(nameDigits, len(uid))]
+	suffix = "-" + uid[:min(nameDigits, len(uid))] + suffix
 	room := MaxNameLength - len(suffix)
 	if len(podName) <= room {
 		return podName + suffix

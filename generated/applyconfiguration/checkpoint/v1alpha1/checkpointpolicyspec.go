@@ -18,6 +18,8 @@ type CheckpointPolicySpecApplyConfiguration struct {
 	// containers says which containers of a pod are captured and restored. Without it they are all but istio-proxy, nginx-proxy and linkerd-proxy.
 	// A change counts for pods that are made later.
 	Containers *ContainerSelectionApplyConfiguration `json:"containers,omitempty"`
+	// triggers say when pods are captured that go on. Each pod is captured at its end in any case.
+	Triggers *CheckpointTriggersApplyConfiguration `json:"triggers,omitempty"`
 	// retention says for how long Checkpoints are kept. A change counts at once, also for those that there are.
 	Retention *CheckpointRetentionApplyConfiguration `json:"retention,omitempty"`
 	// storageLocation is the name of the CheckpointStorageLocation in which the Checkpoints are stored. Without it that is the one with the role
@@ -47,6 +49,14 @@ func (b *CheckpointPolicySpecApplyConfiguration) WithSelector(value *v1.LabelSel
 // If called multiple times, the Containers field is set to the value of the last call.
 func (b *CheckpointPolicySpecApplyConfiguration) WithContainers(value *ContainerSelectionApplyConfiguration) *CheckpointPolicySpecApplyConfiguration {
 	b.Containers = value
+	return b
+}
+
+// WithTriggers sets the Triggers field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Triggers field is set to the value of the last call.
+func (b *CheckpointPolicySpecApplyConfiguration) WithTriggers(value *CheckpointTriggersApplyConfiguration) *CheckpointPolicySpecApplyConfiguration {
+	b.Triggers = value
 	return b
 }
 

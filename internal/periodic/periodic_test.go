@@ -1,0 +1,118 @@
+package periodic
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
+)
+
+var began = time.Date(2026, 11, 27, 10, 7, 0, 0, time.UTC)
+
+func every(interval string) func(*v1alpha1.CheckpointTriggers) {
+	return func(t *v1alpha1.CheckpointTriggers) {
+		d, err := time.ParseDuration(interval)
+		if err != nil {
+			panic(err)
+		}
+		t.Interval = &metav1.Duration{Duration: d}
+	}
+}
+
+func at(cron string) func(*v1alpha1.CheckpointTriggers) {
+	return func(t *v1alpha1.CheckpointTriggers) { t.Schedule = &v1alpha1.CheckpointSchedule{Cron: cron} }
+}
+
+func in(zone string) func(*v1alpha1.CheckpointTriggers) {
+	return func(t *v1alpha1.CheckpointTriggers) { t.Schedule.TimeZone = zone }
+}
+
+func TestWhenAPodIsCapturedNext(t *testing.T) {
+	for name, test := range map[string]struct {
+		policy     []func(*v1alpha1.CheckpointTriggers)
+		annotation string
+		env        []string // a container each
+		want       string
+		trigger    v1alpha1.CheckpointTrigger
+	}{
+		"nobody says":                 {},
+		"the policy says":             {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, want: "10:22", trigger: v1alpha1.TriggerInterval},
+		"the pod says otherwise":      {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, annotation: "1h", want: "11:07", trigger: v1alpha1.TriggerInterval},
+		"the pod says never":          {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, annotation: "0"},
+		"a container says otherwise":  {annotation: "1h", env: []string{"10m"}, want: "10:17", trigger: v1alpha1.TriggerInterval},
+		"two containers say":          {env: []string{"10m", "5m"}, want: "10:12", trigger: v1alpha1.TriggerInterval},
+		"nonsense counts nothing":     {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, annotation: "often", want: "10:22", trigger: v1alpha1.TriggerInterval},
+		"a schedule":                  {policy: []func(*v1alpha1.CheckpointTriggers){at("0 */6 * * *")}, want: "12:00", trigger: v1alpha1.TriggerSchedule},
+		"a schedule elsewhere":        {policy: []func(*v1alpha1.CheckpointTriggers){at("0 12 * * *"), in("Europe/Berlin")}, want: "11:00", trigger: v1alpha1.TriggerSchedule},
+		"both, the schedule is first": {policy: []func(*v1alpha1.CheckpointTriggers){at("10 * * * *"), every("15m")}, want: "10:10", trigger: v1alpha1.TriggerSchedule},
+		"both, the interval is first": {policy: []func(*v1alpha1.CheckpointTriggers){at("30 * * * *"), every("15m")}, want: "10:22", trigger: v1alpha1.TriggerInterval},
+		"a day that there is not":     {policy: []func(*v1alpha1.CheckpointTriggers){at("0 0 30 2 *")}},
+		"a bad schedule":              {policy: []func(*v1alpha1.CheckpointTriggers){at("now and then"), every("15m")}, want: "10:22", trigger: v1alpha1.TriggerInterval},
+	} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "0f2d4c1a"}}
+		if test.annotation != "" {
+			pod.Annotations = map[string]string{keys.CheckpointInterval: test.annotation}
+		}
+		for _, value := range test.env {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Env: []corev1.EnvVar{{Name: keys.EnvInterval, Value: value}}})
+		}
+		policy := &v1alpha1.CheckpointPolicy{}
+		for _, change := range test.policy {
+			if policy.Spec.Triggers == nil {
+				policy.Spec.Triggers = &v1alpha1.CheckpointTriggers{}
+			}
+			change(policy.Spec.Triggers)
+		}
+		next, trigger := Next(pod, policy, began)
+		got := ""
+		if !next.IsZero() {
+			got = next.UTC().Format("15:04")
+		}
+		if got != test.want || trigger != test.trigger {
+			t.Errorf("%s: %q by %q; want %q by %q", name, got, trigger, test.want, test.trigger)
+		}
+	}
+}
+
+func TestJitterSpreadsPods(t *testing.T) {
+	s, err := Parse(&v1alpha1.CheckpointSchedule{Cron: "0 * * * *", Jitter: &metav1.Duration{Duration: 10 * time.Minute}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[time.Duration]bool{}
+	for _, uid := range []string{"one", "two", "three", "four"} {
+		first := s.next(began, uid)
+		delay := first.Sub(first.Truncate(time.Hour))
+		if delay >= 10*time.Minute || s.next(first, uid) != first.Add(time.Hour) || s.next(first.Add(-time.Second), uid) != first {
+			t.Errorf("pod %s is captured at %s, and then at %s", uid, first, s.next(first, uid))
+		}
+		seen[delay] = true
+	}
+	if len(seen) < 3 {
+		t.Errorf("the delays are %v", seen)
+	}
+}
+
+func TestBadIntervalsAndSchedulesAreNamed(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{keys.CheckpointInterval: "1s"}}}
+	if _, err := Interval(pod); err == nil || err.Error() != `annotation memverge.ai/checkpoint-interval is "1s"; it may be a duration of 10s or more, as 15m, or 0 for none` {
+		t.Errorf("it says %v", err)
+	}
+	pod.Spec.Containers = []corev1.Container{{Name: "app", Env: []corev1.EnvVar{{Name: keys.EnvInterval, Value: "-5m"}}}}
+	if _, err := Interval(pod); err == nil || !strings.HasPrefix(err.Error(), `environment variable MMC_CHECKPOINT_INTERVAL of container "app" is "-5m"`) {
+		t.Errorf("it says %v", err)
+	}
+	for says, schedule := range map[string]v1alpha1.CheckpointSchedule{
+		`triggers.schedule.cron is "61 * * * *"`:  {Cron: "61 * * * *"},
+		`triggers.schedule.timeZone is "Nowhere"`: {Cron: "1 * * * *", TimeZone: "Nowhere"},
+	} {
+		if _, err := Parse(&schedule); err == nil || !strings.HasPrefix(err.Error(), says) {
+			t.Errorf("it says %v; want %s", err, says)
+		}
+	}
+}
