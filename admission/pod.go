@@ -10,6 +10,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/periodic"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -36,6 +37,9 @@ func Admit(pod *corev1.Pod, policy *v1alpha1.CheckpointPolicy) error {
 		return err
 	}
 	if err := checkAnnotations(pod.Annotations); err != nil {
+		return err
+	}
+	if _, err := periodic.Interval(pod); err != nil {
 		return err
 	}
 	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
