@@ -93,7 +93,9 @@ func askAboutJob(t *testing.T, job *batchv1.Job) admission.Response {
 		t.Fatal(err)
 	}
 	jobs := Jobs{Decoder: admission.NewDecoder(clientgoscheme.Scheme), Namespaces: namespaces(nil, nil)}
-	return jobs.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Namespace: "default", Object: runtime.RawExtension{Raw: raw}}})
+	return jobs.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: "default", Object: runtime.RawExtension{Raw: raw},
+	}})
 }
 
 func TestTheUserIsToldOfAJobsAnnotations(t *testing.T) {

@@ -74,6 +74,8 @@ func TestANamespaceAsksForItsPods(t *testing.T) {
 func TestWhatANamespaceSaysIsReadAnewWhenItMatters(t *testing.T) {
 	yes, no := map[string]string{keys.CheckpointMode: keys.True}, map[string]string(nil)
 	plain, refused := labelled(func(p *corev1.Pod) { p.Labels = no }), labelled(func(p *corev1.Pod) { p.Labels[keys.CheckpointMode] = keys.False })
+	operators := namespaces(yes, yes)
+	operators.Operator = "default"
 	for name, test := range map[string]struct {
 		pod        *corev1.Pod
 		namespaces Namespaces
@@ -86,7 +88,7 @@ func TestWhatANamespaceSaysIsReadAnewWhenItMatters(t *testing.T) {
 		"the pod says no":                   {pod: refused, namespaces: namespaces(yes, yes)},
 		"nobody asks":                       {pod: plain, namespaces: namespaces(no, no)},
 		"it is not there":                   {pod: labelled(nil), namespaces: namespaces(yes, yes), namespace: "other", want: true, warnings: 1},
-		"it is the operator's":              {pod: plain, namespaces: Namespaces{Cached: namespaces(yes, no).Cached, Live: namespaces(no, yes).Live, Operator: "default"}},
+		"it is the operator's":              {pod: plain, namespaces: operators},
 		"it is not there, and nobody asked": {pod: plain, namespaces: namespaces(yes, yes), namespace: "other"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -82,24 +82,6 @@ func TestSettings(t *testing.T) {
 			},
 			want: capture.Settings{Containers: []string{"side", "app"}, Sidecars: []string{"side"}, GracePeriodSeconds: 120},
 		},
-		"what is asked for by other keys": {
-			change: func(p *corev1.Pod) {
-				p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: keys.EnvFiles, Value: "/opt/x"}}
-				p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "log"}, corev1.Container{Name: "istio-proxy"})
-				p.Annotations = map[string]string{
-					keys.CheckpointContainers: "istio-proxy,app", keys.CheckpointDiagnosis: keys.True,
-					keys.CheckpointOptions: "tcp-established, ghost-limit=4M", keys.RestoreOptions: "tcp-close",
-				}
-			},
-			want: capture.Settings{
-				Containers: []string{"app", "istio-proxy"}, GracePeriodSeconds: 120, Diagnosis: true, TCPEstablished: true,
-				OfContainers: map[string]capture.ContainerSettings{
-					"app": {
-						CheckpointOptions: []string{"ghost-limit 4194304"}, RestoreOptions: []string{"tcp-close"}, Files: []string{"/opt/x"}},
-					"istio-proxy": {CheckpointOptions: []string{"ghost-limit 4194304"}, RestoreOptions: []string{"tcp-close"}},
-				},
-			},
-		},
 		"what a user wrote into the annotation counts for nothing": {
 			change: func(p *corev1.Pod) {
 				p.Annotations = map[string]string{keys.Effective: `{"schemaVersion":1,"containers":["other"],"gracePeriodSeconds":7}`}
@@ -144,6 +126,28 @@ func TestSettings(t *testing.T) {
 				t.Errorf("the pod came by once more (-first +second):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestWhatIsAskedForByOtherKeys(t *testing.T) {
+	pod := labelled(func(p *corev1.Pod) {
+		p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: keys.EnvFiles, Value: "/opt/x"}}
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "log"}, corev1.Container{Name: "istio-proxy"})
+		p.Annotations = map[string]string{
+			keys.CheckpointContainers: "istio-proxy,app", keys.CheckpointDiagnosis: keys.True,
+			keys.CheckpointOptions: "tcp-established, ghost-limit=4M", keys.RestoreOptions: "tcp-close",
+		}
+	})
+	want := capture.Settings{
+		SchemaVersion: capture.SchemaVersion, Containers: []string{"app", "istio-proxy"}, GracePeriodSeconds: 120, Diagnosis: true, TCPEstablished: true,
+		OfContainers: map[string]capture.ContainerSettings{
+			"app":         {CheckpointOptions: []string{"ghost-limit 4194304"}, RestoreOptions: []string{"tcp-close"}, Files: []string{"/opt/x"}},
+			"istio-proxy": {CheckpointOptions: []string{"ghost-limit 4194304"}, RestoreOptions: []string{"tcp-close"}},
+		},
+	}
+	got, _ := admit(t, pod)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 

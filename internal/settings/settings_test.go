@@ -186,7 +186,8 @@ func TestTheEnvironmentOfAContainerCountsForItAlone(t *testing.T) {
 
 func TestABadVariableIsNamed(t *testing.T) {
 	for value, reason := range map[string]string{
-		"x/y": "is not absolute", "/a/../b": `goes up by ".."`, "/": "is everything", "//": "is everything", "/proc/1": "is of the kernel's", "/sys": "is of the kernel's",
+		"x/y": "is not absolute", "/a/../b": `goes up by ".."`, "/": "is everything", "//": "is everything", "/proc/1": "is of the kernel's",
+		"/sys":       "is of the kernel's",
 		"/dev/shm/x": "is of the kernel's", "/data/x": `is in the volume "data"`, "/data": `is in the volume "data"`, "/a\nb": "has a control character",
 		"/scratch/x": "", "/database": "", "/data/scratch/x": "", "/devices": "", "": "",
 	} {

@@ -59,7 +59,8 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 		return ctrl.Result{}, nil // too late to decide anything
 	}
 	if !podspec.Asks(pod) { // the runtime waits all the same, as admission's annotation is there
-		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreDisabled, Message: "it asks for nothing any more by the label or annotation " + keys.CheckpointMode})
+		const message = "it does not ask by " + keys.CheckpointMode + " any more"
+		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreDisabled, Message: message})
 	}
 	return a.decide(ctx, pod)
 }
