@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -103,6 +104,7 @@ func TestAnAnnotationNamesTheContainers(t *testing.T) {
 	for _, c := range checkpoint.Status.Containers {
 		names = append(names, c.Name)
 	}
+	slices.Sort(names) // they are in the order in which they were dumped
 	if diff := cmp.Diff([]string{"app", "side"}, names); diff != "" {
 		t.Errorf("captured containers (-want +got)\n%s", diff)
 	}
