@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -14,9 +15,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
-	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
+	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
 // Where the API server reaches Pods and Jobs.
@@ -31,36 +32,43 @@ type Pods struct {
 	// Placement says which nodes a pod prefers; nil for no preference.
 	Placement *Placement
 	// Policies reads CheckpointPolicies, from a cache: somebody waits for the answer.
-	Policies client.Reader
+	Policies   client.Reader
+	Namespaces Namespaces
 }
 
 const (
 	// placementPatience bounds what the preference may take; the pod is made without it then.
 	placementPatience = time.Second
-	// policyTime bounds how long a cache that is not filled yet is waited for.
-	policyTime = 500 * time.Millisecond
+	// readTime bounds how long a cache that is not filled yet is waited for.
+	readTime = 500 * time.Millisecond
 )
 
-// Handle calls Admit, and adds the preference for nodes.
+// Handle resolves the pod's keys, calls Admit, and adds the preference for nodes.
 func (p Pods) Handle(ctx context.Context, request admission.Request) admission.Response {
 	pod := &corev1.Pod{}
-	return answer(ctx, p.Decoder, request, pod, func() ([]string, error) {
-		policy, warnings := p.policyOf(ctx, pod, request.Namespace)
-		err := Admit(pod, policy)
+	return answer(ctx, p.Decoder, request, pod, func() (warnings []string, err error) {
+		asked, warnings, err := p.Namespaces.resolve(ctx, pod, request.Namespace)
+		if err != nil {
+			return warnings, err
+		}
+		mark(pod, asked) // first: CheckpointPolicies select by labels
+		policy, more := p.policyOf(ctx, pod, asked, request.Namespace)
+		err = Admit(pod, asked, policy)
 		if err == nil && p.Placement != nil && podspec.IsProtected(pod) {
 			p.place(ctx, request.Namespace, pod)
 		}
-		return append(warnings, Warnings(pod)...), err
+		return slices.Concat(warnings, more, Warnings(pod)), err
 	})
 }
 
 // policyOf returns the CheckpointPolicy of a pod. When the policies cannot be read the pod is made all the same, without one: it is better
 // captured as a whole than not at all. Whoever made it is told.
-func (p Pods) policyOf(ctx context.Context, pod *corev1.Pod, namespace string) (policy *v1alpha1.CheckpointPolicy, warnings []string) {
-	if pod.Labels[keys.CheckpointMode] != keys.True {
+func (p Pods) policyOf(ctx context.Context, pod *corev1.Pod, asked settings.Settings, namespace string,
+) (policy *v1alpha1.CheckpointPolicy, warnings []string) {
+	if !asked.Checkpoint {
 		return nil, nil
 	}
-	soon, cancel := context.WithTimeout(ctx, policyTime)
+	soon, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
 	policies := &v1alpha1.CheckpointPolicyList{}
 	if err := p.Policies.List(soon, policies, client.InNamespace(namespace)); err != nil {
@@ -84,12 +92,21 @@ func (p Pods) place(ctx context.Context, namespace string, pod *corev1.Pod) {
 }
 
 // Jobs answers the API server's question about a Job that is being made.
-type Jobs struct{ Decoder admission.Decoder }
+type Jobs struct {
+	Decoder    admission.Decoder
+	Namespaces Namespaces
+}
 
-// Handle calls AdmitJob.
+// Handle resolves the keys of the Job's pods, and calls AdmitJob.
 func (j Jobs) Handle(ctx context.Context, request admission.Request) admission.Response {
 	job := &batchv1.Job{}
-	return answer(ctx, j.Decoder, request, job, func() ([]string, error) { return AdmitJob(job) })
+	return answer(ctx, j.Decoder, request, job, func() ([]string, error) {
+		asked, _, err := j.Namespaces.resolve(ctx, templateOf(job), request.Namespace) // the warnings come with its pods
+		if err != nil {
+			return nil, err
+		}
+		return AdmitJob(job, asked)
+	})
 }
 
 // answer decodes what is being made into object, has it changed, and answers with the difference.

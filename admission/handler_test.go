@@ -27,6 +27,15 @@ func ask(t *testing.T, raw string) admission.Response {
 	return askOf(t, raw, nil)
 }
 
+// namespaces has the Namespace default, which says this; a cache may have heard of something else.
+func namespaces(cached, live map[string]string) Namespaces {
+	of := func(labels map[string]string) client.Reader {
+		return fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).
+			WithObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: labels}}).Build()
+	}
+	return Namespaces{Cached: of(cached), Live: of(live), Operator: "checkpoint-system"}
+}
+
 // askOf asks in a namespace with these CheckpointPolicies, or where nobody knows them.
 func askOf(t *testing.T, raw string, unreadable error, policies ...client.Object) admission.Response {
 	t.Helper()
@@ -42,7 +51,7 @@ func askOf(t *testing.T, raw string, unreadable error, policies ...client.Object
 			return c.List(ctx, list, options...)
 		},
 	}).Build()
-	pods := Pods{Decoder: admission.NewDecoder(clientgoscheme.Scheme), Policies: reader}
+	pods := Pods{Decoder: admission.NewDecoder(clientgoscheme.Scheme), Policies: reader, Namespaces: namespaces(nil, nil)}
 	return pods.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		Namespace: "default", Object: runtime.RawExtension{Raw: []byte(raw)},
 	}})

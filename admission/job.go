@@ -8,12 +8,13 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
+	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
 // AdmitJob changes a Job that is being made (design M6): pods that are deleted and captured, which have the condition DisruptionTarget, do not
-// count as failures. It is for Jobs with labelled pods that say nothing of failures themselves. An error refuses the Job; error and warnings are
-// for the user.
-func AdmitJob(job *batchv1.Job) (warnings []string, err error) {
+// count as failures. It is for Jobs whose pods are to be captured, as asked has it, and that say nothing of failures themselves. An error refuses the
+// Job; error and warnings are for the user.
+func AdmitJob(job *batchv1.Job, asked settings.Settings) (warnings []string, err error) {
 	if err := checkJobAnnotations(job.Annotations); err != nil {
 		return nil, err
 	}
@@ -21,7 +22,7 @@ func AdmitJob(job *batchv1.Job) (warnings []string, err error) {
 		const misplaced = "annotation %s is on the pod template, where it does nothing; it belongs into the metadata of the Job"
 		warnings = append(warnings, fmt.Sprintf(misplaced, keys.JobFailurePolicy))
 	}
-	if !isToBeIgnored(job) {
+	if !isToBeIgnored(job, asked) {
 		return warnings, nil
 	}
 	job.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
@@ -35,16 +36,20 @@ func AdmitJob(job *batchv1.Job) (warnings []string, err error) {
 
 // isToBeIgnored tells whether the failures of a Job's captured pods are to be ignored. The webhook's match conditions say nearly the same, so
 // that other Jobs do not wait for us.
-func isToBeIgnored(job *batchv1.Job) bool {
-	template := job.Spec.Template
-	if template.Labels[keys.CheckpointMode] != keys.True || job.Annotations[keys.JobFailurePolicy] == keys.JobFailurePolicyKeep {
+func isToBeIgnored(job *batchv1.Job, asked settings.Settings) bool {
+	if !asked.Checkpoint || job.Annotations[keys.JobFailurePolicy] == keys.JobFailurePolicyKeep {
 		return false
 	}
-	if job.Spec.PodFailurePolicy != nil || template.Spec.RestartPolicy != corev1.RestartPolicyNever { // the API allows it for no other
+	if job.Spec.PodFailurePolicy != nil || job.Spec.Template.Spec.RestartPolicy != corev1.RestartPolicyNever { // the API allows it for no other
 		return false
 	}
-	obstacle, _ := podspec.Obstacle(&corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}, nil)
+	obstacle, _ := podspec.Obstacle(templateOf(job), asked.Selection(nil))
 	return obstacle == "" // else its pods are not captured
+}
+
+// templateOf is what the pods of a Job are made from, as a pod.
+func templateOf(job *batchv1.Job) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: job.Spec.Template.ObjectMeta, Spec: job.Spec.Template.Spec}
 }
 
 // checkJobAnnotations refuses values of our annotations on Jobs that mean nothing.

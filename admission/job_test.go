@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
 // labelledJob is a Job with labelled pods, as the API server shows it: with its own defaults.
@@ -33,6 +34,15 @@ func labelledJob(change func(*batchv1.Job)) *batchv1.Job {
 	return job
 }
 
+// admitJob does to a Job what the webhook does.
+func admitJob(job *batchv1.Job) (warnings []string, err error) {
+	asked, err := settings.Resolve(templateOf(job), settings.Namespace{})
+	if err != nil {
+		return nil, err
+	}
+	return AdmitJob(job, asked)
+}
+
 func TestCapturedPodsOfAJobDoNotCount(t *testing.T) {
 	job := labelledJob(nil)
 	want := job.DeepCopy()
@@ -42,7 +52,7 @@ func TestCapturedPodsOfAJobDoNotCount(t *testing.T) {
 		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: "DisruptionTarget", Status: "True"}},
 	}}}
 	for range 2 { // it may come by again
-		if warnings, err := AdmitJob(job); err != nil || warnings != nil {
+		if warnings, err := admitJob(job); err != nil || warnings != nil {
 			t.Fatal(warnings, err)
 		}
 		if diff := cmp.Diff(want, job); diff != "" {
@@ -53,18 +63,21 @@ func TestCapturedPodsOfAJobDoNotCount(t *testing.T) {
 
 func TestJobsThatAreLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(*batchv1.Job){
-		"no label":                    func(j *batchv1.Job) { j.Spec.Template.Labels = nil },
-		"the label is on the Job":     func(j *batchv1.Job) { j.Labels, j.Spec.Template.Labels = j.Spec.Template.Labels, nil },
-		"the label says no":           func(j *batchv1.Job) { j.Spec.Template.Labels[keys.CheckpointMode] = keys.False },
-		"it opted out":                func(j *batchv1.Job) { j.Annotations[keys.JobFailurePolicy] = keys.JobFailurePolicyKeep },
-		"containers that restart":     func(j *batchv1.Job) { j.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure },
-		"it has a policy":             func(j *batchv1.Job) { j.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{} },
+		"no label":                func(j *batchv1.Job) { j.Spec.Template.Labels = nil },
+		"the label is on the Job": func(j *batchv1.Job) { j.Labels, j.Spec.Template.Labels = j.Spec.Template.Labels, nil },
+		"the label says no":       func(j *batchv1.Job) { j.Spec.Template.Labels[keys.CheckpointMode] = keys.False },
+		"it opted out":            func(j *batchv1.Job) { j.Annotations[keys.JobFailurePolicy] = keys.JobFailurePolicyKeep },
+		"containers that restart": func(j *batchv1.Job) { j.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure },
+		"it has a policy":         func(j *batchv1.Job) { j.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{} },
+		"an annotation says no": func(j *batchv1.Job) {
+			j.Spec.Template.Annotations = map[string]string{keys.CheckpointMode: keys.False}
+		},
 		"its pods are not captured":   func(j *batchv1.Job) { j.Spec.Template.Spec.HostNetwork = true },
 		"its pods have another class": func(j *batchv1.Job) { j.Spec.Template.Spec.RuntimeClassName = new("kata") },
 	} {
 		job := labelledJob(change)
 		want := job.DeepCopy()
-		if warnings, err := AdmitJob(job); err != nil || warnings != nil {
+		if warnings, err := admitJob(job); err != nil || warnings != nil {
 			t.Errorf("%s: %v %v", name, warnings, err)
 		}
 		if diff := cmp.Diff(want, job); diff != "" {
@@ -79,8 +92,10 @@ func askAboutJob(t *testing.T, job *batchv1.Job) admission.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs := Jobs{Decoder: admission.NewDecoder(clientgoscheme.Scheme)}
-	return jobs.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Object: runtime.RawExtension{Raw: raw}}})
+	jobs := Jobs{Decoder: admission.NewDecoder(clientgoscheme.Scheme), Namespaces: namespaces(nil, nil)}
+	return jobs.Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+		Namespace: "default", Object: runtime.RawExtension{Raw: raw},
+	}})
 }
 
 func TestTheUserIsToldOfAJobsAnnotations(t *testing.T) {

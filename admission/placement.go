@@ -14,6 +14,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/matching"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Placement has new pods prefer the nodes on which their captured programs can go on (design M4). It is a wish and no demand: where none of them
@@ -67,10 +68,10 @@ func (p Placement) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts,
 	if err := p.Reader.List(ctx, policies, inNamespace); err != nil {
 		return f, err
 	}
-	if err := p.Reader.List(ctx, siblings, inNamespace, client.MatchingLabels{keys.CheckpointMode: keys.True}); err != nil {
+	if err := p.Reader.List(ctx, siblings, inNamespace, client.HasLabels{keys.CheckpointMode}); err != nil {
 		return f, err
 	}
-	f.Checkpoints, f.Siblings, f.Policy = checkpoints.Items, siblings.Items, matching.PolicyOf(pod, policies.Items)
+	f.Checkpoints, f.Siblings, f.Policy = checkpoints.Items, podspec.Asking(siblings.Items), matching.PolicyOf(pod, policies.Items)
 	return f, nil
 }
 

@@ -3,15 +3,14 @@ package admission
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
-	"github.com/transparent-checkpoint/operator/internal/periodic"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
+	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
 // minGrace is the grace period that a labelled pod has at least, in seconds: a capture takes time. A longer one stays.
@@ -30,63 +29,70 @@ func Warnings(pod *corev1.Pod) []string {
 	return warnings
 }
 
-// Admit changes a pod that is being made. An error refuses it, and is for the user. It may be called again for a pod that it has changed,
-// since other webhooks add containers after it. policy is the CheckpointPolicy of the pod; nil is none.
-func Admit(pod *corev1.Pod, policy *v1alpha1.CheckpointPolicy) error {
-	if err := CheckLabels(pod.Labels); err != nil {
-		return err
-	}
-	if err := checkAnnotations(pod.Annotations); err != nil {
-		return err
-	}
-	if _, err := periodic.Interval(pod); err != nil {
-		return err
-	}
-	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
+// Admit changes a pod that is being made. It may be called again for a pod that it has changed, since other webhooks add containers after it. asked is
+// what the pod's keys come to, policy its CheckpointPolicy; nil is none.
+func Admit(pod *corev1.Pod, asked settings.Settings, policy *v1alpha1.CheckpointPolicy) error {
+	if isMirror(pod) {
 		return nil // a picture of what kubelet runs already
 	}
 	earlier := pod.Annotations[keys.Effective]
 	delete(pod.Annotations, keys.Effective)
-	if pod.Labels[keys.CheckpointMode] != keys.True {
+	if !asked.Checkpoint {
 		return nil
 	}
-	var selection *v1alpha1.ContainerSelection
-	if policy != nil {
-		selection = policy.Spec.Containers
-	}
+	selection := asked.Selection(policy)
 	if obstacle, _ := podspec.Obstacle(pod, selection); obstacle != "" {
-		return nil // it runs as if it had no label; the manager says why
+		return nil // it runs as if it had asked for nothing; the manager says why
 	}
 	selected := podspec.Selected(pod, selection)
-	settings := capture.Settings{SchemaVersion: capture.SchemaVersion, AllowIOUring: pod.Annotations[keys.IOUring] == keys.IOUringAllow}
+	effective := capture.Settings{SchemaVersion: capture.SchemaVersion}
 	for _, c := range selected {
-		settings.Containers = append(settings.Containers, c.Name)
+		effective.Containers = append(effective.Containers, c.Name)
 		if c.RestartPolicy != nil {
-			settings.Sidecars = append(settings.Sidecars, c.Name)
+			effective.Sidecars = append(effective.Sidecars, c.Name)
 		}
 	}
-	settings.TCPEstablished = strings.Contains(pod.Annotations[keys.AdvancedOptions], keys.TCPEstablished)
-	settings.Eager = eagerContainers(pod, selected)
-	var err error
-	if settings.VolumeSizeBytes, err = volumeSize(pod.Labels); err != nil {
-		return err
-	}
-	settings.GracePeriodSeconds = minGrace
+	asked.AddTo(&effective)
+	effective.Eager = eagerContainers(pod, selected)
+	effective.GracePeriodSeconds = minGrace
 	if grace := pod.Spec.TerminationGracePeriodSeconds; grace != nil {
-		settings.GracePeriodSeconds = max(*grace, minGrace)
+		effective.GracePeriodSeconds = max(*grace, minGrace)
 	}
-	if pod.Annotations[keys.KeepPreStop] != keys.True {
-		settings.PreStop = takeHooks(selected, earlierHooks(earlier))
+	if !asked.KeepPreStop {
+		effective.PreStop = takeHooks(selected, earlierHooks(earlier))
 	}
-	value, err := json.Marshal(settings)
+	value, err := json.Marshal(effective)
 	if err != nil {
 		return err
 	}
-	if pod.Annotations == nil {
-		pod.Annotations = map[string]string{}
-	}
-	pod.Annotations[keys.Effective] = string(value)
-	pod.Spec.TerminationGracePeriodSeconds = new(settings.GracePeriodSeconds)
+	set(&pod.Annotations, keys.Effective, string(value))
+	pod.Spec.TerminationGracePeriodSeconds = new(effective.GracePeriodSeconds)
 	pod.Spec.RuntimeClassName = new(keys.RuntimeClass)
 	return nil
+}
+
+// mark writes onto a pod, as labels, what it asks for by its annotations or its Namespace does: by labels it is found, by its users and by us, and nobody
+// has to read its Namespace. A label that is there stays, whatever it says: the pod's controller may select by it.
+func mark(pod *corev1.Pod, asked settings.Settings) {
+	if isMirror(pod) {
+		return
+	}
+	if _, found := pod.Labels[keys.CheckpointMode]; !found && asked.Checkpoint {
+		set(&pod.Labels, keys.CheckpointMode, keys.True)
+	}
+	if _, found := pod.Labels[keys.RestoreMode]; !found && asked.Checkpoint && asked.StartsCold {
+		set(&pod.Labels, keys.RestoreMode, keys.False)
+	}
+}
+
+func isMirror(pod *corev1.Pod) bool {
+	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
+	return mirror
+}
+
+func set(values *map[string]string, key, value string) {
+	if *values == nil {
+		*values = map[string]string{}
+	}
+	(*values)[key] = value
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
 func labelled(change func(*corev1.Pod)) *corev1.Pod {
@@ -25,9 +26,19 @@ func labelled(change func(*corev1.Pod)) *corev1.Pod {
 	return pod
 }
 
+// admitIn does to a pod of a Namespace what the webhook does.
+func admitIn(pod *corev1.Pod, namespace settings.Namespace, policy *v1alpha1.CheckpointPolicy) error {
+	asked, err := settings.Resolve(pod, namespace)
+	if err != nil {
+		return err
+	}
+	mark(pod, asked)
+	return Admit(pod, asked, policy)
+}
+
 func admit(t *testing.T, pod *corev1.Pod) (capture.Settings, bool) {
 	t.Helper()
-	if err := Admit(pod, nil); err != nil {
+	if err := admitIn(pod, settings.Namespace{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	value, found := pod.Annotations[keys.Effective]
@@ -118,6 +129,28 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+func TestWhatIsAskedForByOtherKeys(t *testing.T) {
+	pod := labelled(func(p *corev1.Pod) {
+		p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: keys.EnvFiles, Value: "/opt/x"}}
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "log"}, corev1.Container{Name: "istio-proxy"})
+		p.Annotations = map[string]string{
+			keys.CheckpointContainers: "istio-proxy,app", keys.CheckpointDiagnosis: keys.True,
+			keys.CheckpointOptions: "tcp-established, ghost-limit=4M", keys.RestoreOptions: "tcp-close",
+		}
+	})
+	want := capture.Settings{
+		SchemaVersion: capture.SchemaVersion, Containers: []string{"app", "istio-proxy"}, GracePeriodSeconds: 120, Diagnosis: true, TCPEstablished: true,
+		OfContainers: map[string]capture.ContainerSettings{
+			"app":         {CheckpointOptions: []string{"ghost-limit 4194304"}, RestoreOptions: []string{"tcp-close"}, Files: []string{"/opt/x"}},
+			"istio-proxy": {CheckpointOptions: []string{"ghost-limit 4194304"}, RestoreOptions: []string{"tcp-close"}},
+		},
+	}
+	got, _ := admit(t, pod)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestHooksThatStay(t *testing.T) {
 	sleep := &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 5}}}
 	outside := &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Host: "metadata.internal", Port: intstr.FromInt32(80)}}}
@@ -174,7 +207,7 @@ func TestBadLabelsAreNamed(t *testing.T) {
 		"a size below nothing": {keys.CheckpointVolumeSize, "-1Gi", "above 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Admit(labelled(func(p *corev1.Pod) { p.Labels[test.label] = test.value }), nil)
+			err := admitIn(labelled(func(p *corev1.Pod) { p.Labels[test.label] = test.value }), settings.Namespace{}, nil)
 			if err == nil {
 				t.Fatal("it was admitted")
 			}
@@ -188,7 +221,7 @@ func TestBadLabelsAreNamed(t *testing.T) {
 }
 
 func TestABadAnnotationIsNamed(t *testing.T) {
-	err := Admit(labelled(func(p *corev1.Pod) { p.Annotations = map[string]string{keys.IOUring: "yes"} }), nil)
+	err := admitIn(labelled(func(p *corev1.Pod) { p.Annotations = map[string]string{keys.IOUring: "yes"} }), settings.Namespace{}, nil)
 	if want := `annotation memverge.ai/checkpoint-io-uring is "yes"; it may be "allow"`; err == nil || err.Error() != want {
 		t.Errorf("it says %v, want %s", err, want)
 	}
@@ -197,7 +230,7 @@ func TestABadAnnotationIsNamed(t *testing.T) {
 func TestAPolicyWithoutContainersToCapture(t *testing.T) {
 	pod := labelled(nil)
 	policy := &v1alpha1.CheckpointPolicy{Spec: v1alpha1.CheckpointPolicySpec{Containers: &v1alpha1.ContainerSelection{Include: []string{"other"}}}}
-	if err := Admit(pod, policy); err != nil || pod.Spec.RuntimeClassName != nil || pod.Annotations[keys.Effective] != "" {
+	if err := admitIn(pod, settings.Namespace{}, policy); err != nil || pod.Spec.RuntimeClassName != nil || pod.Annotations[keys.Effective] != "" {
 		t.Errorf("%v; it is changed into %+v", err, pod)
 	}
 }

@@ -28,7 +28,7 @@ type Options struct {
 // SetUp adds all controllers to the manager.
 func SetUp(manager ctrl.Manager, options Options) error {
 	return errors.Join(
-		pod.SetUp(manager),
+		pod.SetUp(manager, options.Namespace),
 		checkpoint.SetUp(manager, checkpoint.Options{Namespace: options.Namespace, Open: options.Open}),
 		checkpointpolicy.SetUp(manager),
 		trigger.SetUp(manager),

@@ -84,17 +84,21 @@ func run(o options) error {
 	if err := keeper.addTo(manager); err != nil {
 		return err
 	}
-	if err := watchFor(manager, &v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &v1alpha1.CheckpointPolicy{}, &corev1.Node{}, &corev1.Pod{}); err != nil {
+	err = watchFor(manager, &v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &v1alpha1.CheckpointPolicy{}, &corev1.Node{}, &corev1.Pod{},
+		&corev1.Namespace{})
+	if err != nil {
 		return err
 	}
 	hooks := manager.GetWebhookServer()
 	decoder := webhookadmission.NewDecoder(manager.GetScheme())
+	namespaces := admission.Namespaces{Cached: manager.GetCache(), Live: manager.GetAPIReader(), Operator: o.namespace}
 	hooks.Register(admission.PodsPath, &webhook.Admission{Handler: admission.Pods{
-		Decoder:   decoder,
-		Placement: &admission.Placement{Reader: manager.GetClient(), Now: time.Now},
-		Policies:  manager.GetCache(),
+		Decoder:    decoder,
+		Placement:  &admission.Placement{Reader: manager.GetClient(), Now: time.Now},
+		Policies:   manager.GetCache(),
+		Namespaces: namespaces,
 	}})
-	hooks.Register(admission.JobsPath, &webhook.Admission{Handler: admission.Jobs{Decoder: decoder}})
+	hooks.Register(admission.JobsPath, &webhook.Admission{Handler: admission.Jobs{Decoder: decoder, Namespaces: namespaces}})
 	err = errors.Join(
 		manager.AddHealthzCheck("ping", healthz.Ping),
 		manager.AddReadyzCheck("webhook", hooks.StartedChecker()),

@@ -116,12 +116,12 @@ func (r *Reconciler) podsOf(ctx context.Context, policy *v1alpha1.CheckpointPoli
 	if err := r.Client.List(ctx, policies, client.InNamespace(policy.Namespace)); err != nil {
 		return nil, err
 	}
-	if err := r.Client.List(ctx, pods, client.InNamespace(policy.Namespace), client.MatchingLabels{keys.CheckpointMode: keys.True}); err != nil {
+	if err := r.Client.List(ctx, pods, client.InNamespace(policy.Namespace), client.HasLabels{keys.CheckpointMode}); err != nil {
 		return nil, err
 	}
 	for i := range pods.Items {
 		pod := &pods.Items[i]
-		if p := matching.CheckpointPolicyOf(pod.Labels, policies.Items); p != nil && p.UID == policy.UID && !podspec.HasEnded(pod) {
+		if p := matching.CheckpointPolicyOf(pod.Labels, policies.Items); p != nil && p.UID == policy.UID && podspec.Asks(pod) && !podspec.HasEnded(pod) {
 			mine = append(mine, pod)
 		}
 	}

@@ -7,5 +7,8 @@
 // count at once, one gets a conflict, and reads again. The patch holds the counter alone: conditions that another writes meanwhile stay, and fields that
 // an older manager does not know, too. That no pod is counted twice is seen to by an annotation on the pod, written before in the same way.
 //
+// Pods without any label, whose Namespace asks for them, are not in the manager's cache: admission gives them a label, and those that it missed are looked
+// for now and then, see namespaces.
+//
 // Start reading at Reconciler.Reconcile.
 package pod

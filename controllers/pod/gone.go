@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 
-	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // gone keeps the pods that went without being terminated first, until their Checkpoints are made: one that is deleted by force is gone from the API at
@@ -26,7 +26,7 @@ type gone struct {
 func (g *gone) handler() handler.EventHandler {
 	return handler.Funcs{DeleteFunc: func(_ context.Context, e event.DeleteEvent, queue workqueue.TypedRateLimitingInterface[ctrl.Request]) {
 		pod, isPod := e.Object.(*corev1.Pod)
-		if !isPod || pod.Labels[keys.CheckpointMode] != keys.True || !mayBeCaptured(pod) {
+		if !isPod || !podspec.Asks(pod) || !mayBeCaptured(pod) {
 			return
 		}
 		key := client.ObjectKeyFromObject(pod)

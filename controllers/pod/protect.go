@@ -16,6 +16,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
+	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
 // nodeCheck is how often we look for a node that became ready, as long as a pod has none.
@@ -33,14 +34,19 @@ func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.D
 	if podspec.IsProtected(pod) && pod.Spec.NodeName == "" {
 		again = nodeCheck
 	}
+	return again, r.say(ctx, pod, reason, message)
+}
+
+// say writes the condition Checkpointable of a pod that will not be captured, and takes it away when there is no reason any more.
+func (r *Reconciler) say(ctx context.Context, pod *corev1.Pod, reason, message string) error {
 	old := podspec.Condition(pod, keys.Checkpointable)
 	status := coreapply.PodStatus()
 	switch {
 	case reason == "" && (old == nil || !ours(old.Reason)):
-		return again, nil
+		return nil
 	case reason == "": // no longer: without the condition, ours goes
 	case old != nil && old.Reason == reason && old.Message == message:
-		return again, nil
+		return nil
 	default:
 		since := r.now()
 		if old != nil && old.Status == corev1.ConditionFalse {
@@ -49,16 +55,16 @@ func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.D
 		status.WithConditions(coreapply.PodCondition().WithType(corev1.PodConditionType(keys.Checkpointable)).WithStatus(corev1.ConditionFalse).
 			WithReason(reason).WithMessage(message).WithLastTransitionTime(since))
 	}
-	err = r.Status().Apply(ctx, coreapply.Pod(pod.Name, pod.Namespace).WithUID(pod.UID).WithStatus(status),
+	err := r.Status().Apply(ctx, coreapply.Pod(pod.Name, pod.Namespace).WithUID(pod.UID).WithStatus(status),
 		client.FieldOwner(keys.ManagerFields), client.ForceOwnership)
 	if err != nil {
-		return 0, client.IgnoreNotFound(err)
+		return client.IgnoreNotFound(err)
 	}
 	if reason != "" {
 		unprotectedPods.WithLabelValues(reason).Inc()
 		r.Events.Eventf(pod, nil, corev1.EventTypeWarning, reason, "Protect", "the pod will not be captured: %s", message)
 	}
-	return again, nil
+	return nil
 }
 
 // ours tells whether it is the manager that gives this reason.
@@ -77,8 +83,8 @@ func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, 
 	case reason != "":
 		return reason, message, nil
 	case !podspec.IsProtected(pod):
-		return keys.UnprotectedNotAdmitted, "it was made while the operator's webhook did not answer, or under a CheckpointPolicy that has changed " +
-			"since; a new pod will be protected", nil
+		return keys.UnprotectedNotAdmitted, "it was made while the operator's webhook did not answer, before its Namespace asked for it, or under " +
+			"a CheckpointPolicy that has changed since; a new pod will be protected", nil
 	case pod.Spec.NodeName != "":
 		return "", "", nil
 	}
@@ -98,7 +104,7 @@ func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, 
 	return "", "", nil
 }
 
-// selection says which containers of the pod are captured: by what admission wrote, or for a pod that it left alone, by its CheckpointPolicy.
+// selection says which containers of the pod are captured: by what admission wrote, or for a pod that it left alone, by its keys and its CheckpointPolicy.
 func (r *Reconciler) selection(ctx context.Context, pod *corev1.Pod) (*v1alpha1.ContainerSelection, error) {
 	if podspec.IsProtected(pod) {
 		if settings, err := capture.ParseSettings(pod.Annotations[keys.Effective]); err == nil && len(settings.Containers) > 0 {
@@ -106,10 +112,18 @@ func (r *Reconciler) selection(ctx context.Context, pod *corev1.Pod) (*v1alpha1.
 		}
 	}
 	policy, err := r.policyOf(ctx, pod)
-	if err != nil || policy == nil {
+	if err != nil {
 		return nil, err
 	}
-	return policy.Spec.Containers, nil
+	namespace := &corev1.Namespace{}
+	if err := r.Get(ctx, client.ObjectKey{Name: pod.Namespace}, namespace); client.IgnoreNotFound(err) != nil {
+		return nil, err
+	}
+	asked, err := settings.Resolve(pod, settings.Of(namespace, r.Operator))
+	if err != nil { // it was made before such values were refused
+		asked.Containers = nil
+	}
+	return asked.Selection(policy), nil
 }
 
 // policyOf returns the CheckpointPolicy of a pod; nil when it has none.

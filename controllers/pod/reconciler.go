@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 
-	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Reconciler looks after one labelled pod at a time.
@@ -24,15 +24,22 @@ type Reconciler struct {
 	Live   client.Reader
 	Events events.EventRecorder
 	Now    func() time.Time
-	gone   gone
+	// Operator is the operator's own Namespace.
+	Operator string
+	gone     gone
 	// told has the UIDs of terminated pods, by their names, of which their Jobs were told.
 	told sync.Map
 }
 
-// SetUp adds the reconciler to the manager.
-func SetUp(manager ctrl.Manager) error {
+// SetUp adds the reconciler to the manager, and that of Namespaces whose pods it cannot see. operator is the operator's own Namespace.
+func SetUp(manager ctrl.Manager, operator string) error {
 	r := &Reconciler{
-		Client: manager.GetClient(), Live: manager.GetAPIReader(), Events: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now,
+		Client: manager.GetClient(), Live: manager.GetAPIReader(), Events: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now, Operator: operator,
+	}
+	unlabelled := &namespaces{pods: r}
+	err := ctrl.NewControllerManagedBy(manager).Named("namespace").For(&corev1.Namespace{}).Complete(unlabelled)
+	if err != nil {
+		return err
 	}
 	return ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).Watches(&corev1.Pod{}, r.gone.handler()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).Complete(r)
@@ -50,7 +57,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if pod.Labels[keys.CheckpointMode] != keys.True {
+	if !podspec.Asks(pod) {
 		return ctrl.Result{}, nil
 	}
 	marked := r.mark(ctx, pod) // first: soon the Job controller looks at the pod

@@ -18,6 +18,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/matching"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // overruled says whether other policies decide for pods that the policy applies to. It names the policies and no pods, so that it does not
@@ -37,11 +38,11 @@ func (r *Reconciler) overruled(ctx context.Context, policy *v1alpha1.RestorePoli
 	if len(policies.Items) < 2 { // as nearly always: nobody has to look at the pods
 		return c, nil
 	}
-	labelled := client.MatchingLabels{keys.CheckpointMode: keys.True}
+	labelled := client.HasLabels{keys.CheckpointMode}
 	if err := r.Client.List(ctx, pods, client.InNamespace(policy.Namespace), labelled, client.UnsafeDisableDeepCopy); err != nil {
 		return c, err
 	}
-	if first := firsts(policy, policies.Items, pods.Items); len(first) > 0 {
+	if first := firsts(policy, policies.Items, podspec.Asking(pods.Items)); len(first) > 0 {
 		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.RestorePolicyAnotherFirst
 		c.Message = fmt.Sprintf("for pods that it applies to RestorePolicy %s decides: one with a selector goes before one of an owner, then the older one, "+
 			"then the first by name", strings.Join(first, " or "))
@@ -84,7 +85,7 @@ func (r *Reconciler) neighbours(ctx context.Context, object client.Object) (all 
 // ofPod are the policies that apply to a pod, if there are several.
 func (r *Reconciler) ofPod(ctx context.Context, object client.Object) (all []reconcile.Request) {
 	pod, is := object.(*corev1.Pod)
-	if !is || pod.Labels[keys.CheckpointMode] != keys.True {
+	if !is || !podspec.Asks(pod) {
 		return nil
 	}
 	policies := &v1alpha1.RestorePolicyList{}

@@ -116,11 +116,11 @@ func isReplaced(set *appsv1.ReplicaSet, deployment *appsv1.Deployment) bool {
 // endsOfPods adds the plain pods that have succeeded. There are few: nobody makes them anew.
 func (r *Reconciler) endsOfPods(ctx context.Context, namespace string, ends map[string]end) error {
 	pods := &corev1.PodList{}
-	if err := r.Client.List(ctx, pods, client.InNamespace(namespace), client.MatchingLabels{keys.CheckpointMode: keys.True}); err != nil {
+	if err := r.Client.List(ctx, pods, client.InNamespace(namespace), client.HasLabels{keys.CheckpointMode}); err != nil {
 		return err
 	}
 	for i := range pods.Items {
-		if pod := &pods.Items[i]; isPlainAndDone(pod) {
+		if pod := &pods.Items[i]; podspec.Asks(pod) && isPlainAndDone(pod) {
 			ends[lineage.Of(pod).Lineage] = end{causeCompleted, fmt.Sprintf("pod %s has succeeded", pod.Name)}
 		}
 	}

@@ -172,6 +172,20 @@ type Settings struct {
 	PreStop []Hook `json:"preStop,omitempty"`
 	// AllowIOUring has the containers use io_uring, which CRIU cannot dump.
 	AllowIOUring bool `json:"allowIOUring,omitempty"`
+	// Diagnosis has what a capture or a restore left on the node stay there for a while.
+	Diagnosis bool `json:"diagnosis,omitempty"`
+	// OfContainers is what was asked for single containers, by their names.
+	OfContainers map[string]ContainerSettings `json:"ofContainers,omitempty"`
+}
+
+// ContainerSettings are those of one container.
+type ContainerSettings struct {
+	// CheckpointOptions and RestoreOptions are options of CRIU from the lists that may be asked for, in the words of CRIU's configuration file without
+	// the dashes: as "ghost-limit 4M" or "link-remap".
+	CheckpointOptions []string `json:"checkpointOptions,omitempty"`
+	RestoreOptions    []string `json:"restoreOptions,omitempty"`
+	// Files are further files and directories that are captured with it: absolute paths in the container.
+	Files []string `json:"files,omitempty"`
 }
 
 // Hook is what kubelet would have done in a container before its stop signal: exactly one of Exec and HTTP.

@@ -1,12 +1,5 @@
 package keys
 
-// JobFailurePolicy is an annotation with the value JobFailurePolicyKeep on a Job to which admission adds no podFailurePolicy: its captured
-// pods count as failures then.
-const (
-	JobFailurePolicy     = "memverge.ai/job-failure-policy"
-	JobFailurePolicyKeep = "keep"
-)
-
 // The reasons of a pod's condition DisruptionTarget where the operator writes it. It does so only for pods of Jobs that are being deleted.
 const (
 	// DisruptionWithCheckpoint: True; the pod is deleted, and its state is captured.

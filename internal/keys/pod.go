@@ -1,42 +1,12 @@
 package keys
 
-// Labels on a pod, in its template or on the pod itself. The first is all that a user must write.
-const (
-	// CheckpointMode with the value "true" has the pod captured when it is terminated, and its successor restored.
-	CheckpointMode = "memverge.ai/checkpoint-mode"
-	// CheckpointVolumeSize bounds what a capture of the pod may take on the node, as a quantity, 2Gi. Without it there is no bound.
-	CheckpointVolumeSize = "memverge.ai/checkpoint-volume-size"
-	// RestoreMode with the value "false" has the pod start cold; it is captured all the same.
-	RestoreMode = "memverge.ai/restore-mode"
-)
-
-// The values of CheckpointMode and RestoreMode.
-const (
-	True  = "true"
-	False = "false"
-)
-
 // Effective is the annotation into which admission writes the settings of a pod: capture.Settings as JSON. It is reserved: what a user writes
 // there is overwritten. The runtime reads nothing else, since labels never reach an OCI spec.
 const Effective = "memverge.ai/effective"
 
-// KeepPreStop is an annotation with the value "true" on a pod whose preStop hooks admission leaves in the spec: kubelet runs them before
-// the stop signal, and what is captured has them behind it.
-const KeepPreStop = "memverge.ai/keep-prestop"
-
-// AdvancedOptions is an annotation that names options of CRIU, separated by commas. Of those only TCPEstablished may be asked for: the
-// connections to the outside of a pod that keeps its address are not reset, and go on in the new pod if that has the address.
-const (
-	AdvancedOptions = "memverge.ai/checkpoint-advanced-options"
-	TCPEstablished  = "tcp-established"
-)
-
-// IOUring is an annotation with the value IOUringAllow on a pod whose containers may use io_uring. CRIU cannot dump it, so it is withheld from
-// labelled containers (io_uring_setup answers ENOSYS, and programs take their fallback). A pod that opts out and uses it cannot be captured.
-const (
-	IOUring      = "memverge.ai/checkpoint-io-uring"
-	IOUringAllow = "allow"
-)
+// NamespaceAsks is the label, with the value "true", that the manager gives a Namespace whose annotation CheckpointMode says so: webhooks are
+// chosen by labels of Namespaces alone. It is reserved: the manager takes away what others write there.
+const NamespaceAsks = "checkpoint.memverge.ai/asks"
 
 // CheckpointTrigger is an annotation on a pod that runs: it is captured at once, and goes on. The value, whatever it is, tells one such wish from the next.
 // The manager takes the annotation away when it has made the Checkpoint.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Choice is what is to be done about a new pod: claim a Checkpoint, wait, start it cold, or not start it. Exactly one of the four is set.
@@ -77,8 +78,8 @@ func (f Facts) refuses(reason string) bool {
 
 func (f Facts) choose() Choice {
 	switch p := f.Policy; {
-	case f.Pod.Labels[keys.RestoreMode] == keys.False:
-		return cold(keys.ColdRestoreDisabled, "the label %s says so", keys.RestoreMode)
+	case podspec.StartsCold(f.Pod):
+		return cold(keys.ColdRestoreDisabled, "its %s says so", keys.RestoreMode)
 	case p != nil && p.Spec.Mode == v1alpha1.RestoreDisabled:
 		return cold(keys.ColdRestoreDisabled, "RestorePolicy %s says so", p.Name)
 	case f.isNamed():
@@ -155,7 +156,7 @@ func (f Facts) chooseLatest() Choice {
 // Expected says what a pod that has no node yet is probably going to be restored from: a Checkpoint that is there, or, when a newer one is on its way,
 // what is captured on the node of that name. Both are empty when there is nothing.
 func Expected(f Facts) (checkpoint *v1alpha1.Checkpoint, node string) {
-	if f.Pod.Labels[keys.RestoreMode] == keys.False || f.Policy != nil && f.Policy.Spec.Mode == v1alpha1.RestoreDisabled {
+	if podspec.StartsCold(f.Pod) || f.Policy != nil && f.Policy.Spec.Mode == v1alpha1.RestoreDisabled {
 		return nil, ""
 	}
 	if f.isNamed() {

@@ -40,7 +40,7 @@ func (f Facts) turn() int {
 
 // isWaiting tells whether a pod has a node, and nobody has decided about it, as far as the API server knows.
 func isWaiting(p *corev1.Pod) bool {
-	return podspec.IsProtected(p) && p.Labels[keys.RestoreMode] != keys.False && p.Spec.NodeName != "" && p.DeletionTimestamp.IsZero() &&
+	return podspec.IsProtected(p) && !podspec.StartsCold(p) && p.Spec.NodeName != "" && p.DeletionTimestamp.IsZero() &&
 		(p.Status.Phase == corev1.PodPending || p.Status.Phase == "") && podspec.Condition(p, keys.Restored) == nil
 }
 

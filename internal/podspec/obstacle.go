@@ -26,11 +26,11 @@ func Obstacle(pod *corev1.Pod, selection *v1alpha1.ContainerSelection) (reason, 
 	}
 	selected := Selected(pod, selection)
 	if len(selected) == 0 && selection != nil {
-		return keys.UnprotectedNothingSelected, fmt.Sprintf("its CheckpointPolicy selects none of its containers, which are %s; change the policy's "+
-			"containers, or take the label %s away", NamesOf(Lasting(pod)), keys.CheckpointMode)
+		return keys.UnprotectedNothingSelected, fmt.Sprintf("its CheckpointPolicy, or %s, selects none of its containers, which are %s; change "+
+			"that, or set %s to \"false\"", keys.CheckpointContainers, NamesOf(Lasting(pod)), keys.CheckpointMode)
 	}
 	if len(selected) == 0 {
-		return keys.UnprotectedNothingSelected, "all its containers are proxies, which are not captured; take the label " + keys.CheckpointMode + " away"
+		return keys.UnprotectedNothingSelected, "all its containers are proxies, which are not captured; set " + keys.CheckpointMode + ` to "false"`
 	}
 	for _, c := range selected {
 		if reason, message = ofContainer(c); reason != "" {

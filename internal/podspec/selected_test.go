@@ -44,8 +44,8 @@ func TestAGPUThatAPolicyLeavesOutIsNoObstacle(t *testing.T) {
 		t.Errorf("it says %q", reason)
 	}
 	reason, message := Obstacle(pod, &v1alpha1.ContainerSelection{Include: []string{"web"}})
-	if want := `its CheckpointPolicy selects none of its containers, which are "app", "train"; change the policy's containers, or take the label ` +
-		keys.CheckpointMode + " away"; reason != keys.UnprotectedNothingSelected || message != want {
+	if want := `its CheckpointPolicy, or memverge.ai/checkpoint-containers, selects none of its containers, which are "app", "train"; change that, or set ` +
+		keys.CheckpointMode + ` to "false"`; reason != keys.UnprotectedNothingSelected || message != want {
 		t.Errorf("it says %s: %s", reason, message)
 	}
 }

@@ -17,13 +17,14 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/matching"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // gather reads what the choice for a new pod is made by. What it asks the API server for is narrow, so that other workloads of the namespace do not
 // make it slower: labels are the index, and the rule verifies by the status what they find.
 func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, error) {
 	f := matching.Facts{Pod: pod, Own: lineage.Of(pod), Now: a.Now(), Served: a.began, Here: func(c *v1alpha1.Checkpoint) bool { return a.localState(c) != "" }}
-	if pod.Labels[keys.RestoreMode] == keys.False {
+	if podspec.StartsCold(pod) {
 		return f, nil
 	}
 	var err error
@@ -96,11 +97,12 @@ func (a *Agent) addNamed(ctx context.Context, f *matching.Facts) error {
 
 // siblings returns the labelled pods that the pod could replace, or that could take a Checkpoint from it.
 func (a *Agent) siblings(ctx context.Context, pod *corev1.Pod, own lineage.Lineage) ([]corev1.Pod, error) {
-	list, selector := &corev1.PodList{}, client.MatchingLabels{keys.CheckpointMode: keys.True}
-	where := []client.ListOption{client.InNamespace(pod.Namespace), selector}
+	list, selector := &corev1.PodList{}, client.MatchingLabels{}
+	where := []client.ListOption{client.InNamespace(pod.Namespace), client.HasLabels{keys.CheckpointMode}, selector}
 	switch kind := lineage.KindOf(own.Owner); {
 	case kind == lineage.DaemonSet: // they are on this node
-		return list.Items, a.Client.List(ctx, list, where...)
+		err := a.Client.List(ctx, list, where...)
+		return podspec.Asking(list.Items), err
 	case own.Owner == nil || own.Identity != "" && kind != lineage.Job:
 		return nil, nil // it has the name of the one that it replaces, which is gone
 	case kind == lineage.Job && pod.Labels[batchv1.ControllerUidLabel] != "":
@@ -109,7 +111,7 @@ func (a *Agent) siblings(ctx context.Context, pod *corev1.Pod, own lineage.Linea
 		selector[appsv1.DefaultDeploymentUniqueLabelKey] = pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
 	}
 	err := a.Everywhere.List(ctx, list, where...)
-	return list.Items, err
+	return podspec.Asking(list.Items), err
 }
 
 // lookWider adds what other revisions of the pod's workload left, and whether a rollout replaces their pods: it tells why the pod starts cold, or

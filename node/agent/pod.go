@@ -42,7 +42,7 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 		}
 	} else {
 		err := a.Node.Hint(string(pod.UID), capture.DeletingHint, "")
-		if pod.Labels[keys.CheckpointMode] == keys.True && !podspec.IsPaused(pod) && podspec.Runs(pod) {
+		if podspec.Asks(pod) && !podspec.IsPaused(pod) && podspec.Runs(pod) {
 			err = errors.Join(err, a.mark(ctx, pod))
 		}
 		if err != nil {
@@ -58,8 +58,9 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	case !pod.DeletionTimestamp.IsZero() || pod.Status.Phase != corev1.PodPending && a.Node.Lost(string(pod.UID)) == nil:
 		return ctrl.Result{}, nil // too late to decide anything
 	}
-	if pod.Labels[keys.CheckpointMode] != keys.True { // the runtime waits all the same, as admission's annotation is there
-		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreDisabled, Message: "it has lost the label " + keys.CheckpointMode})
+	if !podspec.Asks(pod) { // the runtime waits all the same, as admission's annotation is there
+		const message = "it does not ask by " + keys.CheckpointMode + " any more"
+		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreDisabled, Message: message})
 	}
 	return a.decide(ctx, pod)
 }

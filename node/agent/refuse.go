@@ -52,7 +52,7 @@ func (a *Agent) reconsider(ctx context.Context, pod *corev1.Pod, d *capture.Deci
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	asked := pod.Labels[keys.RestoreMode] != keys.False && f.Fails() && f.Policy.Spec.Mode != v1alpha1.RestoreDisabled
+	asked := !podspec.StartsCold(pod) && f.Fails() && f.Policy.Spec.Mode != v1alpha1.RestoreDisabled
 	if asked {
 		err = a.Client.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: d.Checkpoint}, &v1alpha1.Checkpoint{})
 		if err == nil || !apierrors.IsNotFound(err) {

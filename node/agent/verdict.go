@@ -89,7 +89,7 @@ func sizeVerdict(containers []*watched, free int64) verdict {
 	switch {
 	case bound > 0 && need > bound:
 		v.reason = keys.CheckpointableVolumeSize
-		v.message = fmt.Sprintf("its state takes about %d MiB by now, and %s allows %d MiB: a capture would fail; raise the label in the template",
+		v.message = fmt.Sprintf("its state takes about %d MiB by now, and %s allows %d MiB: a capture would fail; raise it in the template",
 			need>>20, keys.CheckpointVolumeSize, bound>>20)
 	case free > 0 && need > free:
 		v.reason = keys.CheckpointableNoSpace

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/transparent-checkpoint/operator/internal/criu"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
@@ -85,7 +86,7 @@ func TestAConnectionToTheOutsideGoesOnWhereThePodKeepsItsAddress(t *testing.T) {
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
 		onWorker1(template)
-		template.Annotations = map[string]string{keys.AdvancedOptions: keys.TCPEstablished}
+		template.Annotations = map[string]string{keys.CheckpointOptions: criu.TCPEstablished}
 	})
 	o := connect(t, c, pod)
 	before := w.countOf(t, pod)

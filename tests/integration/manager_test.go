@@ -21,8 +21,15 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-// startManager runs all controllers in this process, on one namespace, until the test ends. Their buckets are store.
+// startManager runs all controllers in this process, on one namespace, which is the operator's own at the same time, until the test ends. Their buckets are
+// store.
 func startManager(t *testing.T, ns string, store storage.Store) {
+	t.Helper()
+	startManagerOf(t, ns, ns, store)
+}
+
+// startManagerOf does the same where the operator is elsewhere.
+func startManagerOf(t *testing.T, ns, operator string, store storage.Store) {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
@@ -39,7 +46,7 @@ func startManager(t *testing.T, ns string, store storage.Store) {
 		t.Fatal(err)
 	}
 	err = controllers.SetUp(manager, controllers.Options{
-		Namespace: ns,
+		Namespace: operator,
 		Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
 			return store, nil
 		},

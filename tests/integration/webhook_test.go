@@ -15,19 +15,24 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kinds "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	webhookadmission "sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/yaml"
 
 	"github.com/transparent-checkpoint/operator/admission"
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/tests/cluster/host"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 	"github.com/transparent-checkpoint/operator/tests/cluster/spec"
@@ -37,14 +42,49 @@ import (
 // is that of the questions so far.
 func admitJobs(t *testing.T, ns string) *atomic.Int64 {
 	t.Helper()
+	return admit(t, ns, admission.JobsPath, admission.Jobs{Decoder: decoder(), Namespaces: namespaces(t)})
+}
+
+// admitPods does the same for pods.
+func admitPods(t *testing.T, ns string) *atomic.Int64 {
+	t.Helper()
+	return admit(t, ns, admission.PodsPath, admission.Pods{Decoder: decoder(), Namespaces: namespaces(t), Policies: reader(t)})
+}
+
+func decoder() webhookadmission.Decoder { return webhookadmission.NewDecoder(clientgoscheme.Scheme) }
+
+// reader reads as controllers do, but from no cache.
+func reader(t *testing.T) ctrlclient.Client {
+	t.Helper()
+	scheme := kinds.NewScheme()
+	for _, add := range []func(*kinds.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := ctrlclient.New(shared.Config, ctrlclient.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func namespaces(t *testing.T) admission.Namespaces {
+	t.Helper()
+	r := reader(t)
+	return admission.Namespaces{Cached: r, Live: r, Operator: "checkpoint-system"}
+}
+
+// admit has a handler answer what manifests/webhook asks at a path.
+func admit(t *testing.T, ns, path string, answers webhookadmission.Handler) *atomic.Int64 {
+	t.Helper()
 	asked := &atomic.Int64{}
-	handler, err := webhookadmission.StandaloneWebhook(
-		&webhook.Admission{Handler: admission.Jobs{Decoder: webhookadmission.NewDecoder(clientgoscheme.Scheme)}}, webhookadmission.StandaloneOptions{})
+	handler, err := webhookadmission.StandaloneWebhook(&webhook.Admission{Handler: answers}, webhookadmission.StandaloneOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc(admission.JobsPath, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		handler.ServeHTTP(w, r)
 	})
@@ -54,11 +94,16 @@ func admitJobs(t *testing.T, ns string) *atomic.Int64 {
 	go func() { _ = server.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() { _ = server.Close() })
 
-	configuration := jobsWebhook(t)
+	configuration := hooksAt(t, path)
 	configuration.Name = ns
-	hook := &configuration.Webhooks[0]
-	hook.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": ns}}
-	hook.ClientConfig = admissionv1.WebhookClientConfig{CABundle: ca, URL: new(fmt.Sprintf("https://%s%s", listener.Addr(), admission.JobsPath))}
+	for i := range configuration.Webhooks {
+		hook := &configuration.Webhooks[i]
+		if hook.NamespaceSelector == nil {
+			hook.NamespaceSelector = &metav1.LabelSelector{}
+		}
+		hook.NamespaceSelector.MatchLabels = map[string]string{corev1.LabelMetadataName: ns}
+		hook.ClientConfig = admissionv1.WebhookClientConfig{CABundle: ca, URL: new(fmt.Sprintf("https://%s%s", listener.Addr(), path))}
+	}
 	webhooks := shared.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
 	if _, err := webhooks.Create(t.Context(), configuration, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -71,8 +116,8 @@ func admitJobs(t *testing.T, ns string) *atomic.Int64 {
 	return asked
 }
 
-// jobsWebhook is what manifests/webhook says of Jobs.
-func jobsWebhook(t *testing.T) *admissionv1.MutatingWebhookConfiguration {
+// hooksAt is what of manifests/webhook asks at a path.
+func hooksAt(t *testing.T, path string) *admissionv1.MutatingWebhookConfiguration {
 	t.Helper()
 	root, err := lab.Root()
 	if err != nil {
@@ -86,14 +131,13 @@ func jobsWebhook(t *testing.T) *admissionv1.MutatingWebhookConfiguration {
 	if err := yaml.UnmarshalStrict(text, configuration); err != nil {
 		t.Fatal(err)
 	}
-	for _, hook := range configuration.Webhooks {
-		if service := hook.ClientConfig.Service; service != nil && service.Path != nil && *service.Path == admission.JobsPath {
-			configuration.Webhooks = []admissionv1.MutatingWebhook{hook}
-			return configuration
-		}
+	configuration.Webhooks = slices.DeleteFunc(configuration.Webhooks, func(hook admissionv1.MutatingWebhook) bool {
+		return *hook.ClientConfig.Service.Path != path
+	})
+	if len(configuration.Webhooks) == 0 {
+		t.Fatalf("manifests/webhook asks nothing at %s", path)
 	}
-	t.Fatal("manifests/webhook has nothing for Jobs")
-	return nil
+	return configuration
 }
 
 // listenBesideTheAPIServer listens where the API server can connect to: in the network of the cluster's supervisor, out of which no way leads to
