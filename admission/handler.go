@@ -32,6 +32,8 @@ type Pods struct {
 	Placement *Placement
 	// Policies reads CheckpointPolicies, from a cache: somebody waits for the answer.
 	Policies client.Reader
+	// Allows tells whether pods of a namespace are captured and restored; nil is all.
+	Allows func(ctx context.Context, namespace string) bool
 }
 
 const (
@@ -45,6 +47,9 @@ const (
 func (p Pods) Handle(ctx context.Context, request admission.Request) admission.Response {
 	pod := &corev1.Pod{}
 	return answer(ctx, p.Decoder, request, pod, func() ([]string, error) {
+		if p.Allows != nil && !p.Allows(ctx, request.Namespace) {
+			return leaveAlone(pod, request.Namespace)
+		}
 		policy, warnings := p.policyOf(ctx, pod, request.Namespace)
 		err := Admit(pod, policy)
 		if err == nil && p.Placement != nil && podspec.IsProtected(pod) {
@@ -84,12 +89,21 @@ func (p Pods) place(ctx context.Context, namespace string, pod *corev1.Pod) {
 }
 
 // Jobs answers the API server's question about a Job that is being made.
-type Jobs struct{ Decoder admission.Decoder }
+type Jobs struct {
+	Decoder admission.Decoder
+	// Allows is as in Pods.
+	Allows func(ctx context.Context, namespace string) bool
+}
 
 // Handle calls AdmitJob.
 func (j Jobs) Handle(ctx context.Context, request admission.Request) admission.Response {
 	job := &batchv1.Job{}
-	return answer(ctx, j.Decoder, request, job, func() ([]string, error) { return AdmitJob(job) })
+	return answer(ctx, j.Decoder, request, job, func() ([]string, error) {
+		if j.Allows != nil && !j.Allows(ctx, request.Namespace) {
+			return nil, nil // its pods are not captured, and count as ever
+		}
+		return AdmitJob(job)
+	})
 }
 
 // answer decodes what is being made into object, has it changed, and answers with the difference.

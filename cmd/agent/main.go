@@ -24,6 +24,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/cmd/internal/location"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/operator"
 	"github.com/transparent-checkpoint/operator/node/agent"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/limit"
@@ -112,10 +113,9 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	here := fields.OneTermEqualSelector("spec.nodeName", o.node)
 	mgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(), ctrl.Options{
 		Scheme:                 scheme,
-		Cache:                  cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Pod{}: {Field: here}}},
+		Cache:                  cacheOptions(o.node, o.namespace),
 		Client:                 client.Options{Cache: &client.CacheOptions{DisableFor: uncached()}},
 		Metrics:                metricsserver.Options{BindAddress: o.metrics},
 		HealthProbeBindAddress: o.health,
@@ -154,6 +154,18 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	return mgr.Start(a.Stay(ctx))
+}
+
+// cacheOptions have the agent hold the pods of its node and the operator's ConfigMap, and no others.
+func cacheOptions(node, namespace string) cache.Options {
+	return cache.Options{
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Field: fields.OneTermEqualSelector("spec.nodeName", node)},
+			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
+				namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", operator.ConfigMap)},
+			}},
+		},
+	}
 }
 
 // uncached are the kinds that are read from the API server: they are of other nodes, or change too often to be held by every agent.

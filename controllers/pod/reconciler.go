@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 
+	"github.com/transparent-checkpoint/operator/controllers/operatorconfig"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
@@ -24,17 +25,20 @@ type Reconciler struct {
 	Live   client.Reader
 	Events events.EventRecorder
 	Now    func() time.Time
+	// Config tells which namespaces are allowed; nil is all.
+	Config *operatorconfig.Source
 	gone   gone
 	// told has the UIDs of terminated pods, by their names, of which their Jobs were told.
 	told sync.Map
 }
 
 // SetUp adds the reconciler to the manager.
-func SetUp(manager ctrl.Manager) error {
+func SetUp(manager ctrl.Manager, config *operatorconfig.Source) error {
 	r := &Reconciler{
 		Client: manager.GetClient(), Live: manager.GetAPIReader(), Events: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now,
+		Config: config,
 	}
-	return ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).Watches(&corev1.Pod{}, r.gone.handler()).
+	return r.watchNamespaces(ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).Watches(&corev1.Pod{}, r.gone.handler())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).Complete(r)
 }
 

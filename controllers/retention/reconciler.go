@@ -14,6 +14,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/controllers/condition"
+	"github.com/transparent-checkpoint/operator/controllers/operatorconfig"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
@@ -23,11 +24,13 @@ type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
 	Now      func() time.Time
+	// Config tells what is said for the whole operator; nil is nothing.
+	Config *operatorconfig.Source
 }
 
 // SetUp adds the reconciler to the manager.
-func SetUp(manager ctrl.Manager) error {
-	r := &Reconciler{Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
+func SetUp(manager ctrl.Manager, config *operatorconfig.Source) error {
+	r := &Reconciler{Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now, Config: config}
 	return r.watch(ctrl.NewControllerManagedBy(manager).Named("retention")).Complete(r)
 }
 
@@ -42,11 +45,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	paused := r.Config.Config(ctx).Paused != "" // then nothing expires, and nothing that has expired goes
 	var failed []error
 	after := time.Duration(0)
 	for i := range f.checkpoints {
 		c := &f.checkpoints[i]
 		s := f.judge(c)
+		if paused {
+			s = step{keep: s.keep}
+		}
 		if s.cause != "" && !s.delete {
 			s.after = expiredTime
 		}

@@ -30,6 +30,7 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&v1alpha1.RestorePolicy{}, ofNamespace, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.ofLocation),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.ofAll), builder.WithPredicates(r.Config.Predicate())).
 		Watches(&batchv1.Job{}, ofNamespace).
 		Watches(&appsv1.Deployment{}, ofNamespace).
 		Watches(&appsv1.ReplicaSet{}, ofNamespace).
@@ -65,7 +66,16 @@ func state(c *v1alpha1.Checkpoint) (s metav1.Condition) {
 }
 
 // ofLocation returns the namespaces whose Checkpoints are stored in a location.
-func (r *Reconciler) ofLocation(ctx context.Context, location client.Object) (requests []reconcile.Request) {
+func (r *Reconciler) ofLocation(ctx context.Context, location client.Object) []reconcile.Request {
+	return r.namespaces(ctx, func(c *v1alpha1.Checkpoint) bool { return c.Status.LocationName == location.GetName() })
+}
+
+// ofAll returns the namespaces that have Checkpoints.
+func (r *Reconciler) ofAll(ctx context.Context, _ client.Object) []reconcile.Request {
+	return r.namespaces(ctx, func(*v1alpha1.Checkpoint) bool { return true })
+}
+
+func (r *Reconciler) namespaces(ctx context.Context, concerns func(*v1alpha1.Checkpoint) bool) (requests []reconcile.Request) {
 	all := &v1alpha1.CheckpointList{}
 	if err := r.Client.List(ctx, all); err != nil { // of a cache that has not begun or has ended
 		ctrl.LoggerFrom(ctx).Error(err, "list the Checkpoints")
@@ -73,7 +83,7 @@ func (r *Reconciler) ofLocation(ctx context.Context, location client.Object) (re
 	}
 	seen := map[string]bool{}
 	for i := range all.Items {
-		if c := &all.Items[i]; c.Status.LocationName == location.GetName() && !seen[c.Namespace] {
+		if c := &all.Items[i]; concerns(c) && !seen[c.Namespace] {
 			seen[c.Namespace] = true
 			requests = append(requests, namespaceOf(ctx, c)...)
 		}

@@ -77,6 +77,14 @@ const (
 	ReasonLocationReadOnly = "LocationReadOnly"
 )
 
+// The reasons of the conditions Uploaded and Stalled when a state may not be stored for now. It stays on the node until it may.
+const (
+	// ReasonQuotaExceeded: the Checkpoints of the namespace take as much as they may.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonNamespaceNotAllowed: the namespace is not among those whose pods are captured.
+	ReasonNamespaceNotAllowed = "NamespaceNotAllowed"
+)
+
 // ReasonNodeUnavailable is a reason of the condition Stalled: the state is only on a node that is gone or whose agent is silent. Besides it there
 // are those of the condition Uploaded with which the agent cannot go on.
 const ReasonNodeUnavailable = "NodeUnavailable"
