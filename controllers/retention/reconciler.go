@@ -38,8 +38,12 @@ func SetUp(manager ctrl.Manager, config *operatorconfig.Source) error {
 // of the Checkpoint as it was read, or not at all: one that a pod claims meanwhile stays.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	checkpoints := &v1alpha1.CheckpointList{}
-	if err := r.Client.List(ctx, checkpoints, client.InNamespace(request.Namespace)); err != nil || len(checkpoints.Items) == 0 {
+	if err := r.Client.List(ctx, checkpoints, client.InNamespace(request.Namespace)); err != nil {
 		return ctrl.Result{}, err
+	}
+	measure(request.Namespace, checkpoints.Items)
+	if len(checkpoints.Items) == 0 {
+		return ctrl.Result{}, nil
 	}
 	f, err := r.gather(ctx, request.Namespace, checkpoints.Items)
 	if err != nil {
@@ -89,6 +93,9 @@ func (r *Reconciler) gather(ctx context.Context, namespace string, checkpoints [
 		}
 	}
 	var err error
+	if f.quota, err = r.Config.Quota(ctx, namespace); err != nil {
+		return f, err
+	}
 	f.ends, err = r.endsOf(ctx, namespace, checkpoints)
 	return f, err
 }

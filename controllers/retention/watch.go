@@ -31,6 +31,9 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.ofLocation),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.ofAll), builder.WithPredicates(r.Config.Predicate())).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetName()}}}
+		}), builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
 		Watches(&batchv1.Job{}, ofNamespace).
 		Watches(&appsv1.Deployment{}, ofNamespace).
 		Watches(&appsv1.ReplicaSet{}, ofNamespace).
@@ -54,7 +57,8 @@ func matters(e event.UpdateEvent) bool {
 	}
 	return !equality.Semantic.DeepEqual(state(before), state(after)) || !equality.Semantic.DeepEqual(before.Status.Claim, after.Status.Claim) ||
 		!equality.Semantic.DeepEqual(before.Status.CaptureTime, after.Status.CaptureTime) || (before.Status.Source == nil) != (after.Status.Source == nil) ||
-		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences)
+		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences) ||
+		isPinned(before) != isPinned(after) || waitsForRoom(before) != waitsForRoom(after) || before.Status.LocationName != after.Status.LocationName
 }
 
 // state is the state of a Checkpoint, and since when it has it.

@@ -425,6 +425,7 @@ type CheckpointClaim struct {
 // +kubebuilder:printcolumn:name="Location",type=string,priority=1,JSONPath=`.status.locationName`,description="Where the state is stored."
 // +kubebuilder:printcolumn:name="Claimed-By",type=string,priority=1,JSONPath=`.status.claim.podName`,description="The new pod that is restored from it."
 // +kubebuilder:printcolumn:name="Trigger",type=string,priority=1,JSONPath=`.spec.trigger`,description="What the capture comes from."
+// +kubebuilder:printcolumn:name="Pinned",type=string,priority=1,JSONPath=`.metadata.labels.memverge\.ai/checkpoint-pin`,description="Whether no rule ends it."
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name must have at most 63 characters"
 type Checkpoint struct {
 	metav1.TypeMeta `json:",inline"`
