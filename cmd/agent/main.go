@@ -36,6 +36,7 @@ type options struct {
 
 	uploadsAtOnce                      int
 	uploadBandwidth, downloadBandwidth string
+	diskBudget                         string
 }
 
 func main() {
@@ -54,6 +55,8 @@ func main() {
 		"how many states are uploaded at once, those of pods that are gone before all others")
 	flag.StringVar(&o.uploadBandwidth, "upload-bandwidth", "0", "bytes a second, as 100Mi, that all uploads of the node may send; 0 for no limit")
 	flag.StringVar(&o.downloadBandwidth, "download-bandwidth", "0", "bytes a second, as 100Mi, that all restores of the node may receive; 0 for no limit")
+	flag.StringVar(&o.diskBudget, "disk-budget", agent.DefaultDiskBudget,
+		"what may be kept on the node's disk, as 50Gi or 20%; above that states go from it that the bucket has")
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
@@ -107,6 +110,10 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	budget, err := agent.ParseDiskBudget(o.diskBudget)
+	if err != nil {
+		return fmt.Errorf("--disk-budget %w", err)
+	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -127,6 +134,7 @@ func run(ctx context.Context, o options) error {
 	a := &agent.Agent{
 		Node: node, NodeName: o.node, Namespace: o.namespace, PodName: o.pod, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
 		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), Now: time.Now, UploadsAtOnce: o.uploadsAtOnce,
+		DiskBudget: budget,
 		Open: func(ctx context.Context, l *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) (storage.Store, error) {
 			store, err := location.Open(ctx, l, secret)
 			if err != nil {

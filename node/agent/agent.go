@@ -41,6 +41,8 @@ type Agent struct {
 	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
 	// UploadsAtOnce is how many states are uploaded at once, 1 or more. Those of pods that are gone do not count the others.
 	UploadsAtOnce int
+	// DiskBudget bounds what is kept on the node's disk of what the bucket has.
+	DiskBudget DiskBudget
 	// Settle has the runtime finish a capture that was cut off.
 	Settle func(ctx context.Context, podUID string) error
 	Now    func() time.Time
