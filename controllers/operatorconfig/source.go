@@ -34,7 +34,8 @@ func (s *Source) Config(ctx context.Context) operator.Config {
 	err := s.Reader.Get(soon, client.ObjectKey{Namespace: s.Namespace, Name: operator.ConfigMap}, configMap)
 	if client.IgnoreNotFound(err) != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "read what is said for the whole operator", "configMap", operator.ConfigMap)
-		return s.keeper.Last()
+		last, _ := s.keeper.Last() // nothing is said before the controllers begin, which wait for the ConfigMap to be read
+		return last
 	}
 	c, err := s.keeper.Take(configMap.Data)
 	if err != nil {

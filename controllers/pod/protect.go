@@ -63,7 +63,8 @@ func (r *Reconciler) protect(ctx context.Context, pod *corev1.Pod) (again time.D
 
 // ours tells whether it is the manager that gives this reason.
 func ours(reason string) bool {
-	return reason == keys.UnprotectedNotAdmitted || reason == keys.UnprotectedNamespace || reason == keys.UnprotectedNoReadyNode || slices.Contains(podspec.Reasons, reason)
+	return reason == keys.UnprotectedNotAdmitted || reason == keys.UnprotectedNamespace || reason == keys.UnprotectedNoReadyNode ||
+		slices.Contains(podspec.Reasons, reason)
 }
 
 // unprotected says why the pod will not be captured, as far as the manager can know; nothing if it may be.

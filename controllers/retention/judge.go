@@ -58,7 +58,9 @@ type facts struct {
 	readOnly map[string]bool
 	// quota is what the namespace may store, in bytes; 0 is no bound.
 	quota int64
-	now   time.Time
+	// room are the names of those that make room for others, see makers.
+	room map[string]bool
+	now  time.Time
 }
 
 // step is what is to be done next about a Checkpoint.

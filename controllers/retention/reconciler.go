@@ -96,6 +96,7 @@ func (r *Reconciler) gather(ctx context.Context, namespace string, checkpoints [
 	if f.quota, err = r.Config.Quota(ctx, namespace); err != nil {
 		return f, err
 	}
+	f.room = f.makers()
 	f.ends, err = r.endsOf(ctx, namespace, checkpoints)
 	return f, err
 }

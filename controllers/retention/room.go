@@ -108,24 +108,25 @@ func (f facts) missing() (bytes int64) {
 	return operator.Stored(stays) + waiting - f.quota
 }
 
-// makesRoom says why a Checkpoint makes room for those that wait for it; nothing if it does not. Only what is of no more use does: first what was restored,
-// then what has a newer one, the oldest first, as many as are needed.
-func (f facts) makesRoom(c *v1alpha1.Checkpoint) string {
-	missing := f.missing()
-	if missing <= 0 || c.Status.Source == nil {
-		return ""
+// makers are the names of those Checkpoints that make room for those that wait for it. Only what is of no more use does: first what was restored, then what
+// has a newer one, the oldest first, as many as are needed.
+func (f facts) makers() map[string]bool {
+	missing, makers := f.missing(), map[string]bool{}
+	if missing <= 0 {
+		return nil
 	}
-	rank := map[string]int{}
+	rank, newest := map[string]int{}, f.newest()
 	var useless []*v1alpha1.Checkpoint
 	for i := range f.checkpoints {
 		other := &f.checkpoints[i]
-		if !meta.IsStatusConditionTrue(other.Status.Conditions, v1alpha1.CheckpointReady) || !other.DeletionTimestamp.IsZero() || !f.mayGo(other) || f.goesBack(other) {
-			continue
-		}
-		if other.Status.Claim == nil && !f.hasNewer(other) {
+		if !meta.IsStatusConditionTrue(other.Status.Conditions, v1alpha1.CheckpointReady) || !other.DeletionTimestamp.IsZero() ||
+			!f.mayGo(other) || f.goesBack(other) {
 			continue
 		}
 		if other.Status.Claim == nil {
+			if newest[placeOf(other)] == other {
+				continue
+			}
 			rank[other.Name] = 1
 		}
 		useless = append(useless, other)
@@ -133,18 +134,40 @@ func (f facts) makesRoom(c *v1alpha1.Checkpoint) string {
 	slices.SortFunc(useless, func(x, y *v1alpha1.Checkpoint) int { return cmp.Or(rank[x.Name]-rank[y.Name], byAge(y, x)) })
 	for _, other := range useless {
 		if missing <= 0 {
-			return ""
+			break
 		}
-		if other.Name == c.Name {
-			return fmt.Sprintf("the namespace has used up its quota of %s, and others wait for room", v1alpha1.ReadableSize(f.quota))
-		}
+		makers[other.Name] = true
 		missing -= sizeOf(other)
 	}
-	return ""
+	return makers
 }
 
-// hasNewer tells whether there is a newer complete Checkpoint of the same lineage and identity.
-func (f facts) hasNewer(c *v1alpha1.Checkpoint) bool {
-	peers := f.peers(c)
-	return len(peers) > 0 && byAge(peers[0], c) < 0
+// makesRoom says why a Checkpoint makes room for others; nothing if it does not.
+func (f facts) makesRoom(c *v1alpha1.Checkpoint) string {
+	if !f.room[c.Name] {
+		return ""
+	}
+	return fmt.Sprintf("the namespace has used up its quota of %s, and others wait for room", v1alpha1.ReadableSize(f.quota))
+}
+
+// place is a lineage and an identity in it.
+type place struct{ lineage, identity string }
+
+func placeOf(c *v1alpha1.Checkpoint) place {
+	return place{c.Status.Source.Lineage, c.Status.Source.Identity}
+}
+
+// newest are the newest complete Checkpoints of each place, without those that are pinned.
+func (f facts) newest() map[place]*v1alpha1.Checkpoint {
+	newest := map[place]*v1alpha1.Checkpoint{}
+	for i := range f.checkpoints {
+		c := &f.checkpoints[i]
+		if c.Status.Source == nil || !c.DeletionTimestamp.IsZero() || isPinned(c) || !meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointReady) {
+			continue
+		}
+		if best := newest[placeOf(c)]; best == nil || byAge(c, best) < 0 {
+			newest[placeOf(c)] = c
+		}
+	}
+	return newest
 }

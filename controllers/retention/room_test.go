@@ -42,6 +42,7 @@ func waiting(c *v1alpha1.Checkpoint) {
 
 // expiring returns the names of those that expire, and why.
 func (f facts) expiring() (names []string) {
+	f.room = f.makers()
 	for i := range f.checkpoints {
 		if s := f.judge(&f.checkpoints[i]); s.cause != "" {
 			names = append(names, f.checkpoints[i].Name+": "+string(s.cause))
@@ -63,8 +64,10 @@ func TestTheOldestGoUntilThereIsNoMoreThanMaxSize(t *testing.T) {
 		"they fit exactly":             {max: "20", checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("b", 1)}},
 		"a byte too much":              {max: "19", checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("b", 1)}, want: []string{"a: MaxSize"}},
 		"the newest stays in any case": {max: "1", checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("b", 1)}, want: []string{"a: MaxSize"}},
-		"as many as are needed":        {max: "15", checkpoints: []v1alpha1.Checkpoint{at("a", 3), at("b", 2), at("c", 1)}, want: []string{"a: MaxSize", "b: MaxSize"}},
-		"of each pod for itself":       {max: "10", checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("b", 1, of("db-1"))}},
+		"as many as are needed": {
+			max: "15", checkpoints: []v1alpha1.Checkpoint{at("a", 3), at("b", 2), at("c", 1)}, want: []string{"a: MaxSize", "b: MaxSize"},
+		},
+		"of each pod for itself": {max: "10", checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("b", 1, of("db-1"))}},
 		"one that is being restored": {
 			max: "10", want: []string{"b: MaxSize"},
 			checkpoints: []v1alpha1.Checkpoint{at("a", 3, claimed(v1alpha1.ClaimClaimed, 0)), at("b", 2), at("c", 1)},
@@ -78,7 +81,8 @@ func TestTheOldestGoUntilThereIsNoMoreThanMaxSize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			limit := resource.MustParse(test.max)
-			f := facts{checkpoints: test.checkpoints, now: now, policies: []v1alpha1.CheckpointPolicy{policy(func(r *v1alpha1.CheckpointRetention) { r.MaxSize = &limit })}}
+			p := policy(func(r *v1alpha1.CheckpointRetention) { r.MaxSize = &limit })
+			f := facts{checkpoints: test.checkpoints, now: now, policies: []v1alpha1.CheckpointPolicy{p}}
 			if diff := cmp.Diff(test.want, f.expiring()); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
@@ -136,7 +140,9 @@ func TestOnlyWhatIsOfNoUseMakesRoomForWhatWaits(t *testing.T) {
 		"what is of use stays":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("w", 1, waiting)}},
 		"what is pinned stays":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used, pinned), at("w", 1, waiting)}},
 		"what can never fit needs none": {quota: 9, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
-		"what goes already is enough":   {quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 3, used), at("b", 2, in(v1alpha1.StateExpired, 0)), at("w", 1, waiting)}},
+		"what goes already is enough": {
+			quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 3, used), at("b", 2, in(v1alpha1.StateExpired, 0)), at("w", 1, waiting)},
+		},
 		"no more than is needed": {
 			quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("b", 3, used), at("w", 1, waiting)}, want: []string{"b: Quota"},
 		},

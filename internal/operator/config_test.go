@@ -34,25 +34,44 @@ func TestWhatTheConfigMapSays(t *testing.T) {
 		want   said
 		wrong  string // in the error; empty for none
 	}{
-		"nothing":                       {},
-		"nothing, after something":      {former: former},
-		"it is paused":                  {data: map[string]string{"paused": "true"}, want: said{Paused: pausedByUs}},
-		"it is not paused":              {data: map[string]string{"paused": "false"}, former: former},
-		"a line's end is no mistake":    {data: map[string]string{"paused": "true\n"}, want: said{Paused: pausedByUs}},
-		"names":                         {data: map[string]string{"namespaces": "a, b\nc"}, want: said{Names: []string{"a", "b", "c"}}},
-		"a selector":                    {data: map[string]string{"namespaceSelector": "team in (blue,red)"}, want: said{Selector: "team in (blue,red)"}},
-		"a quota":                       {data: map[string]string{"namespaceQuota": "1Gi"}, want: said{Quota: 1 << 30}},
-		"a bad pause changes nothing":   {data: map[string]string{"paused": "yes"}, former: former, want: said{Paused: "it was"}, wrong: `paused of ConfigMap checkpoint-operator is "yes"; it may be "true" or "false"`},
-		"a bad name changes nothing":    {data: map[string]string{"namespaces": "A"}, former: former, want: said{Names: []string{"before"}}, wrong: `namespaces of ConfigMap checkpoint-operator names "A"`},
-		"no name at all":                {data: map[string]string{"namespaces": " "}, former: former, want: said{Names: []string{"before"}}, wrong: "without the key all are allowed"},
-		"a bad selector":                {data: map[string]string{"namespaceSelector": "a=b=c"}, former: former, wrong: `namespaceSelector of ConfigMap checkpoint-operator is "a=b=c"`},
-		"an empty selector":             {data: map[string]string{"namespaceSelector": ""}, former: former, wrong: "a selector of labels"},
-		"a bad quota changes nothing":   {data: map[string]string{"namespaceQuota": "0"}, former: former, want: said{Quota: 7}, wrong: `is "0"; it may be a quantity of bytes above 0`},
-		"a key that there is not":       {data: map[string]string{"pause": "true"}, wrong: `has the key "pause"; it may have paused, namespaces`},
-		"the others count all the same": {data: map[string]string{"namespaceQuota": "much", "paused": "true"}, former: &Config{}, want: said{Paused: pausedByUs}, wrong: "much"},
+		"nothing":                    {},
+		"nothing, after something":   {former: former},
+		"it is paused":               {data: map[string]string{"paused": "true"}, want: said{Paused: pausedByUs}},
+		"it is not paused":           {data: map[string]string{"paused": "false"}, former: former},
+		"a line's end is no mistake": {data: map[string]string{"paused": "true\n"}, want: said{Paused: pausedByUs}},
+		"names":                      {data: map[string]string{"namespaces": "a, b\nc"}, want: said{Names: []string{"a", "b", "c"}}},
+		"a selector":                 {data: map[string]string{"namespaceSelector": "team in (blue,red)"}, want: said{Selector: "team in (blue,red)"}},
+		"a quota":                    {data: map[string]string{"namespaceQuota": "1Gi"}, want: said{Quota: 1 << 30}},
+		"a bad pause changes nothing": {
+			data: map[string]string{"paused": "yes"}, former: former, want: said{Paused: "it was"},
+			wrong: `paused of ConfigMap checkpoint-operator is "yes"; it may be "true" or "false"`,
+		},
+		"a bad name changes nothing": {
+			data: map[string]string{"namespaces": "A"}, former: former, want: said{Names: []string{"before"}},
+			wrong: `namespaces of ConfigMap checkpoint-operator names "A"`,
+		},
+		"no name at all": {
+			data: map[string]string{"namespaces": " "}, former: former, want: said{Names: []string{"before"}},
+			wrong: "without the key all are allowed",
+		},
+		"a bad selector": {
+			data: map[string]string{"namespaceSelector": "a=b=c"}, former: former,
+			wrong: `namespaceSelector of ConfigMap checkpoint-operator is "a=b=c"`,
+		},
+		"an empty selector": {data: map[string]string{"namespaceSelector": ""}, former: former, wrong: "a selector of labels"},
+		"a bad quota changes nothing": {
+			data: map[string]string{"namespaceQuota": "0"}, former: former, want: said{Quota: 7},
+			wrong: `is "0"; it may be a quantity of bytes above 0`,
+		},
+		"a key that there is not": {data: map[string]string{"pause": "true"}, wrong: `has the key "pause"; it may have paused, namespaces`},
+		"the others count all the same": {
+			data: map[string]string{"namespaceQuota": "much", "paused": "true"}, former: &Config{}, want: said{Paused: pausedByUs},
+			wrong: "much",
+		},
 		"bad, and nothing is known before": {
 			data: map[string]string{"namespaces": "A"}, wrong: `names "A"`,
-			want: said{Paused: `ConfigMap checkpoint-operator cannot be understood: namespaces of ConfigMap checkpoint-operator names "A"; it may name namespaces, separated by commas`},
+			want: said{Paused: "ConfigMap checkpoint-operator cannot be understood: " +
+				`namespaces of ConfigMap checkpoint-operator names "A"; it may name namespaces, separated by commas`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +88,7 @@ func TestWhatTheConfigMapSays(t *testing.T) {
 
 func TestWhatWasSaidLastHoldsUntilSomethingElseIs(t *testing.T) {
 	k := &Keeper{}
-	if c := k.Last(); c.Paused != "" {
+	if c, known := k.Last(); known {
 		t.Errorf("before anything is said: %+v", c)
 	}
 	for _, step := range []struct {
@@ -78,8 +97,8 @@ func TestWhatWasSaidLastHoldsUntilSomethingElseIs(t *testing.T) {
 		bad    bool
 	}{{"true", pausedByUs, false}, {"treu", pausedByUs, true}, {"false", "", false}, {"treu", "", true}} {
 		c, err := k.Take(map[string]string{Paused: step.paused})
-		if c.Paused != step.want || (err != nil) != step.bad || k.Last().Paused != step.want {
-			t.Errorf("after %q: %+v, %v; %+v is remembered", step.paused, c, err, k.Last())
+		if last, known := k.Last(); c.Paused != step.want || (err != nil) != step.bad || !known || last.Paused != step.want {
+			t.Errorf("after %q: %+v, %v; %+v is remembered", step.paused, c, err, last)
 		}
 	}
 	k = &Keeper{}
@@ -124,7 +143,9 @@ func TestTheQuotaOfANamespace(t *testing.T) {
 	}{
 		"that of all": {want: 10},
 		"its own":     {annotation: new("1Ki"), want: 1024},
-		"a bad one":   {annotation: new("lots"), want: 10, wrong: `annotation memverge.ai/checkpoint-quota of namespace one is "lots"; it may be a quantity of bytes above 0`},
+		"a bad one": {
+			annotation: new("lots"), want: 10, wrong: `annotation memverge.ai/checkpoint-quota of namespace one is "lots"; it may be a quantity of bytes above 0`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			annotations := map[string]string{}

@@ -19,12 +19,12 @@ func (k *Keeper) Take(data map[string]string) (Config, error) {
 	return c, err
 }
 
-// Last returns what held the last time, for when the ConfigMap cannot be read.
-func (k *Keeper) Last() Config {
+// Last returns what held the last time, for when the ConfigMap cannot be read; false when it never was.
+func (k *Keeper) Last() (c Config, known bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.last == nil {
-		return Config{}
+		return Config{}, false
 	}
-	return *k.last
+	return *k.last, true
 }

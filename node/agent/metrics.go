@@ -30,7 +30,8 @@ var (
 	}, []string{"pods"})
 	diskBytes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "checkpoint_disk_bytes",
-		Help: "What is kept on the node's disk: captures that wait for their upload (waiting), those that the bucket has as well (cached), what was fetched for pods (fetched).",
+		Help: "What is kept on the node's disk: captures that wait for their upload (waiting), those that the bucket has as well (cached), " +
+			"what was fetched for pods (fetched).",
 	}, []string{"what"})
 	diskBudget = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "checkpoint_disk_budget_bytes", Help: "What may be kept on the node's disk before captures that the bucket has are removed.",

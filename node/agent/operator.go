@@ -24,28 +24,31 @@ import (
 // configTime bounds how long a cache that is not filled yet is waited for.
 const configTime = 500 * time.Millisecond
 
-// config is what is said for the whole operator. What cannot be read or understood changes nothing of what held before; the manager is loud about it.
-func (a *Agent) config(ctx context.Context) operator.Config {
+// config is what is said for the whole operator. What cannot be read or understood changes nothing of what held before; the manager is loud about it. An
+// agent that has just been started and cannot read it yet knows nothing, and gets an error.
+func (a *Agent) config(ctx context.Context) (operator.Config, error) {
 	soon, cancel := context.WithTimeout(ctx, configTime)
 	defer cancel()
 	configMap := &corev1.ConfigMap{}
 	err := a.Client.Get(soon, client.ObjectKey{Namespace: a.Namespace, Name: operator.ConfigMap}, configMap)
 	if client.IgnoreNotFound(err) != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "read what is said for the whole operator", "configMap", operator.ConfigMap)
-		return a.said.Last()
+		if last, known := a.said.Last(); known {
+			return last, nil
+		}
+		return operator.Config{}, fmt.Errorf("read what ConfigMap %s says for the whole operator: %w", operator.ConfigMap, err)
 	}
 	c, err := a.said.Take(configMap.Data)
 	if err != nil {
 		ctrl.LoggerFrom(ctx).V(1).Info("what cannot be understood changes nothing", "reason", err.Error())
 	}
-	return c
+	return c, nil
 }
 
 // heldBack says why no pod of a namespace is captured or restored, with the reason of its condition Restored; both are empty if that is not so.
 func (a *Agent) heldBack(ctx context.Context, namespace string) (reason, why string, err error) {
-	c := a.config(ctx)
-	if c.Paused != "" {
-		return keys.ColdPaused, c.Paused, nil
+	c, err := a.config(ctx)
+	if err != nil || c.Paused != "" {
+		return keys.ColdPaused, c.Paused, err
 	}
 	allowed, err := a.allows(ctx, c, namespace)
 	if err != nil || allowed {
@@ -68,7 +71,11 @@ func (a *Agent) allows(ctx context.Context, c operator.Config, namespace string)
 // mayUpload returns an error with the reason when a state may not be stored for now. It stays on the node.
 func (a *Agent) mayUpload(ctx context.Context, checkpoint *v1alpha1.Checkpoint, size int64) error {
 	namespace := checkpoint.Namespace
-	switch allowed, err := a.allows(ctx, a.config(ctx), namespace); {
+	c, err := a.config(ctx)
+	if err != nil {
+		return err
+	}
+	switch allowed, err := a.allows(ctx, c, namespace); {
 	case err != nil:
 		return err
 	case !allowed:
@@ -94,7 +101,11 @@ func (a *Agent) quotaOf(ctx context.Context, namespace string) (int64, error) {
 	if err := a.Client.Get(ctx, client.ObjectKey{Name: namespace}, found); client.IgnoreNotFound(err) != nil {
 		return 0, fmt.Errorf("the quota of namespace %s: %w", namespace, err)
 	}
-	quota, err := a.config(ctx).QuotaOf(namespace, found.Annotations)
+	c, err := a.config(ctx)
+	if err != nil {
+		return 0, err
+	}
+	quota, err := c.QuotaOf(namespace, found.Annotations)
 	if err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "the quota of all namespaces counts instead")
 	}
@@ -103,10 +114,12 @@ func (a *Agent) quotaOf(ctx context.Context, namespace string) (int64, error) {
 
 // leaveWord tells the gate that the operator is paused, for when no agent runs.
 func (a *Agent) leaveWord(ctx context.Context) {
-	var err error
-	if why := a.config(ctx).Paused; why != "" {
-		err = a.Node.Pause(why)
-	} else {
+	c, err := a.config(ctx)
+	switch {
+	case err != nil: // what was left stays
+	case c.Paused != "":
+		err = a.Node.Pause(c.Paused)
+	default:
 		err = a.Node.Resume()
 	}
 	if err != nil {

@@ -1,13 +1,18 @@
 package agent
 
 import (
+	"context"
+	"errors"
+	"io/fs"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
@@ -117,8 +122,11 @@ func TestAStateThatMayNotBeStoredStaysOnTheNodeUntilItMay(t *testing.T) {
 		reason      string
 		says        string
 	}{
-		"it fits":               {data: map[string]string{operator.NamespaceQuota: "1Mi"}},
-		"over the quota of all": {data: map[string]string{operator.NamespaceQuota: "1000Ki"}, reason: v1alpha1.ReasonQuotaExceeded, says: "1000Ki: its Checkpoints take 0, and this one 1Mi"},
+		"it fits": {data: map[string]string{operator.NamespaceQuota: "1Mi"}},
+		"over the quota of all": {
+			data: map[string]string{operator.NamespaceQuota: "1000Ki"}, reason: v1alpha1.ReasonQuotaExceeded,
+			says: "1000Ki: its Checkpoints take 0, and this one 1Mi",
+		},
 		"over its own": {
 			data: map[string]string{operator.NamespaceQuota: "1Gi"}, annotations: map[string]string{keys.NamespaceQuota: "10"},
 			reason: v1alpha1.ReasonQuotaExceeded, says: "the quota of namespace default is 10",
@@ -160,5 +168,45 @@ func TestAStateThatMayNotBeStoredStaysOnTheNodeUntilItMay(t *testing.T) {
 				t.Errorf("when it may: %+v", c.Status.Conditions)
 			}
 		})
+	}
+}
+
+// An agent that has just been started does not know yet whether a pause goes on, and changes nothing of what its predecessor left.
+func TestAnAgentThatCannotReadWhatIsSaidDecidesNothing(t *testing.T) {
+	pod := newPod("a", func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending })
+	b := newBench(t, pod)
+	if err := b.Node.Pause("it was paused"); err != nil {
+		t.Fatal(err)
+	}
+	unread := errors.New("the cache is not filled yet")
+	kept := b.Client
+	b.Client = interceptor.NewClient(b.Client.(client.WithWatch), interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+			if _, is := o.(*corev1.ConfigMap); is {
+				return unread
+			}
+			return c.Get(ctx, key, o, options...)
+		},
+	})
+	b.leaveWord(t.Context())
+	if why, is := b.Node.IsPaused(); !is || why != "it was paused" {
+		t.Errorf("the gate is told %q, %t", why, is)
+	}
+	if _, err := b.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(pod)}); !errors.Is(err, unread) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if err := b.mayUpload(t.Context(), &v1alpha1.Checkpoint{}, 1); !errors.Is(err, unread) {
+		t.Errorf("it would upload: %v", err)
+	}
+	if _, err := b.Node.Decision("a-uid"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it has decided: %v", err)
+	}
+	failing := b.Client
+	b.Client = kept
+	b.says(map[string]string{operator.Paused: "true"})
+	b.reconcile(pod)
+	b.Client = failing // what it once knew it keeps to
+	if reason, _, err := b.heldBack(t.Context(), "default"); err != nil || reason != keys.ColdPaused {
+		t.Errorf("it holds back for %q, %v", reason, err)
 	}
 }

@@ -23,7 +23,8 @@ func TestMaxSizeEndsAllButTheNewestAndThePinned(t *testing.T) {
 	second := w.again(t, first)
 	kept := w.checkpoint(t, first, "is complete", isComplete)
 	patch := fmt.Appendf(nil, `{"metadata":{"labels":{%q:"true"}}}`, keys.CheckpointPin)
-	if _, err := operator.Checkpoints.CheckpointV1alpha1().Checkpoints(w.ns).Patch(t.Context(), kept.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	checkpoints := operator.Checkpoints.CheckpointV1alpha1().Checkpoints(w.ns)
+	if _, err := checkpoints.Patch(t.Context(), kept.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	kept = w.checkpoint(t, first, "has no owner", func(c *v1alpha1.Checkpoint) error {

@@ -91,8 +91,10 @@ func TestWhatIsSaidForTheOperatorIsCheckedWhereItIsWritten(t *testing.T) {
 		data    map[string]string
 		refused string
 	}{
-		"nothing":              {},
-		"all":                  {data: map[string]string{"paused": "true\n", "namespaces": "one, two\nthree", "namespaceSelector": "team in (a,b)", "namespaceQuota": "50Gi"}},
+		"nothing": {},
+		"all": {data: map[string]string{
+			"paused": "true\n", "namespaces": "one, two\nthree", "namespaceSelector": "team in (a,b)", "namespaceQuota": "50Gi",
+		}},
 		"a pause that is none": {data: map[string]string{"paused": "yes"}, refused: `paused of ConfigMap checkpoint-operator is "yes"; it may be "true" or "false"`},
 		"a key that there is not": {
 			data: map[string]string{"pause": "true"}, refused: `ConfigMap checkpoint-operator has the key "pause"; it may have paused, namespaces, namespaceSelector`,
@@ -100,7 +102,7 @@ func TestWhatIsSaidForTheOperatorIsCheckedWhereItIsWritten(t *testing.T) {
 		"what no namespace is called": {data: map[string]string{"namespaces": "one,Two"}, refused: `namespaces of ConfigMap checkpoint-operator is "one,Two"`},
 		"no namespace":                {data: map[string]string{"namespaces": ""}, refused: `namespaces of ConfigMap checkpoint-operator is ""`},
 		"an empty selector":           {data: map[string]string{"namespaceSelector": " "}, refused: "namespaceSelector of ConfigMap checkpoint-operator is empty"},
-		"a quota of nothing":          {data: map[string]string{"namespaceQuota": "0"}, refused: `namespaceQuota of ConfigMap checkpoint-operator is "0"; it may be a quantity`},
+		"a quota of nothing":          {data: map[string]string{"namespaceQuota": "0"}, refused: `checkpoint-operator is "0"; it may be a quantity`},
 		"a quota that is none":        {data: map[string]string{"namespaceQuota": "much"}, refused: `namespaceQuota of ConfigMap checkpoint-operator is "much"`},
 	} {
 		t.Run(name, func(t *testing.T) { checkAnswer(t, try(system, test.data), test.refused) })
