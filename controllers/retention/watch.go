@@ -2,6 +2,7 @@ package retention
 
 import (
 	"context"
+	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -33,7 +34,13 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.ofAll), builder.WithPredicates(r.Config.Predicate())).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetName()}}}
-		}), builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
+		}), builder.WithPredicates(predicate.Funcs{ // its quota
+			CreateFunc: func(event.CreateEvent) bool { return false }, // its Checkpoints come themselves
+			DeleteFunc: func(event.DeleteEvent) bool { return false },
+			UpdateFunc: func(e event.UpdateEvent) bool {
+				return !maps.Equal(e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations())
+			},
+		})).
 		Watches(&batchv1.Job{}, ofNamespace).
 		Watches(&appsv1.Deployment{}, ofNamespace).
 		Watches(&appsv1.ReplicaSet{}, ofNamespace).

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -47,11 +48,19 @@ func TestNothingExpiresWhileTheOperatorIsPaused(t *testing.T) {
 func TestPodsOfANamespaceThatIsNotAllowedSaySo(t *testing.T) {
 	s := newShop(t)
 	says(t, s.ns, map[string]string{operator.Namespaces: "another"})
-	pod := start(t, builder.MakePod(s.ns, "db-0").Label("app", "db").Labelled().Node(s.node).ControlledBy("v1", "ConfigMap", s.owner).Obj())
+	pods := shared.Client.CoreV1().Pods(s.ns)
+	wanted := builder.MakePod(s.ns, "db-0").Labelled().Node(s.node).ControlledBy("v1", "ConfigMap", s.owner).Obj()
+	pod, err := pods.Create(t.Context(), wanted, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // no kubelet ends it
+		_ = pods.Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+	})
 	await := func(reason string) {
 		t.Helper()
 		lab.Eventually(t, patience, "the pod says "+reason, func() error {
-			now, err := shared.Client.CoreV1().Pods(s.ns).Get(t.Context(), pod.Name, metav1.GetOptions{})
+			now, err := pods.Get(t.Context(), pod.Name, metav1.GetOptions{})
 			if err != nil {
 				return err
 			}

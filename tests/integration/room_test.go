@@ -15,9 +15,8 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
-func ofSize(bytes int64) func(*v1alpha1.CheckpointStatus) {
-	return func(status *v1alpha1.CheckpointStatus) { status.SizeBytes = &bytes }
-}
+// ofTenMiB is how much the states of these tests take.
+func ofTenMiB(status *v1alpha1.CheckpointStatus) { status.SizeBytes = new(int64(10 << 20)) }
 
 // pin sets the label of a Checkpoint by which a person keeps it.
 func pin(t *testing.T, ns, name, value string) {
@@ -31,11 +30,11 @@ func pin(t *testing.T, ns, name, value string) {
 func TestTheOldestCheckpointsGoUntilMaxSizeIsKept(t *testing.T) {
 	s := newShop(t)
 	s.keep(t, func(p *v1alpha1.CheckpointPolicySpec) { p.Retention.MaxSize = new(resource.MustParse("20Mi")) })
-	kept := s.complete(t, "pinned", 4*time.Hour, ofSize(10<<20))
+	kept := s.complete(t, "pinned", 4*time.Hour, ofTenMiB)
 	pin(t, s.ns, kept.Name, `"true"`)
-	oldest := s.complete(t, "oldest", 3*time.Hour, ofSize(10<<20))
-	second := s.complete(t, "second", 2*time.Hour, ofSize(10<<20))
-	newest := s.complete(t, "newest", time.Hour, ofSize(10<<20))
+	oldest := s.complete(t, "oldest", 3*time.Hour, ofTenMiB)
+	second := s.complete(t, "second", 2*time.Hour, ofTenMiB)
+	newest := s.complete(t, "newest", time.Hour, ofTenMiB)
 	s.expires(t, oldest, "more than 20Mi, which is what maxSize says")
 	for _, c := range []*v1alpha1.Checkpoint{kept, second, newest} {
 		s.stays(t, c)
@@ -62,7 +61,7 @@ func TestWhatWasRestoredMakesRoomForWhatWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	used := s.complete(t, "used", time.Hour, func(status *v1alpha1.CheckpointStatus) {
-		ofSize(10 << 20)(status)
+		ofTenMiB(status)
 		status.Claim = newClaim(v1alpha1.ClaimConsumed)
 		status.Claim.ConsumedTime = &metav1.Time{Time: time.Now()}
 	})
