@@ -16,6 +16,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/matching"
+	"github.com/transparent-checkpoint/operator/internal/periodic"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/internal/settings"
 )
@@ -34,6 +35,8 @@ type Pods struct {
 	// Policies reads CheckpointPolicies, from a cache: somebody waits for the answer.
 	Policies   client.Reader
 	Namespaces Namespaces
+	// Allows tells whether pods of a namespace are captured and restored; nil is all.
+	Allows func(ctx context.Context, namespace string) bool
 }
 
 const (
@@ -50,6 +53,12 @@ func (p Pods) Handle(ctx context.Context, request admission.Request) admission.R
 		asked, warnings, err := p.Namespaces.resolve(ctx, pod, request.Namespace)
 		if err != nil {
 			return warnings, err
+		}
+		if _, err := periodic.Interval(pod); err != nil && asked.Checkpoint {
+			return warnings, err
+		}
+		if p.Allows != nil && !p.Allows(ctx, request.Namespace) {
+			return leaveAlone(pod, asked, request.Namespace), nil
 		}
 		mark(pod, asked) // first: CheckpointPolicies select by labels
 		policy, more := p.policyOf(ctx, pod, asked, request.Namespace)
@@ -95,6 +104,8 @@ func (p Pods) place(ctx context.Context, namespace string, pod *corev1.Pod) {
 type Jobs struct {
 	Decoder    admission.Decoder
 	Namespaces Namespaces
+	// Allows is as in Pods.
+	Allows func(ctx context.Context, namespace string) bool
 }
 
 // Handle resolves the keys of the Job's pods, and calls AdmitJob.
@@ -104,6 +115,9 @@ func (j Jobs) Handle(ctx context.Context, request admission.Request) admission.R
 		asked, _, err := j.Namespaces.resolve(ctx, templateOf(job), request.Namespace) // the warnings come with its pods
 		if err != nil {
 			return nil, err
+		}
+		if j.Allows != nil && !j.Allows(ctx, request.Namespace) {
+			return nil, nil // its pods are not captured, and count as ever
 		}
 		return AdmitJob(job, asked)
 	})

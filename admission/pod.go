@@ -83,6 +83,9 @@ func mark(pod *corev1.Pod, asked settings.Settings) {
 	if _, found := pod.Labels[keys.RestoreMode]; !found && asked.Checkpoint && asked.StartsCold {
 		set(&pod.Labels, keys.RestoreMode, keys.False)
 	}
+	if asked.Checkpoint && asked.Interval != "" {
+		set(&pod.Annotations, keys.CheckpointInterval, asked.Interval)
+	}
 }
 
 func isMirror(pod *corev1.Pod) bool {

@@ -27,6 +27,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
+	"github.com/transparent-checkpoint/operator/internal/operator"
 	"github.com/transparent-checkpoint/operator/node/agent"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/limit"
@@ -38,6 +39,7 @@ type options struct {
 
 	uploadsAtOnce                      int
 	uploadBandwidth, downloadBandwidth string
+	diskBudget                         string
 }
 
 func main() {
@@ -56,6 +58,8 @@ func main() {
 		"how many states are uploaded at once, those of pods that are gone before all others")
 	flag.StringVar(&o.uploadBandwidth, "upload-bandwidth", "0", "bytes a second, as 100Mi, that all uploads of the node may send; 0 for no limit")
 	flag.StringVar(&o.downloadBandwidth, "download-bandwidth", "0", "bytes a second, as 100Mi, that all restores of the node may receive; 0 for no limit")
+	flag.StringVar(&o.diskBudget, "disk-budget", agent.DefaultDiskBudget,
+		"what may be kept on the node's disk, as 50Gi or 20%; above that states go from it that the bucket has")
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
@@ -109,19 +113,19 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	budget, err := agent.ParseDiskBudget(o.diskBudget)
+	if err != nil {
+		return fmt.Errorf("--disk-budget %w", err)
+	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return err
 		}
 	}
-	here := fields.OneTermEqualSelector("spec.nodeName", o.node)
-	ofPodsHere := labels.SelectorFromSet(labels.Set{keys.SourceNode: lineage.NodeLabel(o.node)})
 	mgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(), ctrl.Options{
-		Scheme: scheme,
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}: {Field: here}, &v1alpha1.Checkpoint{}: {Label: ofPodsHere},
-		}},
+		Scheme:                 scheme,
+		Cache:                  cacheOptions(o.node, o.namespace),
 		Client:                 client.Options{Cache: &client.CacheOptions{DisableFor: uncached()}},
 		Metrics:                metricsserver.Options{BindAddress: o.metrics},
 		HealthProbeBindAddress: o.health,
@@ -132,7 +136,8 @@ func run(ctx context.Context, o options) error {
 	node := capture.Node{Root: o.root}
 	a := &agent.Agent{
 		Node: node, NodeName: o.node, Namespace: o.namespace, PodName: o.pod, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
-		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), CaptureLive: agent.CaptureOnNode(node), Now: time.Now, UploadsAtOnce: o.uploadsAtOnce,
+		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), CaptureLive: agent.CaptureOnNode(node), Now: time.Now,
+		UploadsAtOnce: o.uploadsAtOnce, DiskBudget: budget,
 		Open: func(ctx context.Context, l *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) (storage.Store, error) {
 			store, err := location.Open(ctx, l, secret)
 			if err != nil {
@@ -160,6 +165,19 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	return mgr.Start(a.Stay(ctx))
+}
+
+// cacheOptions have the agent hold the pods of its node, the Checkpoints that ask for captures of those, and the operator's ConfigMap, and no others.
+func cacheOptions(node, namespace string) cache.Options {
+	return cache.Options{
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {Field: fields.OneTermEqualSelector("spec.nodeName", node)},
+			&v1alpha1.Checkpoint{}: {Label: labels.SelectorFromSet(labels.Set{keys.SourceNode: lineage.NodeLabel(node)})},
+			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
+				namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", operator.ConfigMap)},
+			}},
+		},
+	}
 }
 
 // uncached are the kinds that are read from the API server: they are of other nodes, or change too often to be held by every agent.

@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -28,8 +29,10 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/cmd/internal/location"
 	"github.com/transparent-checkpoint/operator/controllers"
+	"github.com/transparent-checkpoint/operator/controllers/operatorconfig"
 	"github.com/transparent-checkpoint/operator/controllers/retention"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	operatorsays "github.com/transparent-checkpoint/operator/internal/operator"
 )
 
 type options struct {
@@ -85,10 +88,11 @@ func run(o options) error {
 		return err
 	}
 	err = watchFor(manager, &v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &v1alpha1.CheckpointPolicy{}, &corev1.Node{}, &corev1.Pod{},
-		&corev1.Namespace{})
+		&corev1.ConfigMap{}, &corev1.Namespace{})
 	if err != nil {
 		return err
 	}
+	said := &operatorconfig.Source{Reader: manager.GetClient(), Namespace: o.namespace}
 	hooks := manager.GetWebhookServer()
 	decoder := webhookadmission.NewDecoder(manager.GetScheme())
 	namespaces := admission.Namespaces{Cached: manager.GetCache(), Live: manager.GetAPIReader(), Operator: o.namespace}
@@ -97,12 +101,13 @@ func run(o options) error {
 		Placement:  &admission.Placement{Reader: manager.GetClient(), Now: time.Now},
 		Policies:   manager.GetCache(),
 		Namespaces: namespaces,
+		Allows:     said.Allows,
 	}})
-	hooks.Register(admission.JobsPath, &webhook.Admission{Handler: admission.Jobs{Decoder: decoder, Namespaces: namespaces}})
+	hooks.Register(admission.JobsPath, &webhook.Admission{Handler: admission.Jobs{Decoder: decoder, Namespaces: namespaces, Allows: said.Allows}})
 	err = errors.Join(
 		manager.AddHealthzCheck("ping", healthz.Ping),
 		manager.AddReadyzCheck("webhook", hooks.StartedChecker()),
-		controllers.SetUp(manager, controllers.Options{Namespace: o.namespace, Open: location.Open}),
+		controllers.SetUp(manager, controllers.Options{Namespace: o.namespace, Open: location.Open, Config: said}),
 	)
 	if err != nil {
 		return err
@@ -166,6 +171,9 @@ func cacheOptions(namespace string) cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:    {Label: labels.NewSelector().Add(*labelled)},
 			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
+				namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", operatorsays.ConfigMap)},
+			}},
 
 			&batchv1.Job{}:       {Transform: slim},
 			&appsv1.ReplicaSet{}: {Transform: slim},

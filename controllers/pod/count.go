@@ -68,7 +68,7 @@ func isFinal(restored *corev1.PodCondition) bool {
 // failed tells whether a pod started cold for this reason although there was something to restore it from.
 func failed(reason string) bool {
 	switch reason {
-	case keys.ColdNoCheckpoint, keys.ColdTemplateChanged, keys.ColdCheckpointTooOld, keys.ColdRestoreDisabled:
+	case keys.ColdNoCheckpoint, keys.ColdTemplateChanged, keys.ColdCheckpointTooOld, keys.ColdRestoreDisabled, keys.ColdPaused, keys.ColdNamespaceNotAllowed:
 		return false
 	}
 	return true

@@ -21,7 +21,7 @@ const nameTaken = 10 * time.Second
 // spawn makes the RestorePolicy of the pod's owner, unless there is one. What a person changed in it stays.
 func (r *Reconciler) spawn(ctx context.Context, pod *corev1.Pod) (again time.Duration, err error) {
 	owner := metav1.GetControllerOf(pod)
-	if owner == nil || !pod.DeletionTimestamp.IsZero() || owner.Kind == "Node" { // a mirror pod belongs to its node
+	if owner == nil || !pod.DeletionTimestamp.IsZero() || owner.Kind == "Node" || !r.Config.Allows(ctx, pod.Namespace) { // a mirror pod belongs to its node
 		return 0, nil
 	}
 	policy := &v1alpha1.RestorePolicy{}

@@ -42,7 +42,7 @@ func (r *Reconciler) say(ctx context.Context, pod *corev1.Pod, reason, message s
 	old := podspec.Condition(pod, keys.Checkpointable)
 	status := coreapply.PodStatus()
 	switch {
-	case reason == "" && (old == nil || !ours(old.Reason)):
+	case reason == "" && (old == nil || !ours(old.Reason) || isAgents(pod, old.Reason)):
 		return nil
 	case reason == "": // no longer: without the condition, ours goes
 	case old != nil && old.Reason == reason && old.Message == message:
@@ -69,7 +69,8 @@ func (r *Reconciler) say(ctx context.Context, pod *corev1.Pod, reason, message s
 
 // ours tells whether it is the manager that gives this reason.
 func ours(reason string) bool {
-	return reason == keys.UnprotectedNotAdmitted || reason == keys.UnprotectedNoReadyNode || slices.Contains(podspec.Reasons, reason)
+	return reason == keys.UnprotectedNotAdmitted || reason == keys.UnprotectedNamespace || reason == keys.UnprotectedNoReadyNode ||
+		slices.Contains(podspec.Reasons, reason)
 }
 
 // unprotected says why the pod will not be captured, as far as the manager can know; nothing if it may be.
@@ -77,6 +78,9 @@ func (r *Reconciler) unprotected(ctx context.Context, pod *corev1.Pod) (reason, 
 	selection, err := r.selection(ctx, pod)
 	if err != nil {
 		return "", "", err
+	}
+	if message := r.notAllowed(ctx, pod); message != "" {
+		return keys.UnprotectedNamespace, message, nil
 	}
 	reason, message = podspec.Obstacle(pod, selection)
 	switch {

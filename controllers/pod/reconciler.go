@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 
+	"github.com/transparent-checkpoint/operator/controllers/operatorconfig"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -26,22 +27,25 @@ type Reconciler struct {
 	Now    func() time.Time
 	// Operator is the operator's own Namespace.
 	Operator string
-	gone     gone
+	// Config tells which namespaces are allowed; nil is all.
+	Config *operatorconfig.Source
+	gone   gone
 	// told has the UIDs of terminated pods, by their names, of which their Jobs were told.
 	told sync.Map
 }
 
 // SetUp adds the reconciler to the manager, and that of Namespaces whose pods it cannot see. operator is the operator's own Namespace.
-func SetUp(manager ctrl.Manager, operator string) error {
+func SetUp(manager ctrl.Manager, operator string, config *operatorconfig.Source) error {
 	r := &Reconciler{
 		Client: manager.GetClient(), Live: manager.GetAPIReader(), Events: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now, Operator: operator,
+		Config: config,
 	}
 	unlabelled := &namespaces{pods: r}
 	err := ctrl.NewControllerManagedBy(manager).Named("namespace").For(&corev1.Namespace{}).Complete(unlabelled)
 	if err != nil {
 		return err
 	}
-	return ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).Watches(&corev1.Pod{}, r.gone.handler()).
+	return r.watchNamespaces(ctrl.NewControllerManagedBy(manager).Named("pod").For(&corev1.Pod{}).Watches(&corev1.Pod{}, r.gone.handler())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).Complete(r)
 }
 

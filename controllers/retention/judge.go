@@ -35,6 +35,8 @@ const (
 	causeCompleted cause = "OwnerCompleted"
 	causeReplaced  cause = "RolledOut"
 	causeStateless cause = "NoState"
+	causeMaxSize   cause = "MaxSize"
+	causeQuota     cause = "Quota"
 )
 
 // end is what became of a controller, or of a plain pod, whose Checkpoints are of no more use.
@@ -56,7 +58,11 @@ type facts struct {
 	succeeded map[string]string
 	// readOnly are the names of locations that nothing is deleted in.
 	readOnly map[string]bool
-	now      time.Time
+	// quota is what the namespace may store, in bytes; 0 is no bound.
+	quota int64
+	// room are the names of those that make room for others, see makers.
+	room map[string]bool
+	now  time.Time
 }
 
 // step is what is to be done next about a Checkpoint.
@@ -79,14 +85,14 @@ func (f facts) judge(c *v1alpha1.Checkpoint) step {
 	}
 	retention := v1alpha1.RetentionOf(matching.CheckpointPolicyOf(labels, f.policies))
 	s := f.judgeState(c, retention)
-	s.keep = retention.OnOwnerDeleted == v1alpha1.DisposalKeep
+	s.keep = retention.OnOwnerDeleted == v1alpha1.DisposalKeep || isPinned(c)
 	return s
 }
 
 func (f facts) judgeState(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRetention) step {
 	claim, ready := c.Status.Claim, meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointReady)
 	switch {
-	case !c.DeletionTimestamp.IsZero() || ready == nil || c.Status.LocationName != "" && f.readOnly[c.Status.LocationName]:
+	case !c.DeletionTimestamp.IsZero() || ready == nil || isPinned(c) || c.Status.LocationName != "" && f.readOnly[c.Status.LocationName]:
 		return step{}
 	case claim != nil && claim.Phase != v1alpha1.ClaimConsumed: // it is being restored
 		return step{}
@@ -108,6 +114,12 @@ func (f facts) judgeState(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointR
 		}
 	} else if f.isSuperseded(c, int(*retention.KeepLast)) {
 		return step{cause: causeKeepLast, message: fmt.Sprintf("there are %d newer ones, which is what keepLast says", *retention.KeepLast)}
+	}
+	if f.isTooMuch(c, retention) {
+		return step{cause: causeMaxSize, message: fmt.Sprintf("those of its pod take more than %s, which is what maxSize says", retention.MaxSize)}
+	}
+	if message := f.makesRoom(c); message != "" {
+		return step{cause: causeQuota, message: message}
 	}
 	if claim != nil && !f.goesBack(c) {
 		consumed := age(c)
@@ -189,18 +201,12 @@ func (f facts) endOf(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRetent
 // of them, one that no pod has taken is another pod's work, and is not superseded by that of its neighbours.
 func (f facts) isSuperseded(c *v1alpha1.Checkpoint, keepLast int) bool {
 	source := c.Status.Source
-	if source == nil || c.Status.Claim == nil && source.Owner != nil && source.Identity == "" {
+	if source == nil || isShared(c) {
 		return false
 	}
 	newer := 0
-	for i := range f.checkpoints {
-		other := &f.checkpoints[i]
-		s := other.Status.Source
+	for _, other := range f.peers(c) {
 		if other.Spec.Trigger.IsLive() && source.Identity == "" { // of another pod's work
-			continue
-		}
-		if s == nil || s.Lineage != source.Lineage || s.Identity != source.Identity || !other.DeletionTimestamp.IsZero() ||
-			!meta.IsStatusConditionTrue(other.Status.Conditions, v1alpha1.CheckpointReady) {
 			continue
 		}
 		if byAge(other, c) < 0 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/controllers/condition"
+	"github.com/transparent-checkpoint/operator/controllers/operatorconfig"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
@@ -24,11 +25,13 @@ type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
 	Now      func() time.Time
+	// Config tells what is said for the whole operator; nil is nothing.
+	Config *operatorconfig.Source
 }
 
 // SetUp adds the reconciler to the manager.
-func SetUp(manager ctrl.Manager) error {
-	r := &Reconciler{Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
+func SetUp(manager ctrl.Manager, config *operatorconfig.Source) error {
+	r := &Reconciler{Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now, Config: config}
 	return r.watch(ctrl.NewControllerManagedBy(manager).Named("retention")).Complete(r)
 }
 
@@ -36,18 +39,26 @@ func SetUp(manager ctrl.Manager) error {
 // of the Checkpoint as it was read, or not at all: one that a pod claims meanwhile stays.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	checkpoints := &v1alpha1.CheckpointList{}
-	if err := r.Client.List(ctx, checkpoints, client.InNamespace(request.Namespace)); err != nil || len(checkpoints.Items) == 0 {
+	if err := r.Client.List(ctx, checkpoints, client.InNamespace(request.Namespace)); err != nil {
 		return ctrl.Result{}, err
+	}
+	measure(request.Namespace, checkpoints.Items)
+	if len(checkpoints.Items) == 0 {
+		return ctrl.Result{}, nil
 	}
 	f, err := r.gather(ctx, request.Namespace, checkpoints.Items)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	paused := r.Config.Config(ctx).Paused != "" // then nothing expires, and nothing that has expired goes
 	var failed []error
 	after := time.Duration(0)
 	for i := range f.checkpoints {
 		c := &f.checkpoints[i]
 		s := f.judge(c)
+		if paused {
+			s = step{keep: s.keep}
+		}
 		if s.cause != "" && !s.delete {
 			s.after = expiredTime
 		}
@@ -90,6 +101,10 @@ func (r *Reconciler) gather(ctx context.Context, namespace string, checkpoints [
 		f.succeeded = succeededAmong(pods.Items)
 	}
 	var err error
+	if f.quota, err = r.Config.Quota(ctx, namespace); err != nil {
+		return f, err
+	}
+	f.room = f.makers()
 	f.ends, err = r.endsOf(ctx, namespace, checkpoints)
 	return f, err
 }

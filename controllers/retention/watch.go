@@ -2,6 +2,7 @@ package retention
 
 import (
 	"context"
+	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -30,6 +31,16 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&v1alpha1.RestorePolicy{}, ofNamespace, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.ofLocation),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.ofAll), builder.WithPredicates(r.Config.Predicate())).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetName()}}}
+		}), builder.WithPredicates(predicate.Funcs{ // its quota
+			CreateFunc: func(event.CreateEvent) bool { return false }, // its Checkpoints come themselves
+			DeleteFunc: func(event.DeleteEvent) bool { return false },
+			UpdateFunc: func(e event.UpdateEvent) bool {
+				return !maps.Equal(e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations())
+			},
+		})).
 		Watches(&batchv1.Job{}, ofNamespace).
 		Watches(&appsv1.Deployment{}, ofNamespace).
 		Watches(&appsv1.ReplicaSet{}, ofNamespace).
@@ -53,7 +64,8 @@ func matters(e event.UpdateEvent) bool {
 	}
 	return !equality.Semantic.DeepEqual(state(before), state(after)) || !equality.Semantic.DeepEqual(before.Status.Claim, after.Status.Claim) ||
 		!equality.Semantic.DeepEqual(before.Status.CaptureTime, after.Status.CaptureTime) || (before.Status.Source == nil) != (after.Status.Source == nil) ||
-		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences)
+		!equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences) ||
+		isPinned(before) != isPinned(after) || waitsForRoom(before) != waitsForRoom(after) || before.Status.LocationName != after.Status.LocationName
 }
 
 // state is the state of a Checkpoint, and since when it has it.
@@ -65,7 +77,16 @@ func state(c *v1alpha1.Checkpoint) (s metav1.Condition) {
 }
 
 // ofLocation returns the namespaces whose Checkpoints are stored in a location.
-func (r *Reconciler) ofLocation(ctx context.Context, location client.Object) (requests []reconcile.Request) {
+func (r *Reconciler) ofLocation(ctx context.Context, location client.Object) []reconcile.Request {
+	return r.namespaces(ctx, func(c *v1alpha1.Checkpoint) bool { return c.Status.LocationName == location.GetName() })
+}
+
+// ofAll returns the namespaces that have Checkpoints.
+func (r *Reconciler) ofAll(ctx context.Context, _ client.Object) []reconcile.Request {
+	return r.namespaces(ctx, func(*v1alpha1.Checkpoint) bool { return true })
+}
+
+func (r *Reconciler) namespaces(ctx context.Context, concerns func(*v1alpha1.Checkpoint) bool) (requests []reconcile.Request) {
 	all := &v1alpha1.CheckpointList{}
 	if err := r.Client.List(ctx, all); err != nil { // of a cache that has not begun or has ended
 		ctrl.LoggerFrom(ctx).Error(err, "list the Checkpoints")
@@ -73,7 +94,7 @@ func (r *Reconciler) ofLocation(ctx context.Context, location client.Object) (re
 	}
 	seen := map[string]bool{}
 	for i := range all.Items {
-		if c := &all.Items[i]; c.Status.LocationName == location.GetName() && !seen[c.Namespace] {
+		if c := &all.Items[i]; concerns(c) && !seen[c.Namespace] {
 			seen[c.Namespace] = true
 			requests = append(requests, namespaceOf(ctx, c)...)
 		}

@@ -15,6 +15,10 @@ const (
 	SourceNode = "checkpoint.memverge.ai/source-node"
 )
 
+// CheckpointPin is a label with the value "true" on a Checkpoint that a person keeps: it ends by no rule, and not with its owner. It is a label so that
+// what is pinned can be listed by it. It says nothing of restores: one that was restored keeps its data and is not restored again.
+const CheckpointPin = "memverge.ai/checkpoint-pin"
+
 // Field managers of server-side apply. An apply removes what the same manager wrote before and leaves out now. So whoever writes a part of
 // an object of its own has a name of its own.
 const (

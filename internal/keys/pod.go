@@ -8,17 +8,6 @@ const Effective = "memverge.ai/effective"
 // chosen by labels of Namespaces alone. It is reserved: the manager takes away what others write there.
 const NamespaceAsks = "checkpoint.memverge.ai/asks"
 
-// CheckpointTrigger is an annotation on a pod that runs: it is captured at once, and goes on. The value, whatever it is, tells one such wish from the next.
-// The manager takes the annotation away when it has made the Checkpoint.
-const CheckpointTrigger = "memverge.ai/checkpoint-trigger"
-
-// CheckpointInterval is an annotation that says how often a pod is captured while it goes on, as 15m; 0 is never, whatever its CheckpointPolicy says.
-// EnvInterval is the environment variable of a container that says the same, and goes before it; of several the shortest counts.
-const (
-	CheckpointInterval = "memverge.ai/checkpoint-interval"
-	EnvInterval        = "MMC_CHECKPOINT_INTERVAL"
-)
-
 // RestoreCounted is the annotation, with the value "true", of a pod whose condition Restored the manager has counted in its RestorePolicy.
 const RestoreCounted = "memverge.ai/restore-counted"
 

@@ -25,6 +25,11 @@ const (
 	// IOUring with the value IOUringAllow lets the containers use io_uring. CRIU cannot dump it, so it is withheld from captured containers
 	// (io_uring_setup answers ENOSYS, and programs take their fallback). A pod that opts out and uses it cannot be captured.
 	IOUring = "memverge.ai/checkpoint-io-uring"
+	// CheckpointInterval says how often a pod is captured while it goes on, as 15m; 0 is never, whatever its CheckpointPolicy says.
+	CheckpointInterval = "memverge.ai/checkpoint-interval"
+	// CheckpointTrigger is an annotation on a pod that runs: it is captured at once, and goes on. The value, whatever it is, tells one such wish from the
+	// next. The manager takes the annotation away when it has made the Checkpoint.
+	CheckpointTrigger = "memverge.ai/checkpoint-trigger"
 	// JobFailurePolicy is an annotation with the value JobFailurePolicyKeep on a Job to which admission adds no podFailurePolicy: its captured
 	// pods count as failures then.
 	JobFailurePolicy = "memverge.ai/job-failure-policy"
@@ -37,6 +42,8 @@ const (
 	EnvRestoreOptions    = "MMC_RESTORE_ADVANCED_OPTIONS"
 	// EnvFiles are further files and directories that are captured with the container: absolute paths in it, separated by commas.
 	EnvFiles = "MMC_CHECKPOINT_FILES"
+	// EnvInterval says what CheckpointInterval says; of several containers the shortest counts, for the pod as a whole.
+	EnvInterval = "MMC_CHECKPOINT_INTERVAL"
 )
 
 // The values that keys take.

@@ -15,10 +15,11 @@ func IsProtected(pod *corev1.Pod) bool {
 	return pod.Annotations[keys.Effective] != "" && class != nil && *class == keys.RuntimeClass
 }
 
-// IsPaused tells whether the agent of its node has said of a pod that it is not captured for the time being, and has told the runtime.
+// IsPaused tells whether the agent of its node has said of a pod that it is not captured for the time being, and has told the runtime: by its
+// policy, or by what is said for the whole operator.
 func IsPaused(pod *corev1.Pod) bool {
 	c := Condition(pod, keys.Checkpointable)
-	return c != nil && c.Status == corev1.ConditionFalse && c.Reason == keys.UnprotectedPaused
+	return c != nil && c.Status == corev1.ConditionFalse && (c.Reason == keys.UnprotectedPaused || c.Reason == keys.UnprotectedNamespace)
 }
 
 // IsDisrupted tells whether a pod ended because it had to make room.

@@ -11,6 +11,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/criu"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/periodic"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -23,6 +24,8 @@ type Settings struct {
 	// VolumeSizeBytes bounds what a capture may take; 0 is no bound.
 	VolumeSizeBytes           int64
 	KeepPreStop, AllowIOUring bool
+	// Interval is how often the pod is captured while it goes on, as it was written; empty where no key says so.
+	Interval string
 	// Of has each container that runs as long as the pod, by its name.
 	Of map[string]Container
 	// From says of each key that says something where the value that counts stands.
@@ -48,6 +51,7 @@ func Resolve(pod *corev1.Pod, namespace Namespace) (Settings, error) {
 		VolumeSizeBytes: resolve(&r, keys.CheckpointVolumeSize, bytes),
 		KeepPreStop:     resolve(&r, keys.KeepPreStop, boolean),
 		AllowIOUring:    resolve(&r, keys.IOUring, allow),
+		Interval:        resolve(&r, keys.CheckpointInterval, interval),
 		Of:              map[string]Container{},
 	}
 	if class := resolve(&r, keys.CheckpointStorageClass, asItIs); class.text != "" {
@@ -111,6 +115,13 @@ func isFalse(r *reader, key string) bool {
 		is, err := boolean(w)
 		return err == nil && !is, err
 	})
+}
+
+func interval(w written) (string, error) {
+	if _, err := periodic.ParseInterval(w.text); err != nil {
+		return "", w.wrong(fmt.Sprintf("a duration of %s or more, as 15m, or 0 for none", periodic.Least))
+	}
+	return w.text, nil
 }
 
 func allow(w written) (bool, error) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/operator"
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
@@ -31,7 +32,7 @@ type Agent struct {
 	NodeName, Namespace string
 	// PodName is that of the agent's own pod; empty where it is none.
 	PodName string
-	// Client reads the pods of this node and CheckpointPolicies from a cache, and all else from the API server.
+	// Client reads the pods of this node, CheckpointPolicies, Namespaces and the operator's ConfigMap from a cache, and all else from the API server.
 	Client client.Client
 	// Everywhere reads pods of all nodes, from the API server.
 	Everywhere client.Reader
@@ -40,6 +41,8 @@ type Agent struct {
 	Open func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error)
 	// UploadsAtOnce is how many states are uploaded at once, 1 or more. Those of pods that are gone do not count the others.
 	UploadsAtOnce int
+	// DiskBudget bounds what is kept on the node's disk of what the bucket has.
+	DiskBudget DiskBudget
 	// Settle has the runtime finish a capture that was cut off.
 	Settle func(ctx context.Context, podUID string) error
 	// CaptureLive has the runtime capture a pod that goes on, and waits for it.
@@ -62,6 +65,8 @@ type Agent struct {
 	// nearlyFull tells of the disk of a folder that nothing is kept there which the bucket has.
 	nearlyFull func(dir string) bool
 	prober     prober
+	// said is what was last said well for the whole operator.
+	said operator.Keeper
 }
 
 // How often the agent looks, and how much it does at once.
@@ -86,7 +91,7 @@ func (a *Agent) Setup(mgr ctrl.Manager) error {
 	a.stores, a.work, a.fetches = map[string]storage.Store{}, map[string]*publication{}, make(chan struct{}, fetchesAtOnce)
 	a.nearlyFull = isNearlyFull
 	a.prober.changed = make(chan event.GenericEvent, verdictsAtOnce)
-	err := ctrl.NewControllerManagedBy(mgr).Named("pods").For(&corev1.Pod{}).
+	err := a.watchOperator(ctrl.NewControllerManagedBy(mgr).Named("pods").For(&corev1.Pod{})).
 		Watches(&v1alpha1.CheckpointPolicy{}, handler.EnqueueRequestsFromMapFunc(a.podsOf), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Channel(a.prober.changed, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: podsAtOnce}).Complete(a)

@@ -87,6 +87,12 @@ func (a *Agent) sendAhead(ctx context.Context, dir string, checkpoint *v1alpha1.
 	if err != nil {
 		return 0, err
 	}
+	if quota, err := a.quotaOf(ctx, checkpoint.Namespace); err != nil || quota > 0 { // whether it fits is known when it is written
+		return 0, err
+	}
+	if err := a.mayUpload(ctx, checkpoint, 0); err != nil {
+		return 0, err
+	}
 	if bases, err := a.bases(ctx, checkpoint, &source, location); err != nil || len(bases) > 0 {
 		return 0, err
 	}

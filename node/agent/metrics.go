@@ -28,13 +28,25 @@ var (
 		Name: "checkpoint_shutdown_grace_seconds",
 		Help: "What kubelet gives pods without a priority (usual), and then the agent (agent), when this node shuts down; without a value where it is not known.",
 	}, []string{"pods"})
+	diskBytes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "checkpoint_disk_bytes",
+		Help: "What is kept on the node's disk: captures that wait for their upload (waiting), those that the bucket has as well (cached), " +
+			"what was fetched for pods (fetched).",
+	}, []string{"what"})
+	diskBudget = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "checkpoint_disk_budget_bytes", Help: "What may be kept on the node's disk before captures that the bucket has are removed.",
+	})
+	evictions = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "checkpoint_disk_evictions_total", Help: "Captures that were removed from the node early, as the disk budget was used up; the bucket has them.",
+	})
 	probeSeconds = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "checkpoint_probe_seconds_total", Help: "Seconds that were spent looking for what cannot be dumped.",
 	})
 )
 
 func init() {
-	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, shutdownSeconds, probeFindings, probeSeconds)
+	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, shutdownSeconds, probeFindings, probeSeconds,
+		diskBytes, diskBudget, evictions)
 }
 
 func (a *Agent) countCapture(outcome string) { captures.WithLabelValues(outcome).Inc() }

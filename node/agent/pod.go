@@ -58,6 +58,12 @@ func (a *Agent) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resul
 	case !pod.DeletionTimestamp.IsZero() || pod.Status.Phase != corev1.PodPending && a.Node.Lost(string(pod.UID)) == nil:
 		return ctrl.Result{}, nil // too late to decide anything
 	}
+	if reason, why, err := a.heldBack(ctx, pod.Namespace); err != nil || why != "" {
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		return a.decideCold(pod, reason, why)
+	}
 	if !podspec.Asks(pod) { // the runtime waits all the same, as admission's annotation is there
 		const message = "it does not ask by " + keys.CheckpointMode + " any more"
 		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: keys.ColdRestoreDisabled, Message: message})
@@ -216,6 +222,7 @@ func (a *Agent) dropStates(pod *corev1.Pod) error {
 // tidy removes what belongs to pods that are gone.
 func (a *Agent) tidy(ctx context.Context) error {
 	return every(ctx, tidyInterval, func() {
+		a.leaveWord(ctx)
 		decided := namesIn(a.Node.RestoresRoot()) // before the pods: one that comes in between is not taken for gone
 		pods := &corev1.PodList{}
 		if err := a.Client.List(ctx, pods); err != nil {

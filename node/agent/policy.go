@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -26,6 +25,13 @@ func (a *Agent) policyOf(ctx context.Context, namespace string, labels map[strin
 
 // pause tells the runtime whether the pod is captured for the time being. It needs no agent to obey.
 func (a *Agent) pause(ctx context.Context, pod *corev1.Pod) error {
+	_, why, err := a.heldBack(ctx, pod.Namespace)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		return a.Node.Hint(string(pod.UID), capture.PausedHint, why)
+	}
 	policy, err := a.policyOf(ctx, pod.Namespace, pod.Labels)
 	if err != nil {
 		return err
@@ -39,20 +45,16 @@ func (a *Agent) pause(ctx context.Context, pod *corev1.Pod) error {
 // paused is the condition of a pod that is not captured for the time being, if it is one.
 func (a *Agent) paused(pod *corev1.Pod) (c corev1.PodCondition, is bool) {
 	why, is := a.Node.ReadHint(string(pod.UID), capture.PausedHint)
-	return corev1.PodCondition{
+	c = corev1.PodCondition{
 		Type: keys.Checkpointable, Status: corev1.ConditionFalse, Reason: keys.UnprotectedPaused, Message: why + ": it is not captured as long as that is so",
-	}, is
+	}
+	if isNotAllowed(pod, why) {
+		c.Reason = keys.UnprotectedNamespace
+	}
+	return c, is
 }
 
 // podsOf returns the pods of this node that a CheckpointPolicy may concern.
-func (a *Agent) podsOf(ctx context.Context, policy client.Object) (requests []reconcile.Request) {
-	pods := &corev1.PodList{}
-	if err := a.Client.List(ctx, pods, client.InNamespace(policy.GetNamespace())); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "list the pods of this node")
-		return nil
-	}
-	for i := range pods.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pods.Items[i])})
-	}
-	return requests
+func (a *Agent) podsOf(ctx context.Context, policy client.Object) []reconcile.Request {
+	return a.podsHere(ctx, client.InNamespace(policy.GetNamespace()))
 }

@@ -97,7 +97,7 @@ func (a *Agent) note(ctx context.Context, dir string, m memo, p *publication) er
 
 // publishAll looks at the captures of the node for as long as the context lives.
 func (a *Agent) publishAll(ctx context.Context) error {
-	slots := newSlots(a.UploadsAtOnce)
+	slots, budgetDue := newSlots(a.UploadsAtOnce), time.Time{}
 	return every(ctx, scanInterval, func() {
 		dirs, err := filepath.Glob(filepath.Join(a.Node.CapturesRoot(), "*", "[0-9]*"))
 		if err != nil {
@@ -105,6 +105,10 @@ func (a *Agent) publishAll(ctx context.Context) error {
 		}
 		for _, dir := range a.inOrder(dirs) {
 			a.look(ctx, dir, slots)
+		}
+		if now := a.Now(); !now.Before(budgetDue) {
+			a.keepBudget(ctx)
+			budgetDue = now.Add(cacheInterval)
 		}
 		a.settleOwed(ctx)
 		a.settleLifted(ctx)

@@ -48,11 +48,15 @@ func (a *Agent) tellRefusal(ctx context.Context, pod *corev1.Pod, message string
 // reconsider looks whether a pod of which the runtime could not restore a container may start without: its policy or its label says so by now, or
 // the Checkpoint was deleted. It stays with the Checkpoint that it has; which one is another matter for the next pod only.
 func (a *Agent) reconsider(ctx context.Context, pod *corev1.Pod, d *capture.Decision) (ctrl.Result, error) {
+	_, held, err := a.heldBack(ctx, pod.Namespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	f, err := a.gather(ctx, pod)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	asked := !podspec.StartsCold(pod) && f.Fails() && f.Policy.Spec.Mode != v1alpha1.RestoreDisabled
+	asked := held == "" && !podspec.StartsCold(pod) && f.Fails() && f.Policy.Spec.Mode != v1alpha1.RestoreDisabled
 	if asked {
 		err = a.Client.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: d.Checkpoint}, &v1alpha1.Checkpoint{})
 		if err == nil || !apierrors.IsNotFound(err) {

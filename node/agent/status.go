@@ -158,7 +158,7 @@ func (a *Agent) tell(ctx context.Context, pod *corev1.Pod, conditions ...corev1.
 		kind, action := corev1.EventTypeWarning, "Restore"
 		switch c.Reason {
 		case keys.RestoredFromCheckpoint, keys.CheckpointableProtected, keys.CheckpointableIOUringAllowed, keys.ColdNoCheckpoint, keys.ColdRestoreDisabled,
-			keys.UnprotectedPaused:
+			keys.UnprotectedPaused: // which is ColdPaused as well
 			kind = corev1.EventTypeNormal
 		}
 		if c.Type == keys.Checkpointable {

@@ -44,6 +44,9 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	began := a.Now()
 	ahead := a.endAhead(dir)
 	location, bucket, err := a.uploadBucket(ctx, checkpoint)
+	if err == nil {
+		err = a.mayUpload(ctx, checkpoint, record.SizeBytes)
+	}
 	if err != nil {
 		a.refresh(dir, &r)
 		r.location = checkpoint.Status.LocationName // where an earlier attempt has begun

@@ -20,7 +20,7 @@ const (
 
 // await returns the decision for a pod once it is there. When it does not come in time, the error says what it waits for; kubelet shows that as
 // an event and tries again. A node whose agent does not run decides for a cold start in the end, unless the agent has left word that the pod's
-// policy says Fail.
+// policy says Fail; and at once if the agent has left word that the operator is paused.
 func (f *front) await(pod capture.Pod) (*capture.Decision, error) {
 	return f.awaitFor(pod, gatePatience)
 }
@@ -30,6 +30,13 @@ func (f *front) awaitFor(pod capture.Pod, patience time.Duration) (*capture.Deci
 		decision, err := f.node.Decision(pod.UID)
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return decision, err
+		}
+		if why, paused := f.node.IsPaused(); paused && !f.node.AgentLives() { // it left that word, and would say the same
+			cold := capture.Decision{Action: capture.Cold, Reason: keys.ColdPaused, Message: why}
+			if err := f.node.Decide(pod.UID, cold); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
+			}
+			continue
 		}
 		if time.Now().Before(end) {
 			continue

@@ -95,6 +95,26 @@ func TestWithoutAnAgentThePodStartsColdInTheEnd(t *testing.T) {
 	}
 }
 
+func TestWhileTheOperatorIsPausedNobodyWaitsForAnAgentThatIsGone(t *testing.T) {
+	f, pod := &front{node: capture.Node{Root: t.TempDir()}}, capture.Pod{UID: "1234"}
+	if err := f.node.Hint(pod.UID, capture.FailingHint, "mine"); err != nil { // which does not count then
+		t.Fatal(err)
+	}
+	if err := f.node.Pause("the whole operator is paused"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := f.awaitFor(pod, time.Hour)
+	if err != nil || d.Action != capture.Cold || d.Reason != keys.ColdPaused || d.Message != "the whole operator is paused" {
+		t.Errorf("it decided %+v, %v", d, err)
+	}
+	if err := f.node.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := f.awaitFor(capture.Pod{UID: "5678"}, time.Millisecond); err == nil {
+		t.Errorf("after the pause it decided %+v", d)
+	}
+}
+
 func TestAPodThatMustNotStartColdWaitsForAnAgentForEver(t *testing.T) {
 	f, pod := &front{node: capture.Node{Root: t.TempDir()}}, capture.Pod{UID: "1234"}
 	if err := f.node.Hint(pod.UID, capture.FailingHint, "mine"); err != nil {

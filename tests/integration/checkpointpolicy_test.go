@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -75,6 +76,13 @@ var newCheckpointPolicies = map[string]creation[v1alpha1.CheckpointPolicy]{
 		with: func(p *v1alpha1.CheckpointPolicy) {
 			p.Spec.Retention.TTL = &metav1.Duration{Duration: 90 * time.Minute}
 		},
+	},
+	"a size of 20Gi": {
+		with: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.MaxSize = new(resource.MustParse("20Gi")) },
+	},
+	"a size of nothing": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.MaxSize = new(resource.MustParse("0")) },
+		refused: "maxSize must be more than nothing",
 	},
 	"a ttl of nothing": {
 		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.TTL = &metav1.Duration{} },

@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
 // column is what a person sees of a column; those that are wide only with -o wide.
@@ -23,7 +25,9 @@ func TestColumns(t *testing.T) {
 	ns := namespace(t)
 	removeLocations(t)
 	api := client.CheckpointV1alpha1()
-	checkpoint := create(t, api.Checkpoints(ns), newCheckpoint, func(c *v1alpha1.Checkpoint) { c.Status = completed() })
+	checkpoint := create(t, api.Checkpoints(ns), newCheckpoint, func(c *v1alpha1.Checkpoint) {
+		c.Status, c.Labels = completed(), map[string]string{keys.CheckpointPin: keys.True}
+	})
 	fresh := create(t, api.Checkpoints(ns), newCheckpoint, nil)
 	policy := create(t, api.RestorePolicies(ns), newRestorePolicy, func(p *v1alpha1.RestorePolicy) {
 		p.Status.Conditions = conditions(v1alpha1.RestorePolicyReady, v1alpha1.RestorePolicyActive)
@@ -31,6 +35,7 @@ func TestColumns(t *testing.T) {
 	})
 	capturing := create(t, api.CheckpointPolicies(ns), newCheckpointPolicy, func(p *v1alpha1.CheckpointPolicy) {
 		p.Spec.StorageLocation, p.Status.MatchedPods = "archive", 2
+		p.Spec.Retention.MaxSize = new(resource.MustParse("20Gi"))
 		p.Status.Conditions = conditions(v1alpha1.CheckpointPolicyReady, v1alpha1.CheckpointPolicyActive)
 	})
 	location := create(t, api.CheckpointStorageLocations(), newLocation, func(l *v1alpha1.CheckpointStorageLocation) {
@@ -46,7 +51,7 @@ func TestColumns(t *testing.T) {
 			want: []column{
 				{"Name", false, checkpoint.Name}, {"Pod", false, "web-7d9f8c6b5-x2x4z"}, {"State", false, "Completed"}, {"Size", false, "257Mi"},
 				{"Frozen", false, "412ms"}, {"Node", false, "worker-1"}, {"Age", false, "AGE"}, {"Owner", true, "web-7d9f8c6b5"},
-				{"Location", true, "minio"}, {"Claimed-By", true, "web-7d9f8c6b5-q8r5t"}, {"Trigger", true, "Termination"},
+				{"Location", true, "minio"}, {"Claimed-By", true, "web-7d9f8c6b5-q8r5t"}, {"Trigger", true, "Termination"}, {"Pinned", true, "true"},
 			},
 		},
 		"a Checkpoint that nobody has seen yet": {
@@ -54,7 +59,7 @@ func TestColumns(t *testing.T) {
 			want: []column{
 				{"Name", false, fresh.Name}, {"Pod", false, "web-7d9f8c6b5-x2x4z"}, {"State", false, "Pending"}, {"Size", false, nil},
 				{"Frozen", false, nil}, {"Node", false, nil}, {"Age", false, "AGE"}, {"Owner", true, nil},
-				{"Location", true, nil}, {"Claimed-By", true, nil}, {"Trigger", true, "Termination"},
+				{"Location", true, nil}, {"Claimed-By", true, nil}, {"Trigger", true, "Termination"}, {"Pinned", true, nil},
 			},
 		},
 		"a RestorePolicy": {
@@ -70,7 +75,7 @@ func TestColumns(t *testing.T) {
 			resource: "checkpointpolicies", namespace: ns, object: capturing.Name,
 			want: []column{
 				{"Name", false, capturing.Name}, {"State", false, "Active"}, {"Pods", false, int64(2)}, {"Keep-Last", false, int64(3)}, {"TTL", false, "168h"},
-				{"Location", false, "archive"}, {"Age", false, "AGE"}, {"On-Completed", true, "Delete"}, {"On-Deleted", true, "Delete"},
+				{"Location", false, "archive"}, {"Age", false, "AGE"}, {"Max-Size", true, "20Gi"}, {"On-Completed", true, "Delete"}, {"On-Deleted", true, "Delete"},
 			},
 		},
 		"a CheckpointStorageLocation": {
@@ -102,7 +107,7 @@ func TestKubectlKnowsTheShortNames(t *testing.T) {
 		want string
 	}{
 		"checkpoints":           {[]string{"ckpt"}, "NAME POD STATE SIZE FROZEN NODE AGE"},
-		"checkpoints, wide":     {[]string{"ckpt", "-o", "wide"}, "NAME POD STATE SIZE FROZEN NODE AGE OWNER LOCATION CLAIMED-BY TRIGGER"},
+		"checkpoints, wide":     {[]string{"ckpt", "-o", "wide"}, "NAME POD STATE SIZE FROZEN NODE AGE OWNER LOCATION CLAIMED-BY TRIGGER PINNED"},
 		"restore policies":      {[]string{"rp"}, "NAME MODE OWNER FALLBACK RESTORED COLD FAILED AGE"},
 		"checkpoint policies":   {[]string{"cp"}, "NAME STATE PODS KEEP-LAST TTL LOCATION AGE"},
 		"storage locations":     {[]string{"csl"}, "NAME STATE BUCKET ROLE LAST-VALIDATED AGE"},

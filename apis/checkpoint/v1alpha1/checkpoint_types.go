@@ -93,6 +93,14 @@ const (
 	ReasonLocationReadOnly = "LocationReadOnly"
 )
 
+// The reasons of the conditions Uploaded and Stalled when a state may not be stored for now. It stays on the node until it may.
+const (
+	// ReasonQuotaExceeded: the Checkpoints of the namespace take as much as they may.
+	ReasonQuotaExceeded = "QuotaExceeded"
+	// ReasonNamespaceNotAllowed: the namespace is not among those whose pods are captured.
+	ReasonNamespaceNotAllowed = "NamespaceNotAllowed"
+)
+
 // ReasonNodeUnavailable is a reason of the condition Stalled: the state is only on a node that is gone or whose agent is silent. Besides it there
 // are those of the condition Uploaded with which the agent cannot go on.
 const ReasonNodeUnavailable = "NodeUnavailable"
@@ -476,6 +484,7 @@ type CheckpointClaim struct {
 // +kubebuilder:printcolumn:name="Location",type=string,priority=1,JSONPath=`.status.locationName`,description="Where the state is stored."
 // +kubebuilder:printcolumn:name="Claimed-By",type=string,priority=1,JSONPath=`.status.claim.podName`,description="The new pod that is restored from it."
 // +kubebuilder:printcolumn:name="Trigger",type=string,priority=1,JSONPath=`.spec.trigger`,description="What the capture comes from."
+// +kubebuilder:printcolumn:name="Pinned",type=string,priority=1,JSONPath=`.metadata.labels.memverge\.ai/checkpoint-pin`,description="Whether no rule ends it."
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name must have at most 63 characters"
 type Checkpoint struct {
 	metav1.TypeMeta `json:",inline"`

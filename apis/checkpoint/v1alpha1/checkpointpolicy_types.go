@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -141,7 +142,8 @@ type ContainerSelection struct {
 }
 
 // CheckpointRetention says for how long Checkpoints are kept. One that a pod has claimed is kept until its restore has succeeded or failed.
-// One that was restored is of no more use, as it is never restored again, and goes after an hour.
+// One that was restored is of no more use, as it is never restored again, and goes after an hour. One with the label memverge.ai/checkpoint-pin is kept as
+// long as it has that.
 type CheckpointRetention struct {
 	// keepLast is how many complete Checkpoints of one lineage and identity are kept, the newest. Where any pod of the owner can go on from any of
 	// them, as with a Deployment, one that no pod has taken yet counts but is never among those that go: it is the work of another pod.
@@ -150,6 +152,12 @@ type CheckpointRetention struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	KeepLast *int32 `json:"keepLast,omitempty"`
+
+	// maxSize is what the complete Checkpoints of one lineage and identity may take together, as 20Gi: the sum of their sizeBytes. The oldest go until it is
+	// so, but never the newest, one that is being restored, or one that keepLast never ends. Those that are pinned do not count.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",message="maxSize must be more than nothing"
+	MaxSize *resource.Quantity `json:"maxSize,omitempty"`
 
 	// ttl is the age, from the capture on, at which a Checkpoint expires, whether or not it is in the bucket yet: as 12h or 168h. It should not be
 	// less than the maxAge of the RestorePolicy.
@@ -205,6 +213,7 @@ type CheckpointPolicyStatus struct {
 // +kubebuilder:printcolumn:name="TTL",type=string,JSONPath=`.spec.retention.ttl`,description="The age at which a Checkpoint expires."
 // +kubebuilder:printcolumn:name="Location",type=string,JSONPath=`.spec.storageLocation`,description="Where Checkpoints are stored, if not by default."
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Max-Size",type=string,priority=1,JSONPath=`.spec.retention.maxSize`,description="What Checkpoints of a pod may take."
 // +kubebuilder:printcolumn:name="On-Completed",type=string,priority=1,JSONPath=`.spec.retention.onOwnerCompleted`,description="What its completion means."
 // +kubebuilder:printcolumn:name="On-Deleted",type=string,priority=1,JSONPath=`.spec.retention.onOwnerDeleted`,description="What its deletion means."
 type CheckpointPolicy struct {

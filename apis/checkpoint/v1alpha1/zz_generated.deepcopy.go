@@ -242,6 +242,11 @@ func (in *CheckpointRetention) DeepCopyInto(out *CheckpointRetention) {
 		*out = new(int32)
 		**out = **in
 	}
+	if in.MaxSize != nil {
+		in, out := &in.MaxSize, &out.MaxSize
+		x := (*in).DeepCopy()
+		*out = &x
+	}
 	if in.TTL != nil {
 		in, out := &in.TTL, &out.TTL
 		*out = new(v1.Duration)

@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	checkpointv1alpha1 "github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	resource "k8s.io/apimachinery/pkg/api/resource"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -11,11 +12,15 @@ import (
 // with apply.
 //
 // CheckpointRetention says for how long Checkpoints are kept. One that a pod has claimed is kept until its restore has succeeded or failed.
-// One that was restored is of no more use, as it is never restored again, and goes after an hour.
+// One that was restored is of no more use, as it is never restored again, and goes after an hour. One with the label memverge.ai/checkpoint-pin is kept as
+// long as it has that.
 type CheckpointRetentionApplyConfiguration struct {
 	// keepLast is how many complete Checkpoints of one lineage and identity are kept, the newest. Where any pod of the owner can go on from any of
 	// them, as with a Deployment, one that no pod has taken yet counts but is never among those that go: it is the work of another pod.
 	KeepLast *int32 `json:"keepLast,omitempty"`
+	// maxSize is what the complete Checkpoints of one lineage and identity may take together, as 20Gi: the sum of their sizeBytes. The oldest go until it is
+	// so, but never the newest, one that is being restored, or one that keepLast never ends. Those that are pinned do not count.
+	MaxSize *resource.Quantity `json:"maxSize,omitempty"`
 	// ttl is the age, from the capture on, at which a Checkpoint expires, whether or not it is in the bucket yet: as 12h or 168h. It should not be
 	// less than the maxAge of the RestorePolicy.
 	TTL *v1.Duration `json:"ttl,omitempty"`
@@ -36,6 +41,14 @@ func CheckpointRetention() *CheckpointRetentionApplyConfiguration {
 // If called multiple times, the KeepLast field is set to the value of the last call.
 func (b *CheckpointRetentionApplyConfiguration) WithKeepLast(value int32) *CheckpointRetentionApplyConfiguration {
 	b.KeepLast = &value
+	return b
+}
+
+// WithMaxSize sets the MaxSize field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MaxSize field is set to the value of the last call.
+func (b *CheckpointRetentionApplyConfiguration) WithMaxSize(value resource.Quantity) *CheckpointRetentionApplyConfiguration {
+	b.MaxSize = &value
 	return b
 }
 
