@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/transparent-checkpoint/operator/internal/compat"
@@ -176,6 +179,40 @@ type Settings struct {
 	Diagnosis bool `json:"diagnosis,omitempty"`
 	// OfContainers is what was asked for single containers, by their names.
 	OfContainers map[string]ContainerSettings `json:"ofContainers,omitempty"`
+}
+
+// GhostLimitOf is the size of the largest deleted file that is captured with a process of a container that has it open, in bytes: the one that was asked
+// for, or GhostLimit.
+func (s Settings) GhostLimitOf(container string) int64 {
+	limit := int64(GhostLimit)
+	for _, option := range s.OfContainers[container].CheckpointOptions {
+		if bytes, is := ParseGhostLimit(option); is {
+			limit = bytes
+		}
+	}
+	return limit
+}
+
+// MaxGhostLimit is the largest size that CRIU can be told, in bytes.
+const MaxGhostLimit = math.MaxUint32
+
+// ParseGhostLimit reads an option as "ghost-limit 4194304" or "ghost-limit 4M", from 1 byte to MaxGhostLimit; false says that it is none.
+func ParseGhostLimit(option string) (bytes int64, is bool) {
+	words := strings.Fields(option)
+	if len(words) != 2 || words[0] != "ghost-limit" {
+		return 0, false
+	}
+	number, shift := words[1], 0
+	for unit, bits := range map[string]int{"K": 10, "M": 20, "G": 30} {
+		if digits, has := strings.CutSuffix(words[1], unit); has {
+			number, shift = digits, bits
+		}
+	}
+	count, err := strconv.ParseUint(number, 10, 32)
+	if bytes = int64(count) << shift; err != nil || bytes < 1 || bytes > MaxGhostLimit {
+		return 0, false
+	}
+	return bytes, true
 }
 
 // ContainerSettings are those of one container.
