@@ -134,6 +134,16 @@ type Container struct {
 	SpecDigest string `json:"specDigest"`
 	// Security is what its spec allowed it; a container without it is not restored.
 	Security *Security `json:"security,omitempty"`
+	// Files are what of its volumes is kept; the N-th one, from 0 on, is containers/NAME/files-N.tar.
+	Files []Files `json:"files,omitempty"`
+}
+
+// Files is a folder in a volume of a container, of which something is kept since its settings asked for that.
+type Files struct {
+	// Folder is its path in the container, without links.
+	Folder string `json:"folder"`
+	// Names are those of files in it that are kept; none means all.
+	Names []string `json:"names,omitempty"`
 }
 
 // Timings are durations in nanoseconds.

@@ -176,6 +176,9 @@ func (r *restoration) run(ctx context.Context) error {
 	if err := r.podFiles(ctx, record); err != nil {
 		return err
 	}
+	if err := r.files(ctx, record); err != nil {
+		return err
+	}
 	r.result.Files = time.Since(before)
 	before = time.Now()
 	if err := r.process(ctx); err != nil {

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchOptions returns options for CRIU by which it finds files of the root file system that the container watches with inotify or fanotify. The kernel tells their numbers only; CRIU would open them by their handles, which an overlay does
-// not have, or look for them in a few folders (https://github.com/checkpoint-restore/criu/blob/v4.2/criu/irmap.c).
+// watchOptions returns options for CRIU by which it finds files of the root file system that the container watches with inotify or fanotify. The kernel
+// tells their numbers only; CRIU would open them by their handles, which an overlay does not have, or look for them in a few folders
+// (https://github.com/checkpoint-restore/criu/blob/v4.2/criu/irmap.c).
 func watchOptions(m member) ([]string, error) {
 	root := fmt.Sprintf("/proc/%d/root", m.pid)
 	var filesystem unix.Statfs_t
