@@ -206,7 +206,7 @@ func (s Settings) GhostLimitOf(container string) int64 {
 // MaxGhostLimit is the largest size that CRIU can be told, in bytes.
 const MaxGhostLimit = math.MaxUint32
 
-// ParseGhostLimit reads an option as "ghost-limit 4194304" or "ghost-limit 4M", from 1 byte to MaxGhostLimit; false says that it is none.
+// ParseGhostLimit reads an option as "ghost-limit 4194304" or "ghost-limit 4M", of 1 byte or more; false says that it is none. Above MaxGhostLimit it is that.
 func ParseGhostLimit(option string) (bytes int64, is bool) {
 	words := strings.Fields(option)
 	if len(words) != 2 || words[0] != "ghost-limit" {
@@ -218,11 +218,11 @@ func ParseGhostLimit(option string) (bytes int64, is bool) {
 			number, shift = digits, bits
 		}
 	}
-	count, err := strconv.ParseUint(number, 10, 32)
-	if bytes = int64(count) << shift; err != nil || bytes < 1 || bytes > MaxGhostLimit {
+	count, err := strconv.ParseUint(number, 10, 62)
+	if err != nil || count < 1 {
 		return 0, false
 	}
-	return bytes, true
+	return min(int64(min(count, MaxGhostLimit))<<shift, MaxGhostLimit), true
 }
 
 // ContainerSettings are those of one container.

@@ -119,7 +119,8 @@ func TestTheLimitOfDeletedFilesIsThatOfTheContainer(t *testing.T) {
 		"ghost-limit 4M":         4 << 20,
 		"ghost-limit 3G":         3 << 30,
 		"ghost-limit 4294967295": MaxGhostLimit,
-		"ghost-limit 4G":         GhostLimit, // more than CRIU takes
+		"ghost-limit 16G":        MaxGhostLimit,
+		"ghost-limit 8589934592": MaxGhostLimit,
 		"ghost-limit 0":          GhostLimit,
 		"ghost-limit -1":         GhostLimit,
 		"ghost-limit 5 6":        GhostLimit,

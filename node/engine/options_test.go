@@ -45,7 +45,7 @@ func TestOnlyListedOptionsGetToADump(t *testing.T) {
 			want:    asked{lines: []string{limit}}, refused: 7,
 		},
 		"a line that hides another": {
-			options: []string{"tcp-close\naction-script /evil", "ghost-limit 1\naction-script /evil", "ghost-limit 4294967296", "ghost-limit -1", "ghost-limit 0"},
+			options: []string{"tcp-close\naction-script /evil", "ghost-limit 1\naction-script /evil", "ghost-limit 1M1", "ghost-limit -1", "ghost-limit 0"},
 			want:    asked{lines: []string{limit}}, refused: 5,
 		},
 	} {
