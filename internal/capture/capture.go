@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/transparent-checkpoint/operator/internal/compat"
@@ -131,6 +134,16 @@ type Container struct {
 	SpecDigest string `json:"specDigest"`
 	// Security is what its spec allowed it; a container without it is not restored.
 	Security *Security `json:"security,omitempty"`
+	// Files are what of its volumes is kept; the N-th one, from 0 on, is containers/NAME/files-N.tar.
+	Files []Files `json:"files,omitempty"`
+}
+
+// Files is a folder in a volume of a container, of which something is kept since its settings asked for that.
+type Files struct {
+	// Folder is its path in the container, without links.
+	Folder string `json:"folder"`
+	// Names are those of files in it that are kept; none means all.
+	Names []string `json:"names,omitempty"`
 }
 
 // Timings are durations in nanoseconds.
@@ -176,6 +189,40 @@ type Settings struct {
 	Diagnosis bool `json:"diagnosis,omitempty"`
 	// OfContainers is what was asked for single containers, by their names.
 	OfContainers map[string]ContainerSettings `json:"ofContainers,omitempty"`
+}
+
+// GhostLimitOf is the size of the largest deleted file that is captured with a process of a container that has it open, in bytes: the one that was asked
+// for, or GhostLimit.
+func (s Settings) GhostLimitOf(container string) int64 {
+	limit := int64(GhostLimit)
+	for _, option := range s.OfContainers[container].CheckpointOptions {
+		if bytes, is := ParseGhostLimit(option); is {
+			limit = bytes
+		}
+	}
+	return limit
+}
+
+// MaxGhostLimit is the largest size that CRIU can be told, in bytes.
+const MaxGhostLimit = math.MaxUint32
+
+// ParseGhostLimit reads an option as "ghost-limit 4194304" or "ghost-limit 4M", of 1 byte or more; false says that it is none. Above MaxGhostLimit it is that.
+func ParseGhostLimit(option string) (bytes int64, is bool) {
+	words := strings.Fields(option)
+	if len(words) != 2 || words[0] != "ghost-limit" {
+		return 0, false
+	}
+	number, shift := words[1], 0
+	for unit, bits := range map[string]int{"K": 10, "M": 20, "G": 30} {
+		if digits, has := strings.CutSuffix(words[1], unit); has {
+			number, shift = digits, bits
+		}
+	}
+	count, err := strconv.ParseUint(number, 10, 62)
+	if err != nil || count < 1 {
+		return 0, false
+	}
+	return min(int64(min(count, MaxGhostLimit))<<shift, MaxGhostLimit), true
 }
 
 // ContainerSettings are those of one container.

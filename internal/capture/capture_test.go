@@ -110,3 +110,29 @@ func TestADecisionIsMadeOnceAndHoldsForItsContainers(t *testing.T) {
 		t.Error("a cold decision restores")
 	}
 }
+
+func TestTheLimitOfDeletedFilesIsThatOfTheContainer(t *testing.T) {
+	for option, want := range map[string]int64{
+		"ghost-limit 1":          1,
+		"ghost-limit 4194304":    4 << 20,
+		"ghost-limit 600K":       600 << 10,
+		"ghost-limit 4M":         4 << 20,
+		"ghost-limit 3G":         3 << 30,
+		"ghost-limit 4294967295": MaxGhostLimit,
+		"ghost-limit 16G":        MaxGhostLimit,
+		"ghost-limit 8589934592": MaxGhostLimit,
+		"ghost-limit 0":          GhostLimit,
+		"ghost-limit -1":         GhostLimit,
+		"ghost-limit 5 6":        GhostLimit,
+		"ghost-limit":            GhostLimit,
+		"tcp-close":              GhostLimit,
+	} {
+		s := Settings{OfContainers: map[string]ContainerSettings{"app": {CheckpointOptions: []string{"link-remap", option}}}}
+		if got := s.GhostLimitOf("app"); got != want {
+			t.Errorf("%q: %d bytes, want %d", option, got, want)
+		}
+		if got := s.GhostLimitOf("other"); got != GhostLimit {
+			t.Errorf("%q: another container has %d", option, got)
+		}
+	}
+}

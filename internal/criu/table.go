@@ -81,7 +81,7 @@ var dumpFiles = []Entry{{
 	Do:    "Do not mount over a folder that is in use.",
 }, {
 	Phase: Dump, Says: []string{"Can't dump ghost file"},
-	Means: "A deleted file that is still open is larger than 512 MiB.",
+	Means: "A deleted file that is still open is larger than what is captured: 512 MiB, or the ghost-limit that was asked for.",
 	Do:    "Keep such files in an emptyDir without deleting them; what is in an emptyDir is captured whatever its size.",
 }, {
 	Phase: Dump, Says: []string{"Can't create link remap for", "Can't link remap to"},

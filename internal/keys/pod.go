@@ -161,6 +161,8 @@ const (
 	CheckpointableChanged = "ComesBackChanged"
 	// CheckpointableVolumeSize: the state takes more by now than CheckpointVolumeSize allows; a capture would fail.
 	CheckpointableVolumeSize = "VolumeSizeExceeded"
+	// CheckpointableNearVolumeSize: the state takes most of what CheckpointVolumeSize allows.
+	CheckpointableNearVolumeSize = "NearVolumeSize"
 	// CheckpointableNoSpace: the state takes more by now than the disk of the node has room for.
 	CheckpointableNoSpace = "NoSpace"
 )

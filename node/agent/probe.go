@@ -172,7 +172,7 @@ func (a *Agent) probe(ctx context.Context, w *watched) {
 // lookAt looks at a container and takes down what it found.
 func (a *Agent) lookAt(ctx context.Context, w *watched, pid int) {
 	started := time.Now()
-	report, err := probe.Look(probe.Container{Proc: a.proc(), Init: pid, GhostLimit: capture.GhostLimit})
+	report, err := probe.Look(probe.Container{Proc: a.proc(), Init: pid, GhostLimit: w.Settings.GhostLimitOf(w.Name)})
 	probeSeconds.Add(time.Since(started).Seconds())
 	if err != nil || a.isCaptured(w) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -117,9 +117,13 @@ func TestSizesAreAWarning(t *testing.T) {
 		memory, files, bound, free int64
 		want                       string
 	}{
-		"it fits":            {1 << 20, 1 << 20, 2 << 20, 4 << 20, keys.CheckpointableProtected},
+		"it fits":            {1 << 20, 1 << 20, 3 << 20, 4 << 20, keys.CheckpointableProtected},
 		"no bound":           {1 << 20, 1 << 20, 0, 0, keys.CheckpointableProtected},
+		"just below 80 %":    {79 << 20, 0, 100 << 20, 400 << 20, keys.CheckpointableProtected},
+		"80 % of the bound":  {40 << 20, 40 << 20, 100 << 20, 400 << 20, keys.CheckpointableNearVolumeSize},
+		"all of the bound":   {1 << 20, 1 << 20, 2 << 20, 4 << 20, keys.CheckpointableNearVolumeSize},
 		"above the bound":    {1 << 20, 2 << 20, 2 << 20, 4 << 20, keys.CheckpointableVolumeSize},
+		"near it, no disk":   {40 << 20, 40 << 20, 100 << 20, 60 << 20, keys.CheckpointableNoSpace},
 		"more than the disk": {1 << 20, 2 << 20, 0, 2 << 20, keys.CheckpointableNoSpace},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,6 +153,7 @@ func TestWhatComesBackChangedIsAWarning(t *testing.T) {
 			[]probe.Finding{changed, ring}, 0, corev1.ConditionFalse, keys.UnprotectedIOUring,
 			`CRIU cannot dump it. container "app": process 7 (python3) uses io_uring`,
 		},
+		"near the bound":           {[]probe.Finding{changed}, 900 << 10, corev1.ConditionTrue, keys.CheckpointableChanged, "holds a semaphore"},
 		"with more than the bound": {[]probe.Finding{changed}, 2 << 20, corev1.ConditionTrue, keys.CheckpointableVolumeSize, "a capture would fail"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -65,7 +65,8 @@ func verdictOn(containers []*watched, free int64) verdict {
 	}
 	v.message = "CRIU cannot dump it. "
 	if v.reason == keys.CheckpointableChanged {
-		if size := sizeVerdict(containers, free); size.reason != keys.CheckpointableProtected {
+		switch size := sizeVerdict(containers, free); size.reason {
+		case keys.CheckpointableVolumeSize, keys.CheckpointableNoSpace:
 			return size
 		}
 		v.status, v.message = corev1.ConditionTrue, protectedMessage+", but not all of it comes back as it was. "
@@ -78,7 +79,10 @@ func verdictOn(containers []*watched, free int64) verdict {
 	return v
 }
 
-// sizeVerdict warns when the state of a pod has outgrown its bound, or the disk.
+// nearBound is the part of a pod's bound, in per cent, from which on its state is near to it.
+const nearBound = 80
+
+// sizeVerdict warns when the state of a pod has outgrown its bound, or the disk, or is about to.
 func sizeVerdict(containers []*watched, free int64) verdict {
 	need := int64(0)
 	for _, w := range containers {
@@ -95,6 +99,10 @@ func sizeVerdict(containers []*watched, free int64) verdict {
 		v.reason = keys.CheckpointableNoSpace
 		v.message = fmt.Sprintf("its state takes about %d MiB by now, and the node's disk has %d MiB: a capture would fail; make room below /var/lib/checkpoint",
 			need>>20, free>>20)
+	case bound > 0 && need*100 >= bound*nearBound:
+		v.reason = keys.CheckpointableNearVolumeSize
+		v.message = fmt.Sprintf("%s. It takes about %d MiB by now, %d %% of the %d MiB that %s allows: raise the label in the template before it is full",
+			protectedMessage, need>>20, need*100/bound, bound>>20, keys.CheckpointVolumeSize)
 	}
 	v.key = v.reason
 	return v

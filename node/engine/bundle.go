@@ -59,8 +59,8 @@ func (b Bundle) edit(change func(spec map[string]any)) error {
 
 // criuOptions are what CRIU is told beside what an OCI runtime tells it (https://criu.org/Configuration_files). The network needs no lock, as
 // every process of the pod that could use it is held; so nodes need no iptables. A connection that nobody has accepted yet was destroyed before, and
-// only its place in the queue is skipped.
-var criuOptions = fmt.Sprintf("network-lock skip\nskip-in-flight\nghost-limit %d\n", capture.GhostLimit)
+// only its place in the queue is skipped. What differs from container to container is told by another file, whose words these overrule: see asked.
+const criuOptions = "network-lock skip\nskip-in-flight\n"
 
 // Prepare has CRIU called with our options when the container is dumped or restored: runc takes them from a file that an annotation names,
 // and remembers the annotation at create. What else the annotation says is overwritten. And it withholds io_uring from the container, unless its

@@ -47,7 +47,7 @@ func (e *Engine) UndoCutOff(c *Container) error {
 func (e *Engine) undoOne(c *Container, name string, result *capture.Result) error {
 	e.Log("container %q: a restore was cut off, and is undone", name)
 	uid := c.Pod.UID
-	if err := errors.Join(killProcessesOf(result.ContainerID), e.undoShared(c, name)); err != nil {
+	if err := errors.Join(killProcessesOf(result.ContainerID), e.takeOut(uid, name), e.undoShared(c, name)); err != nil {
 		return err
 	}
 	if c.Network != "" && !e.holds(uid) {

@@ -128,15 +128,19 @@ func dumpedMemory(images string) (bytes int64) {
 
 // callCRIU has CRIU dump a frozen container, with what it needs to be told, and makes its images complete.
 func (a *attempt) callCRIU(ctx context.Context, m member, images, work string) error {
-	oci, options := m.OCI(), filepath.Join(work, "watches.conf")
-	if watches, err := watchOptions(options, m); err != nil {
+	options := a.engine.dumpOptions(m.Settings, m.Name)
+	watches, err := watchOptions(m)
+	if err != nil {
 		return fmt.Errorf("watched files: %w", err)
-	} else if watches {
-		oci.CRIUOptions = options
+	}
+	options.lines = append(options.lines, watches...)
+	oci, err := options.of(m.OCI(), work)
+	if err != nil {
+		return err
 	}
 	stopped, err := m.group.letSeize()
 	if err == nil {
-		err = oci.checkpoint(ctx, m.ID, images, work)
+		err = oci.checkpoint(ctx, m.ID, images, work, options.words)
 	}
 	if err = errors.Join(err, stopAgain(stopped)); err != nil {
 		return err

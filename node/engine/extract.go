@@ -24,6 +24,8 @@ import (
 type treeReader struct {
 	archive *tar.Reader
 	buffer  []byte
+	// alone has the root stay as it is.
+	alone bool
 	// open are the folders on the way to the last entry, the root first. They stay open, since an archive has what is in a folder behind it.
 	open []openFolder
 }
@@ -36,13 +38,23 @@ type openFolder struct {
 	header *tar.Header // nil where the archive says nothing
 }
 
-// readTree writes the entries of a tar below an open folder.
+// readTree writes the entries of a tar below an open folder, which becomes what the tar says of its root.
 func readTree(ctx context.Context, r io.Reader, root *os.File) error {
+	return readBelow(ctx, r, root, false)
+}
+
+// readContent leaves the folder itself as it is.
+func readContent(ctx context.Context, r io.Reader, root *os.File) error {
+	return readBelow(ctx, r, root, true)
+}
+
+func readBelow(ctx context.Context, r io.Reader, root *os.File, alone bool) error {
 	fd, err := unix.Openat(int(root.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	t := &treeReader{archive: tar.NewReader(bufio.NewReaderSize(r, archiveBuffer)), buffer: make([]byte, archiveBuffer), open: []openFolder{{fd: fd}}}
+	archive := tar.NewReader(bufio.NewReaderSize(r, archiveBuffer))
+	t := &treeReader{alone: alone, archive: archive, buffer: make([]byte, archiveBuffer), open: []openFolder{{fd: fd}}}
 	err = t.all(ctx)
 	return errors.Join(err, t.leave(0, err == nil))
 }
@@ -67,7 +79,9 @@ func (t *treeReader) all(ctx context.Context) error {
 			if h.Typeflag != tar.TypeDir {
 				return fmt.Errorf("the root of the archive is of type %q", h.Typeflag)
 			}
-			t.open[0].header = h
+			if !t.alone {
+				t.open[0].header = h
+			}
 			continue
 		}
 		if err := t.entry(ctx, path, h); err != nil {

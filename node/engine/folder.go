@@ -69,7 +69,11 @@ func sizeOf(dir string) (int64, error) { return capture.DiskUsage(dir) }
 func (a *attempt) checkSpace() (capture.Reason, error) {
 	need := int64(0)
 	for _, m := range a.members {
-		need += m.group.memory()
+		further, err := a.engine.furtherSize(m)
+		if err != nil {
+			return capture.ReasonFilesFailed, err
+		}
+		need += m.group.memory() + further
 	}
 	for _, tree := range a.trees() {
 		size, err := treeSize(tree.source)
@@ -169,6 +173,11 @@ func (a *attempt) copyFiles(ctx context.Context) error {
 		a.record.Shm = a.record.Shm || t.archive == shmArchive
 	}
 	slices.Sort(a.record.Volumes)
+	for _, m := range a.members {
+		if err := a.copyFurther(ctx, m); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

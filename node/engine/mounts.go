@@ -14,12 +14,14 @@ import (
 
 // mountLine is a line of mountinfo (proc_pid_mountinfo(5)), as far as it is of use here.
 type mountLine struct {
-	device, root, point, options, kind, superOptions string
+	device, root, point, options, kind, superOptions, id string
 }
 
 // mountLines returns the mounts of this process, the oldest first.
-func mountLines() ([]mountLine, error) {
-	file, err := os.Open("/proc/self/mountinfo")
+func mountLines() ([]mountLine, error) { return mountLinesIn("/proc/self/mountinfo") }
+
+func mountLinesIn(path string) ([]mountLine, error) {
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +36,7 @@ func mountLines() ([]mountLine, error) {
 		if len(fields) < 6 || len(behind) < 3 {
 			continue
 		}
-		all = append(all, mountLine{fields[2], unescape(fields[3]), unescape(fields[4]), fields[5], behind[0], unescape(behind[2])})
+		all = append(all, mountLine{fields[2], unescape(fields[3]), unescape(fields[4]), fields[5], behind[0], unescape(behind[2]), fields[0]})
 	}
 	return all, lines.Err()
 }

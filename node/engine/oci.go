@@ -151,14 +151,15 @@ func diedBefore(err error) bool {
 }
 
 // checkpoint dumps a container into the folder images and leaves it as it was, frozen or not. It fails with CRIU's first error line.
-func (o OCI) checkpoint(ctx context.Context, id, images, work string) error {
-	return untilCRIUBegins(ctx, criuPause, func() error { return o.checkpointOnce(ctx, id, images, work) })
+func (o OCI) checkpoint(ctx context.Context, id, images, work string, more []string) error {
+	return untilCRIUBegins(ctx, criuPause, func() error { return o.checkpointOnce(ctx, id, images, work, more) })
 }
 
-func (o OCI) checkpointOnce(ctx context.Context, id, images, work string) error {
+func (o OCI) checkpointOnce(ctx context.Context, id, images, work string, more []string) error {
 	log := filepath.Join(work, "runtime.log")
-	command := o.command(ctx, log, "checkpoint", "--leave-running", "--file-locks", "--tcp-established", "--link-remap",
-		"--manage-cgroups-mode", "ignore", "--image-path", images, "--work-path", work, id)
+	words := append([]string{"checkpoint", "--leave-running", "--file-locks", "--tcp-established", "--link-remap",
+		"--manage-cgroups-mode", "ignore", "--image-path", images, "--work-path", work}, more...)
+	command := o.command(ctx, log, append(words, id)...)
 	return withCRIU(o.run(command, log, "checkpoint"), filepath.Join(work, criu.DumpLog))
 }
 

@@ -387,7 +387,7 @@ func (o OCI) through(r relaying) (OCI, error) {
 	if err != nil {
 		return o, err
 	}
-	o.environment = append(os.Environ(), "PATH="+r.folder+":"+os.Getenv("PATH"),
+	o.environment = append(o.Environment(), "PATH="+r.folder+":"+os.Getenv("PATH"),
 		relayCRIU+"="+criu, relayBegun+"="+r.begun, relayHold+"="+strconv.FormatBool(r.hold),
 		relayGroups+"="+strconv.FormatBool(r.ownGroups), relayPreload+"="+r.library, relayFiles+"="+string(files), relayLog+"="+r.log)
 	return o, nil

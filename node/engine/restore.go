@@ -137,6 +137,8 @@ type restoration struct {
 	bundle Bundle
 	spec   *specs.Spec
 	result capture.Result
+	// asked is what CRIU is told of what was asked for.
+	asked asked
 	// tries is how often the restore from the state has been begun, and took for how long the last one went on.
 	tries int
 	took  time.Duration
@@ -166,11 +168,15 @@ func (r *restoration) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.asked = r.engine.restoreOptions(r.Container.Settings, record.Settings, r.Container.Name)
 	before := time.Now()
 	if err := r.rootfs(ctx); err != nil {
 		return err
 	}
 	if err := r.podFiles(ctx, record); err != nil {
+		return err
+	}
+	if err := r.files(ctx, record); err != nil {
 		return err
 	}
 	r.result.Files = time.Since(before)
@@ -455,14 +461,17 @@ func (r *restoration) process(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	oci, err := r.throughRelay(r.Container.OCI(), work)
+	oci, err := r.asked.of(r.Container.OCI(), work)
+	if err == nil {
+		oci, err = r.throughRelay(oci, work)
+	}
 	if err != nil {
 		return err
 	}
 	if err := r.quiet(); err != nil {
 		return err
 	}
-	words := slices.Concat([]string{"--pid-file", r.Container.PIDFile}, labelWords(r.spec), r.More)
+	words := slices.Concat([]string{"--pid-file", r.Container.PIDFile}, labelWords(r.spec), r.asked.words, r.More)
 	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, words)
 	r.unquiet()
 	if r.result.Consumed = err == nil || ranInstructions(filepath.Join(work, criu.RestoreLog)); err != nil {

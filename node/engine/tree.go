@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -26,7 +27,8 @@ var harmless = []uint64{
 	unix.Mkdev(0, 0), unix.Mkdev(1, 3), unix.Mkdev(1, 5), unix.Mkdev(1, 7), unix.Mkdev(1, 8), unix.Mkdev(1, 9), unix.Mkdev(5, 0),
 }
 
-// visit is told of a file: the open folder that it lies in, its name there, and its path below the root of the walk, which is "." for the root.
+// visit is told of a file: the open folder that it lies in, its name there, and its path below the root of the walk, which is "." for the root. Its error
+// fs.SkipDir leaves out what lies in it.
 type visit func(folder int, name, path string, stat *unix.Stat_t) error
 
 // walk tells visit of everything below root, a folder before what is in it, names in their order. It goes by open folders: no path is too long
@@ -67,6 +69,9 @@ func walkFolder(ctx context.Context, fd int, prefix string, tell visit) error {
 		if err == nil {
 			err = tell(fd, name, prefix+name, &stat)
 		}
+		if errors.Is(err, fs.SkipDir) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%q: %w", prefix+name, err)
 		}
@@ -96,9 +101,14 @@ type treeWriter struct {
 
 // writeTree writes everything below root. Where root holds the changes of an overlay, whole is the mounted overlay.
 func writeTree(ctx context.Context, w io.Writer, root, whole string) error {
+	return writePart(ctx, w, root, whole, func(tell visit) visit { return tell })
+}
+
+// writePart writes that of which the visit that part returns tells the one that it is given.
+func writePart(ctx context.Context, w io.Writer, root, whole string, part func(visit) visit) error {
 	buffered := bufio.NewWriterSize(w, archiveBuffer)
 	writer := treeWriter{archive: tar.NewWriter(buffered), links: map[uint64]string{}, buffer: make([]byte, archiveBuffer), whole: whole}
-	if err := walk(ctx, root, writer.entry); err != nil {
+	if err := walk(ctx, root, part(writer.entry)); err != nil {
 		return fmt.Errorf("copy %s: %w", root, err)
 	}
 	return errors.Join(writer.archive.Close(), buffered.Flush())
@@ -168,7 +178,11 @@ func (w *treeWriter) file(folder int, name string, h *tar.Header, stat *unix.Sta
 	if stat.Nlink > 1 {
 		w.links[stat.Ino] = h.Name
 	}
-	fd, err := unix.Openat(folder, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_CLOEXEC, 0)
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err := unix.Openat(folder, name, flags|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // for the rights of a container it is somebody else's
+		fd, err = unix.Openat(folder, name, flags, 0)
+	}
 	if err != nil {
 		return err
 	}
@@ -244,7 +258,7 @@ type onlyWriter struct{ io.Writer }
 
 // saveTree writes the tree below root into the file target. The disk may not have it yet when it returns.
 func saveTree(ctx context.Context, root, whole, target string) error {
-	file, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	file, err := createArchive(target)
 	if err != nil {
 		return err
 	}
@@ -252,11 +266,20 @@ func saveTree(ctx context.Context, root, whole, target string) error {
 	return errors.Join(err, file.Close())
 }
 
+func createArchive(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
 // treeSize returns about what the archive of a tree takes, in bytes. A file system that compresses takes less than that on its disk.
 func treeSize(root string) (int64, error) {
+	return partSize(root, func(tell visit) visit { return tell })
+}
+
+// partSize returns that of what writePart writes.
+func partSize(root string, part func(visit) visit) (int64, error) {
 	const head = 2048 // of an entry: its header, and one for what does not fit there
 	sum, counted := int64(0), map[uint64]bool{}
-	err := walk(context.Background(), root, func(_ int, _, _ string, stat *unix.Stat_t) error {
+	err := walk(context.Background(), root, part(func(_ int, _, _ string, stat *unix.Stat_t) error {
 		sum += head
 		if stat.Mode&unix.S_IFMT != unix.S_IFREG || counted[stat.Ino] {
 			return nil
@@ -266,6 +289,6 @@ func treeSize(root string) (int64, error) {
 		}
 		sum += min(stat.Size, stat.Blocks*512)
 		return nil
-	})
+	}))
 	return sum, err
 }

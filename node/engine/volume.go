@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,18 +19,49 @@ const (
 	formerFolder   = ".checkpoint-former"
 )
 
+// lostAndFound is a folder of a file system's own, at the top of a volume; it is left alone unless the volume is an emptyDir, which has none.
+const lostAndFound = "lost+found"
+
 // ownFolders are all of them.
 var ownFolders = []string{stagedFolder, arrivingFolder, formerFolder}
 
-// swap replaces the content of a folder by that of an archive: it is written into a folder inside, what was there moves into another, and
-// only then the new one moves to its place. Until it is kept or undone the former content stays. Nothing of it leads out of the folder, whatever
-// lies there.
+// swap replaces the content of a folder by that of an archive, see exchange. Until it is kept or undone the former content stays.
 func swap(ctx context.Context, dir, archive string) error {
+	source, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	return inFolder(dir, func(x exchange) error { return x.swap(ctx, source) })
+}
+
+// keep removes the former content of a swapped folder; one that was not swapped stays as it is.
+func keep(dir string) error { return inFolder(dir, exchange.keep) }
+
+// undo brings the former content of a swapped folder back, also of one whose swap was cut off at any step; one that was not swapped stays as it is.
+func undo(dir string) error { return inFolder(dir, exchange.undo) }
+
+func inFolder(dir string, work func(exchange) error) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	return work(exchange{root: root, whole: true})
+}
+
+// exchange is a folder whose content is replaced. Nothing of it leads out of the folder, whatever lies there.
+type exchange struct {
+	root *os.Root
+	// names are what is replaced in the folder; none means all.
+	names []string
+	// whole has the folder itself become the captured one, too: its owner, mode and times.
+	whole bool
+}
+
+// swap writes an archive into a folder inside, moves what was there into another, and only then moves the new one to its place.
+func (x exchange) swap(ctx context.Context, archive io.Reader) error {
+	root := x.root
 	for _, folder := range ownFolders {
 		if err := root.RemoveAll(folder); err != nil {
 			return err
@@ -38,62 +70,69 @@ func swap(ctx context.Context, dir, archive string) error {
 	if err := errors.Join(root.Mkdir(stagedFolder, 0o700), root.Mkdir(formerFolder, 0o700)); err != nil {
 		return err
 	}
-	staged, err := root.Open(stagedFolder)
+	state, err := x.stage(ctx, archive)
 	if err != nil {
 		return err
 	}
-	defer staged.Close()
-	source, err := os.Open(archive)
-	if err != nil {
+	if err := x.moveContent(".", formerFolder); err != nil {
 		return err
 	}
-	defer source.Close()
-	if err := readTree(ctx, source, staged); err != nil {
-		return err
-	}
-	state, err := stateOf(pathIn(int(staged.Fd()), "."))
-	if err != nil {
-		return err
-	}
-	if err := moveContent(root, ".", formerFolder); err != nil {
-		return err
-	}
-	if err := copyAttributes(root, ".", formerFolder); err != nil {
-		return err
+	if x.whole {
+		if err := copyAttributes(root, ".", formerFolder); err != nil {
+			return err
+		}
 	}
 	if err := root.Rename(stagedFolder, arrivingFolder); err != nil {
 		return err
 	}
-	if err := moveContent(root, arrivingFolder, "."); err != nil {
+	if err := x.moveContent(arrivingFolder, "."); err != nil {
 		return err
 	}
-	return errors.Join(root.Remove(arrivingFolder), applyTo(root, ".", state))
+	if err := root.Remove(arrivingFolder); err != nil || !x.whole {
+		return err
+	}
+	return applyTo(root, ".", state)
 }
 
-// keep removes the former content of a swapped folder; one that was not swapped stays as it is.
-func keep(dir string) error {
-	root, err := os.OpenRoot(dir)
+// stage writes an archive into the folder for that, and returns what the folder itself is to become.
+func (x exchange) stage(ctx context.Context, archive io.Reader) (folderState, error) {
+	staged, err := x.root.Open(stagedFolder)
 	if err != nil {
-		return err
+		return folderState{}, err
 	}
-	defer root.Close()
-	state, err := stateOf(dir)
-	if err != nil {
-		return err
+	defer staged.Close()
+	read := readTree
+	if !x.whole {
+		read = readContent
 	}
+	if err := read(ctx, archive, staged); err != nil {
+		return folderState{}, err
+	}
+	return stateOf(pathIn(int(staged.Fd()), "."))
+}
+
+func (x exchange) keep() error {
+	root := x.root
 	if _, err := root.Lstat(formerFolder); errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if !x.whole {
+		return root.RemoveAll(formerFolder)
+	}
+	folder, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	state, err := stateOf(pathIn(int(folder.Fd()), "."))
+	if err != nil {
+		return err
 	}
 	return errors.Join(root.RemoveAll(formerFolder), applyTo(root, ".", state)) // its time is that of the captured one
 }
 
-// undo brings the former content of a swapped folder back, also of one whose swap was cut off at any step; one that was not swapped stays as it is.
-func undo(dir string) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
+func (x exchange) undo() error {
+	root := x.root
 	former, err := root.Lstat(formerFolder)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !former.IsDir() {
 		return errors.Join(root.RemoveAll(stagedFolder), root.RemoveAll(arrivingFolder), root.RemoveAll(formerFolder))
@@ -102,7 +141,7 @@ func undo(dir string) error {
 		return err
 	}
 	if _, err := root.Lstat(stagedFolder); errors.Is(err, fs.ErrNotExist) { // what is in its place is the captured content, or part of it
-		names, err := namesOf(root, ".")
+		names, err := x.namesIn(".")
 		if err != nil {
 			return err
 		}
@@ -111,20 +150,22 @@ func undo(dir string) error {
 				return err
 			}
 		}
-		if err := copyAttributes(root, formerFolder, "."); err != nil {
+		if x.whole {
+			err = copyAttributes(root, formerFolder, ".")
+		}
+		if err != nil {
 			return err
 		}
 	}
-	err = errors.Join(root.RemoveAll(stagedFolder), root.RemoveAll(arrivingFolder), moveContent(root, formerFolder, "."))
-	if err != nil {
+	if err := errors.Join(root.RemoveAll(stagedFolder), root.RemoveAll(arrivingFolder), x.moveContent(formerFolder, ".")); err != nil {
 		return err
 	}
 	return root.Remove(formerFolder)
 }
 
-// namesOf returns what lies in a folder, without the own folders.
-func namesOf(root *os.Root, folder string) ([]string, error) {
-	file, err := root.Open(folder)
+// namesIn returns what lies in a folder of what is replaced, without the own folders.
+func (x exchange) namesIn(folder string) ([]string, error) {
+	file, err := x.root.Open(folder)
 	if err != nil {
 		return nil, err
 	}
@@ -132,21 +173,22 @@ func namesOf(root *os.Root, folder string) ([]string, error) {
 	all, err := file.Readdirnames(-1)
 	var names []string
 	for _, name := range all {
-		if !slices.Contains(ownFolders, name) {
+		isMeant := slices.Contains(x.names, name) || len(x.names) == 0 && (x.whole || name != lostAndFound)
+		if !slices.Contains(ownFolders, name) && isMeant {
 			names = append(names, name)
 		}
 	}
 	return names, err
 }
 
-// moveContent moves all but the own folders.
-func moveContent(root *os.Root, from, to string) error {
-	names, err := namesOf(root, from)
+// moveContent moves what is replaced.
+func (x exchange) moveContent(from, to string) error {
+	names, err := x.namesIn(from)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := root.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+		if err := x.root.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
 			return err
 		}
 	}

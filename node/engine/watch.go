@@ -12,22 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchOptions writes options for CRIU to that path, by which it finds files of the root file system that the container watches with inotify or
-// fanotify, and tells whether there are any. The kernel tells their numbers only; CRIU would open them by their handles, which an overlay does
-// not have, or look for them in a few folders (https://github.com/checkpoint-restore/criu/blob/v4.2/criu/irmap.c).
-func watchOptions(path string, m member) (bool, error) {
+// watchOptions returns options for CRIU by which it finds files of the root file system that the container watches with inotify or fanotify. The kernel
+// tells their numbers only; CRIU would open them by their handles, which an overlay does not have, or look for them in a few folders
+// (https://github.com/checkpoint-restore/criu/blob/v4.2/criu/irmap.c).
+func watchOptions(m member) ([]string, error) {
 	root := fmt.Sprintf("/proc/%d/root", m.pid)
 	var filesystem unix.Statfs_t
 	if err := unix.Statfs(root, &filesystem); err != nil || filesystem.Type != unix.OVERLAYFS_SUPER_MAGIC {
-		return false, err
+		return nil, err
 	}
 	var status unix.Stat_t
 	if err := unix.Stat(root, &status); err != nil {
-		return false, err
+		return nil, err
 	}
 	pids, err := m.group.processes()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	watched := map[uint64]bool{}
 	for _, pid := range pids {
@@ -36,19 +36,19 @@ func watchOptions(path string, m member) (bool, error) {
 		}
 	}
 	if len(watched) == 0 {
-		return false, nil
+		return nil, nil
 	}
 	paths, err := pathsOf(root, status.Dev, watched)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	var options strings.Builder
+	var options []string
 	for _, found := range paths {
 		if !strings.ContainsAny(found, "\n\"\\") { // which CRIU's file of options cannot say
-			fmt.Fprintf(&options, "irmap-scan-path \"%s\"\n", found)
+			options = append(options, fmt.Sprintf("irmap-scan-path \"%s\"", found))
 		}
 	}
-	return true, os.WriteFile(path, []byte(options.String()), 0o600)
+	return options, nil
 }
 
 // watchedBy returns the inodes that a process watches on a device, as the kernel numbers it.

@@ -149,10 +149,21 @@ func (l *look) file(p *process, name, link string) {
 	}
 	if size := int64(stat.Blocks) * 512; l.GhostLimit > 0 && stat.Nlink == 0 && size > l.GhostLimit {
 		l.add(p, Finding{Reason: keys.UnprotectedLargeDeletedFile,
-			What: fmt.Sprintf("has the deleted file %s open, descriptor %s, which has more than %d MiB",
-				strings.TrimSuffix(link, " (deleted)"), name, l.GhostLimit>>20),
-			Advice: "keep large temporary files by their name"})
+			What: fmt.Sprintf("has the deleted file %s open, descriptor %s, which has more than %s",
+				strings.TrimSuffix(link, " (deleted)"), name, readable(l.GhostLimit)),
+			Advice: "keep large temporary files by their name, or ask for a higher ghost-limit"})
 	}
+}
+
+// readable is a size in the largest unit of which it is a whole number, from MiB down.
+func readable(bytes int64) string {
+	switch {
+	case bytes%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	case bytes%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", bytes>>10)
+	}
+	return fmt.Sprintf("%d bytes", bytes)
 }
 
 // tunnel reports a descriptor of /dev/net/tun with a network device: the device is gone in the new pod.

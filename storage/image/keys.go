@@ -93,10 +93,11 @@ func nonce(place uint64, last bool) []byte {
 	return append(n, 0, 0, 0, 0)
 }
 
-// The head of manifests and indexes.
+// The head of manifests, indexes and logs.
 const (
 	manifestMagic = "TCKPTMAN"
 	indexMagic    = "TCKPTIDX"
+	logMagic      = "TCKPTLOG"
 	formatVersion = 2
 	encryptedFlag = 1
 	headSize      = 64
@@ -105,8 +106,11 @@ const (
 )
 
 func purposeOf(magic string) string {
-	if magic == manifestMagic {
+	switch magic {
+	case manifestMagic:
 		return "transparent-checkpoint manifest"
+	case logMagic:
+		return "transparent-checkpoint log"
 	}
 	return "transparent-checkpoint index"
 }

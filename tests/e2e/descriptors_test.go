@@ -29,7 +29,7 @@ func (h *hostile) again(t *testing.T) *hostile {
 	}
 	w := &workload{c: h.c, ns: h.ns}
 	w.awaitGone(t, h.pod)
-	next := newHostile(t, h.c, h.ns, h.pod.Name, nil)
+	next := newHostile(t, h.c, h.ns, h.pod.Name, h.change)
 	if said := w.restored(t, next.pod); said.Status != corev1.ConditionTrue {
 		t.Fatalf("it says %+v", said)
 	}

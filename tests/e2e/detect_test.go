@@ -41,9 +41,10 @@ var hostileOnce = sync.OnceValue(func() error {
 
 // hostile is a pod whose program holds one object.
 type hostile struct {
-	c   *lab.Cluster
-	ns  string
-	pod *corev1.Pod
+	c      *lab.Cluster
+	ns     string
+	pod    *corev1.Pod
+	change func(*corev1.Pod)
 }
 
 // reports is the folder of the node in which a hostile program says that it got its signal.
@@ -51,7 +52,7 @@ func (h *hostile) reports() string { return "/run/hostile/" + h.ns }
 
 func newHostile(t *testing.T, c *lab.Cluster, ns, verb string, change func(*corev1.Pod)) *hostile {
 	t.Helper()
-	h := &hostile{c: c, ns: ns}
+	h := &hostile{c: c, ns: ns, change: change}
 	create := corev1.HostPathDirectoryOrCreate
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: verb, Labels: map[string]string{keys.CheckpointMode: keys.True}},
