@@ -171,7 +171,7 @@ func run(ctx context.Context, o options) error {
 func cacheOptions(node, namespace string) cache.Options {
 	return cache.Options{
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}: {Field: fields.OneTermEqualSelector("spec.nodeName", node)},
+			&corev1.Pod{}:          {Field: fields.OneTermEqualSelector("spec.nodeName", node)},
 			&v1alpha1.Checkpoint{}: {Label: labels.SelectorFromSet(labels.Set{keys.SourceNode: lineage.NodeLabel(node)})},
 			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
 				namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", operator.ConfigMap)},
