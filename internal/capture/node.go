@@ -14,6 +14,9 @@ import (
 // folders are root's alone.
 type Node struct{ Root string }
 
+// DiagnosisRoot is where folders of captures stay for whoever looks for a cause, if their pods ask for it.
+func (n Node) DiagnosisRoot() string { return filepath.Join(n.Root, "var/lib/checkpoint/diagnosis") }
+
 // CapturesRoot holds a folder for each pod that was captured, named by the pod's UID.
 func (n Node) CapturesRoot() string { return filepath.Join(n.Root, "var/lib/checkpoint/captures") }
 

@@ -581,6 +581,10 @@ func (a *Agent) deleteUploaded(ctx context.Context, m memo) error {
 
 // remove removes the folder of a capture, in one step.
 func (a *Agent) remove(dir string) error {
+	if kept, err := a.keepForDiagnosis(dir); err != nil || kept {
+		a.forgetFolder(dir)
+		return err
+	}
 	gone := filepath.Join(filepath.Dir(dir), "removed-"+filepath.Base(dir))
 	if err := os.RemoveAll(gone); err != nil { // an agent that was killed left it, and the runtime has used the number again
 		return err
@@ -588,11 +592,15 @@ func (a *Agent) remove(dir string) error {
 	if err := os.Rename(dir, gone); err != nil {
 		return err
 	}
+	a.forgetFolder(dir)
+	return os.RemoveAll(gone)
+}
+
+func (a *Agent) forgetFolder(dir string) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	delete(a.work, dir)
 	delete(a.ahead, dir)
-	a.mu.Unlock()
-	return os.RemoveAll(gone)
 }
 
 // settleWhenCutOff has the runtime finish a folder that is not done and on which nobody works, and tells whether that is so.

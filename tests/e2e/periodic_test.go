@@ -95,8 +95,18 @@ func TestAPodWhoseNodeLostItsPowerGoesOnFromItsLastPeriodicCheckpoint(t *testing
 	w.made(t, pod, v1alpha1.TriggerInterval, 2)
 	c.Run(t, "node", "stop", pod.Spec.NodeName)
 	defer c.Run(t, "node", "start", pod.Spec.NodeName)
-	lift := cordon(t, c, pod.Spec.NodeName)
-	defer lift()
+	lab.Eventually(t, 2*time.Minute, "the node is known to be off", func() error { // until then webhooks of its manager are still called
+		node, err := c.Client.CoreV1().Nodes().Get(t.Context(), pod.Spec.NodeName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, condition := range node.Status.Conditions {
+			if condition.Type == corev1.NodeReady && condition.Status == corev1.ConditionTrue {
+				return fmt.Errorf("it is %+v", condition)
+			}
+		}
+		return nil
+	})
 	if err := c.Client.CoreV1().Pods(w.ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
 		t.Fatal(err)
 	}
