@@ -20,8 +20,8 @@ const (
 	headMemory = 64 << 20 // bytes of manifests that are read at once
 )
 
-// Delete removes a checkpoint: its manifest first, so that nobody begins to fetch what is going, then its logs, and what nothing else in the folder needs.
-// That it is not there, or no longer, is no error. Uploads may go on meanwhile. In a folder one Delete goes on at a time: of one process, the others wait.
+// Delete removes a checkpoint: its manifest first, so that nobody begins to fetch what is going, then what nothing else in the folder needs. That it
+// is not there, or no longer, is no error. Uploads may go on meanwhile. In a folder one Delete goes on at a time: of one process, the others wait.
 func (f *Folder) Delete(ctx context.Context, checkpoint string) error {
 	err := f.check(checkpoint)
 	if err == nil {
@@ -34,9 +34,6 @@ func (f *Folder) Delete(ctx context.Context, checkpoint string) error {
 		if err == nil {
 			err = f.Store.Delete(ctx, f.key(kind, checkpoint))
 		}
-	}
-	if err == nil {
-		err = f.deleteLogs(ctx, checkpoint)
 	}
 	if err == nil {
 		err = f.collect(ctx)

@@ -26,13 +26,12 @@ type Folder struct {
 	Memory *Memory
 }
 
-// The objects of a folder: Name/kind/checkpoint, and for packs and logs one name more.
+// The objects of a folder: Name/kind/checkpoint, and for packs one name more.
 const (
 	intentKind   = "intents"
 	packKind     = "packs"
 	indexKind    = "index"
 	manifestKind = "manifests"
-	logKind      = "logs"
 )
 
 // Progress is told now and then how many bytes of the files are done, and how many there are. It is called by one goroutine at a time and should

@@ -93,11 +93,10 @@ func nonce(place uint64, last bool) []byte {
 	return append(n, 0, 0, 0, 0)
 }
 
-// The head of manifests, indexes and logs.
+// The head of manifests and indexes.
 const (
 	manifestMagic = "TCKPTMAN"
 	indexMagic    = "TCKPTIDX"
-	logMagic      = "TCKPTLOG"
 	formatVersion = 2
 	encryptedFlag = 1
 	headSize      = 64
@@ -106,11 +105,8 @@ const (
 )
 
 func purposeOf(magic string) string {
-	switch magic {
-	case manifestMagic:
+	if magic == manifestMagic {
 		return "transparent-checkpoint manifest"
-	case logMagic:
-		return "transparent-checkpoint log"
 	}
 	return "transparent-checkpoint index"
 }
