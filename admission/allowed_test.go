@@ -19,7 +19,7 @@ func TestPodsOfANamespaceThatIsNotAllowedAreLeftAlone(t *testing.T) {
 	request := func(namespace, raw string) admission.Request {
 		return admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{Namespace: namespace, Object: runtime.RawExtension{Raw: []byte(raw)}}}
 	}
-	pods := Pods{Decoder: admission.NewDecoder(clientgoscheme.Scheme), Policies: nil, Allows: onlyOther}
+	pods := Pods{Decoder: admission.NewDecoder(clientgoscheme.Scheme), Namespaces: namespaces(nil, nil), Allows: onlyOther}
 	pod := func(mode string) string {
 		return `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p","labels":{"` + keys.CheckpointMode + `":"` + mode + `"},
 			"annotations":{"` + keys.Effective + `":"forged"}},"spec":{"containers":[{"name":"app"}]}}`
@@ -36,7 +36,7 @@ func TestPodsOfANamespaceThatIsNotAllowedAreLeftAlone(t *testing.T) {
 	}
 	job := `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":"j"},"spec":{"template":{"metadata":{"labels":{"` + keys.CheckpointMode + `":"true"}},
 		"spec":{"restartPolicy":"Never","containers":[{"name":"app"}]}}}}`
-	jobs := Jobs{Decoder: pods.Decoder, Allows: onlyOther}
+	jobs := Jobs{Decoder: pods.Decoder, Namespaces: namespaces(nil, nil), Allows: onlyOther}
 	for namespace, changes := range map[string]bool{"default": false, "other": true} {
 		if answer := jobs.Handle(t.Context(), request(namespace, job)); !answer.Allowed || (len(answer.Patches) > 0) != changes {
 			t.Errorf("of a Job in %s it changes %v", namespace, answer.Patches)

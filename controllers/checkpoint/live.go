@@ -48,7 +48,8 @@ func (f facts) unreportedLive() verdict {
 	case c.Name == v1alpha1.TerminationName(f.pod.Name, f.pod.UID):
 		return failedLive(v1alpha1.StateFailed, "its name is the one that the last Checkpoint of pod %s will have; delete it, and choose another", name)
 	case podspec.Runs(f.pod) && f.pod.Spec.NodeName != "":
-		v := verdict{state: v1alpha1.StatePending, message: fmt.Sprintf("node %s is asked to capture pod %s", f.pod.Spec.NodeName, name), stalled: f.nowhere, help: f.help}
+		v := verdict{state: v1alpha1.StatePending, stalled: f.nowhere, help: f.help}
+		v.message = fmt.Sprintf("node %s is asked to capture pod %s", f.pod.Spec.NodeName, name)
 		if !f.nodeUp {
 			v.stalled, v.help = v1alpha1.ReasonNodeUnavailable, fmt.Sprintf("node %s, which has the pod, is not ready", f.pod.Spec.NodeName)
 		}

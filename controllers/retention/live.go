@@ -9,8 +9,8 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 )
 
-// judgeLive is the rule for a complete Checkpoint of a pod that went on, besides what holds for all. The last ones of a pod are kept, and none once the pod's work
-// is done or another pod has taken it up. Those of other pods do not matter: their work is another.
+// judgeLive is the rule for a complete Checkpoint of a pod that went on, besides what holds for all. The last ones of a pod are kept, and none once the
+// pod's work is done or another pod has taken it up. Those of other pods do not matter: their work is another.
 func (f facts) judgeLive(c *v1alpha1.Checkpoint, keepLast int) (s step, over bool) {
 	if c.Status.Claim != nil { // as any that was restored
 		return s, false
@@ -41,11 +41,13 @@ func (f facts) judgeLive(c *v1alpha1.Checkpoint, keepLast int) (s step, over boo
 	return s, false
 }
 
-// isFollowed tells whether there is a newer Checkpoint of the same pod which went on, of whatever outcome: so of many that fail the last is there to be looked at.
+// isFollowed tells whether there is a newer Checkpoint of the same pod which went on, of whatever outcome: so of many that fail the last is there to be
+// looked at.
 func (f facts) isFollowed(c *v1alpha1.Checkpoint) bool {
 	for i := range f.checkpoints {
 		x := &f.checkpoints[i]
-		if x.Spec.Trigger.IsLive() && x.Spec.Trigger != v1alpha1.TriggerManual && podOf(x) == podOf(c) && podOf(c) != "" && x.CreationTimestamp.After(c.CreationTimestamp.Time) {
+		byItself := x.Spec.Trigger.IsLive() && x.Spec.Trigger != v1alpha1.TriggerManual
+		if byItself && podOf(x) == podOf(c) && podOf(c) != "" && x.CreationTimestamp.After(c.CreationTimestamp.Time) {
 			return true
 		}
 	}

@@ -27,8 +27,11 @@ func TestOfAPodThatGoesOnTheLastOnesAreKept(t *testing.T) {
 		want      cause
 		delete    bool
 	}{
-		"the only one":   {all: all(complete("a", time.Hour, milestone, shared, ofPod("p")))},
-		"three of a pod": {all: all(complete("a", time.Hour, milestone, shared, ofPod("p")), complete("b", 3*time.Minute, milestone, shared, ofPod("p")), complete("c", time.Minute, milestone, shared, ofPod("p")))},
+		"the only one": {all: all(complete("a", time.Hour, milestone, shared, ofPod("p")))},
+		"three of a pod": {
+			all: all(complete("a", time.Hour, milestone, shared, ofPod("p")), complete("b", 3*time.Minute, milestone, shared, ofPod("p")),
+				complete("c", time.Minute, milestone, shared, ofPod("p"))),
+		},
 		"the fourth last": {
 			all: all(complete("a", time.Hour, milestone, shared, ofPod("p")), complete("b", 3*time.Minute, milestone, shared, ofPod("p")),
 				complete("c", 2*time.Minute, milestone, shared, ofPod("p")), complete("d", time.Minute, shared, ofPod("p"))),
@@ -44,11 +47,13 @@ func TestOfAPodThatGoesOnTheLastOnesAreKept(t *testing.T) {
 			want: causeKeepLast,
 		},
 		"a pod's last ones beside many of others": {
-			all: all(complete("a", time.Hour, shared, ofPod("p"), claimed(v1alpha1.ClaimConsumed, time.Minute)), complete("b", 3*time.Minute, milestone, shared, ofPod("q")),
+			all: all(complete("a", time.Hour, shared, ofPod("p"), claimed(v1alpha1.ClaimConsumed, time.Minute)),
+				complete("b", 3*time.Minute, milestone, shared, ofPod("q")),
 				complete("c", 2*time.Minute, milestone, shared, ofPod("q")), complete("d", time.Minute, milestone, shared, ofPod("q"))),
 		},
 		"another was gone on from": {
-			all:  all(complete("a", time.Hour, milestone, shared, ofPod("p")), complete("b", time.Minute, shared, ofPod("p"), claimed(v1alpha1.ClaimConsumed, time.Minute))),
+			all: all(complete("a", time.Hour, milestone, shared, ofPod("p")),
+				complete("b", time.Minute, shared, ofPod("p"), claimed(v1alpha1.ClaimConsumed, time.Minute))),
 			want: causeConsumed,
 		},
 		"another is about to be": {
@@ -57,7 +62,8 @@ func TestOfAPodThatGoesOnTheLastOnesAreKept(t *testing.T) {
 		"the pod has done its work": {all: all(complete("a", time.Hour, milestone, shared, ofPod("p"))), succeeded: true, want: causeCompleted},
 		"it failed":                 {all: all(complete("a", time.Hour, milestone, shared, ofPod("p"), in(v1alpha1.StateFailed, time.Hour)))},
 		"it failed, and another came": {
-			all:  all(complete("a", time.Hour, milestone, shared, ofPod("p"), in(v1alpha1.StateFailed, time.Hour)), complete("b", time.Minute, milestone, shared, ofPod("p"))),
+			all: all(complete("a", time.Hour, milestone, shared, ofPod("p"), in(v1alpha1.StateFailed, time.Hour)),
+				complete("b", time.Minute, milestone, shared, ofPod("p"))),
 			want: causeStateless, delete: true,
 		},
 	} {
@@ -66,7 +72,8 @@ func TestOfAPodThatGoesOnTheLastOnesAreKept(t *testing.T) {
 			f.succeeded = succeededAmong([]corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "p"}, Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}})
 		}
 		got := f.judge(&f.checkpoints[0])
-		if diff := cmp.Diff([]any{test.want, test.delete}, []any{got.cause, got.delete && got.cause != ""}); got.after == 0 && test.want == "" || diff != "" && test.want != "" {
+		diff := cmp.Diff([]any{test.want, test.delete}, []any{got.cause, got.delete && got.cause != ""})
+		if got.after == 0 && test.want == "" || diff != "" && test.want != "" {
 			t.Errorf("%s: %+v (-want +got):\n%s", name, got, diff)
 		}
 	}

@@ -28,7 +28,7 @@ var allowed = map[Phase][]string{
 }
 
 // maxGhost bounds the size of a deleted file that may be asked for, in bytes.
-const maxGhost = 16 << 30
+const maxGhost = 4 << 30
 
 // ParseOptions reads a list that is separated by commas, as "link-remap,ghost-limit=4M" or "--ghost-limit 4M". It returns the options in the words of
 // CRIU's configuration file, sizes in bytes, as "ghost-limit 4194304". An error is for whoever wrote the list: it begins with a verb, as in `names "x"; …`.
@@ -65,7 +65,7 @@ func parseOption(name string, values []string) (word string, err error) {
 	}
 	size, err := parseSize(strings.Join(values, " "))
 	if err != nil {
-		return "", fmt.Errorf("gives %s the value %q; it may be a number of bytes from 1 to 16G, as 64M", name, strings.Join(values, " "))
+		return "", fmt.Errorf("gives %s the value %q; it may be a number of bytes from 1 to 4G, as 64M", name, strings.Join(values, " "))
 	}
 	return fmt.Sprintf("%s %d", name, size), nil
 }

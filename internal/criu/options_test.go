@@ -8,7 +8,7 @@ import (
 
 func TestOptions(t *testing.T) {
 	const mayDump = "ext-unix-sk, file-locks, ghost-limit=SIZE, link-remap, skip-in-flight, tcp-close and tcp-established"
-	const maySize = "it may be a number of bytes from 1 to 16G, as 64M"
+	const maySize = "it may be a number of bytes from 1 to 4G, as 64M"
 	for name, test := range map[string]struct {
 		phase Phase
 		list  string
@@ -23,7 +23,7 @@ func TestOptions(t *testing.T) {
 		"a size":                          {phase: Dump, list: "ghost-limit=4M", want: []string{"ghost-limit 4194304"}},
 		"a size as on a command line":     {phase: Dump, list: "--ghost-limit 4K", want: []string{"ghost-limit 4096"}},
 		"a size in bytes":                 {phase: Dump, list: "ghost-limit 1", want: []string{"ghost-limit 1"}},
-		"the largest":                     {phase: Dump, list: "ghost-limit=16G", want: []string{"ghost-limit 17179869184"}},
+		"the largest":                     {phase: Dump, list: "ghost-limit=4G", want: []string{"ghost-limit 4294967296"}},
 		"larger":                          {phase: Dump, list: "ghost-limit=17G", err: `gives ghost-limit the value "17G"; ` + maySize},
 		"so large that it overflows":      {phase: Dump, list: "ghost-limit=1099511627775G", err: `gives ghost-limit the value "1099511627775G"; ` + maySize},
 		"nothing":                         {phase: Dump, list: "ghost-limit=0", err: `gives ghost-limit the value "0"; ` + maySize},

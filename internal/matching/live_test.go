@@ -31,9 +31,13 @@ func TestNobodyDoesTheWorkOfAPodThatGoesOn(t *testing.T) {
 	all := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
 	old := newPod("old")
 	testChoices(t, map[string]choiceTest{
-		"the pod runs":           {siblings: []corev1.Pod{*newPod("old", running)}, checkpoints: all(of(old, time.Minute, milestone("m1"))), cold: keys.ColdNoCheckpoint},
-		"the pod is gone":        {checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1"},
-		"the pod ended in error": {siblings: []corev1.Pod{*newPod("old", ended(corev1.PodFailed, 1))}, checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1"},
+		"the pod runs": {
+			siblings: []corev1.Pod{*newPod("old", running)}, checkpoints: all(of(old, time.Minute, milestone("m1"))), cold: keys.ColdNoCheckpoint,
+		},
+		"the pod is gone": {checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1"},
+		"the pod ended in error": {
+			siblings: []corev1.Pod{*newPod("old", ended(corev1.PodFailed, 1))}, checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1",
+		},
 		"the pod ran out of memory": {
 			siblings: []corev1.Pod{*newPod("old", ended(corev1.PodFailed, 137))}, checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1",
 		},
@@ -42,11 +46,13 @@ func TestNobodyDoesTheWorkOfAPodThatGoesOn(t *testing.T) {
 		},
 		"the newest of a pod": {checkpoints: all(of(old, time.Hour, milestone("m1")), of(old, time.Minute, milestone("m2"))), claim: "m2"},
 		"the pod leaves its last one": {
-			siblings: []corev1.Pod{*newPod("old", going)}, checkpoints: all(of(old, time.Minute, milestone("m1"))), wait: "waiting for the capture of pod old on worker-1",
+			siblings: []corev1.Pod{*newPod("old", going)}, checkpoints: all(of(old, time.Minute, milestone("m1"))),
+			wait: "waiting for the capture of pod old on worker-1",
 		},
 		"the pod has left its last one": {checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second)), claim: "old-old-uid"},
 		"the last one is on its way": {
-			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, notUploaded)), wait: "waiting for the upload of Checkpoint old-old-uid from worker-1",
+			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, notUploaded)),
+			wait:        "waiting for the upload of Checkpoint old-old-uid from worker-1",
 		},
 		"the last one failed": {checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, failed)), claim: "m1"},
 		"another pod went on from the last one": {

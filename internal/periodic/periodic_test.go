@@ -14,14 +14,8 @@ import (
 
 var began = time.Date(2026, 11, 27, 10, 7, 0, 0, time.UTC)
 
-func every(interval string) func(*v1alpha1.CheckpointTriggers) {
-	return func(t *v1alpha1.CheckpointTriggers) {
-		d, err := time.ParseDuration(interval)
-		if err != nil {
-			panic(err)
-		}
-		t.Interval = &metav1.Duration{Duration: d}
-	}
+func quarterly(t *v1alpha1.CheckpointTriggers) {
+	t.Interval = &metav1.Duration{Duration: 15 * time.Minute}
 }
 
 func at(cron string) func(*v1alpha1.CheckpointTriggers) {
@@ -40,19 +34,31 @@ func TestWhenAPodIsCapturedNext(t *testing.T) {
 		want       string
 		trigger    v1alpha1.CheckpointTrigger
 	}{
-		"nobody says":                 {},
-		"the policy says":             {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, want: "10:22", trigger: v1alpha1.TriggerInterval},
-		"the pod says otherwise":      {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, annotation: "1h", want: "11:07", trigger: v1alpha1.TriggerInterval},
-		"the pod says never":          {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, annotation: "0"},
-		"a container says otherwise":  {annotation: "1h", env: []string{"10m"}, want: "10:17", trigger: v1alpha1.TriggerInterval},
-		"two containers say":          {env: []string{"10m", "5m"}, want: "10:12", trigger: v1alpha1.TriggerInterval},
-		"nonsense counts nothing":     {policy: []func(*v1alpha1.CheckpointTriggers){every("15m")}, annotation: "often", want: "10:22", trigger: v1alpha1.TriggerInterval},
-		"a schedule":                  {policy: []func(*v1alpha1.CheckpointTriggers){at("0 */6 * * *")}, want: "12:00", trigger: v1alpha1.TriggerSchedule},
-		"a schedule elsewhere":        {policy: []func(*v1alpha1.CheckpointTriggers){at("0 12 * * *"), in("Europe/Berlin")}, want: "11:00", trigger: v1alpha1.TriggerSchedule},
-		"both, the schedule is first": {policy: []func(*v1alpha1.CheckpointTriggers){at("10 * * * *"), every("15m")}, want: "10:10", trigger: v1alpha1.TriggerSchedule},
-		"both, the interval is first": {policy: []func(*v1alpha1.CheckpointTriggers){at("30 * * * *"), every("15m")}, want: "10:22", trigger: v1alpha1.TriggerInterval},
-		"a day that there is not":     {policy: []func(*v1alpha1.CheckpointTriggers){at("0 0 30 2 *")}},
-		"a bad schedule":              {policy: []func(*v1alpha1.CheckpointTriggers){at("now and then"), every("15m")}, want: "10:22", trigger: v1alpha1.TriggerInterval},
+		"nobody says":     {},
+		"the policy says": {policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, want: "10:22", trigger: v1alpha1.TriggerInterval},
+		"the pod says otherwise": {
+			policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, annotation: "1h", want: "11:07", trigger: v1alpha1.TriggerInterval,
+		},
+		"the pod says never":         {policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, annotation: "0"},
+		"a container says otherwise": {annotation: "1h", env: []string{"10m"}, want: "10:17", trigger: v1alpha1.TriggerInterval},
+		"two containers say":         {env: []string{"10m", "5m"}, want: "10:12", trigger: v1alpha1.TriggerInterval},
+		"nonsense counts nothing": {
+			policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, annotation: "often", want: "10:22", trigger: v1alpha1.TriggerInterval,
+		},
+		"a schedule": {policy: []func(*v1alpha1.CheckpointTriggers){at("0 */6 * * *")}, want: "12:00", trigger: v1alpha1.TriggerSchedule},
+		"a schedule elsewhere": {
+			policy: []func(*v1alpha1.CheckpointTriggers){at("0 12 * * *"), in("Europe/Berlin")}, want: "11:00", trigger: v1alpha1.TriggerSchedule,
+		},
+		"both, the schedule is first": {
+			policy: []func(*v1alpha1.CheckpointTriggers){at("10 * * * *"), quarterly}, want: "10:10", trigger: v1alpha1.TriggerSchedule,
+		},
+		"both, the interval is first": {
+			policy: []func(*v1alpha1.CheckpointTriggers){at("30 * * * *"), quarterly}, want: "10:22", trigger: v1alpha1.TriggerInterval,
+		},
+		"a day that there is not": {policy: []func(*v1alpha1.CheckpointTriggers){at("0 0 30 2 *")}},
+		"a bad schedule": {
+			policy: []func(*v1alpha1.CheckpointTriggers){at("now and then"), quarterly}, want: "10:22", trigger: v1alpha1.TriggerInterval,
+		},
 	} {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "0f2d4c1a"}}
 		if test.annotation != "" {
@@ -100,7 +106,8 @@ func TestJitterSpreadsPods(t *testing.T) {
 
 func TestBadIntervalsAndSchedulesAreNamed(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{keys.CheckpointInterval: "1s"}}}
-	if _, err := Interval(pod); err == nil || err.Error() != `annotation memverge.ai/checkpoint-interval is "1s"; it may be a duration of 10s or more, as 15m, or 0 for none` {
+	const says = `annotation memverge.ai/checkpoint-interval is "1s"; it may be a duration of 10s or more, as 15m, or 0 for none`
+	if _, err := Interval(pod); err == nil || err.Error() != says {
 		t.Errorf("it says %v", err)
 	}
 	pod.Spec.Containers = []corev1.Container{{Name: "app", Env: []corev1.EnvVar{{Name: keys.EnvInterval, Value: "-5m"}}}}

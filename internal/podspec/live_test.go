@@ -18,13 +18,21 @@ func TestWhatAProbeForgives(t *testing.T) {
 		want   time.Duration
 		none   bool
 	}{
-		"none":                        {probes: []*corev1.Probe{nil}, none: true},
-		"by HTTP":                     {probes: []*corev1.Probe{{ProbeHandler: http, FailureThreshold: 3, PeriodSeconds: 10, TimeoutSeconds: 1}}, want: 21 * time.Second},
-		"by HTTP, at once":            {probes: []*corev1.Probe{{ProbeHandler: http, FailureThreshold: 1, PeriodSeconds: 10, TimeoutSeconds: 2}}, want: 2 * time.Second},
-		"by exec":                     {probes: []*corev1.Probe{{ProbeHandler: exec, FailureThreshold: 2, PeriodSeconds: 1}}, none: true},
-		"by exec, at once":            {probes: []*corev1.Probe{{ProbeHandler: exec, FailureThreshold: 1, PeriodSeconds: 10}}},
-		"by a connection":             {probes: []*corev1.Probe{{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{}}, FailureThreshold: 1}}, none: true},
-		"of two containers the least": {probes: []*corev1.Probe{{ProbeHandler: http, FailureThreshold: 9, PeriodSeconds: 9}, {ProbeHandler: http}}, want: time.Second},
+		"none": {probes: []*corev1.Probe{nil}, none: true},
+		"by HTTP": {
+			probes: []*corev1.Probe{{ProbeHandler: http, FailureThreshold: 3, PeriodSeconds: 10, TimeoutSeconds: 1}}, want: 21 * time.Second,
+		},
+		"by HTTP, at once": {
+			probes: []*corev1.Probe{{ProbeHandler: http, FailureThreshold: 1, PeriodSeconds: 10, TimeoutSeconds: 2}}, want: 2 * time.Second,
+		},
+		"by exec":          {probes: []*corev1.Probe{{ProbeHandler: exec, FailureThreshold: 2, PeriodSeconds: 1}}, none: true},
+		"by exec, at once": {probes: []*corev1.Probe{{ProbeHandler: exec, FailureThreshold: 1, PeriodSeconds: 10}}},
+		"by a connection": {
+			probes: []*corev1.Probe{{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{}}, FailureThreshold: 1}}, none: true,
+		},
+		"of two containers the least": {
+			probes: []*corev1.Probe{{ProbeHandler: http, FailureThreshold: 9, PeriodSeconds: 9}, {ProbeHandler: http}}, want: time.Second,
+		},
 	} {
 		pod := &corev1.Pod{}
 		for i, probe := range test.probes {

@@ -116,12 +116,12 @@ func cannotBeCaptured(item string, pod *corev1.Pod, c *corev1.Container) (reason
 		}
 	}
 	if volume := volumeOf(clean, pod, c); volume != "" {
-		return fmt.Sprintf("is in the volume %q: what is in it is not captured, as the new pod has it without that", volume)
+		return fmt.Sprintf("is in the volume %q, which containers never write: the new pod has it without that", volume)
 	}
 	return ""
 }
 
-// volumeOf returns the name of the volume in which a path of a container is, if that is another than an emptyDir, whose content is captured.
+// volumeOf returns the name of the volume in which a path of a container is, if that is one which containers do not write.
 func volumeOf(clean string, pod *corev1.Pod, c *corev1.Container) string {
 	innermost, name := "", ""
 	for _, m := range c.VolumeMounts {
@@ -130,7 +130,8 @@ func volumeOf(clean string, pod *corev1.Pod, c *corev1.Container) string {
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
-		if v.Name == name && v.EmptyDir == nil {
+		if s := v.VolumeSource; v.Name == name &&
+			(s.ConfigMap != nil || s.Secret != nil || s.Projected != nil || s.DownwardAPI != nil || s.Image != nil) {
 			return name
 		}
 	}

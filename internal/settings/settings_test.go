@@ -189,15 +189,16 @@ func TestABadVariableIsNamed(t *testing.T) {
 		"x/y": "is not absolute", "/a/../b": `goes up by ".."`, "/": "is everything", "//": "is everything", "/proc/1": "is of the kernel's",
 		"/sys":       "is of the kernel's",
 		"/dev/shm/x": "is of the kernel's", "/data/x": `is in the volume "data"`, "/data": `is in the volume "data"`, "/a\nb": "has a control character",
-		"/scratch/x": "", "/database": "", "/data/scratch/x": "", "/devices": "", "": "",
+		"/scratch/x": "", "/database": "", "/data/scratch/x": "", "/devices": "", "/lasts/x": "", "": "",
 	} {
 		pod := podOf(nil, nil, corev1.EnvVar{Name: keys.EnvFiles, Value: "/ok," + value})
 		pod.Spec.Volumes = []corev1.Volume{
-			{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}},
+			{Name: "data", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
+			{Name: "lasts", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}},
 			{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		}
 		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
-			{Name: "data", MountPath: "/data/"}, {Name: "scratch", MountPath: "/scratch"}, {Name: "scratch", MountPath: "/data/scratch"}}
+			{Name: "data", MountPath: "/data/"}, {Name: "lasts", MountPath: "/lasts"}, {Name: "scratch", MountPath: "/scratch"}, {Name: "scratch", MountPath: "/data/scratch"}}
 		_, err := Resolve(pod, Namespace{})
 		if reason == "" && err == nil {
 			continue

@@ -56,7 +56,8 @@ func (a *Agent) reconcileAsked(ctx context.Context, request ctrl.Request) (ctrl.
 	podUID := string(c.Status.Source.PodUID)
 	if _, record := a.folderFor(c); record != nil {
 		if record.Trigger.IsTermination() {
-			return ctrl.Result{}, a.notCaptured(ctx, c, v1alpha1.ReasonSourceTerminated, "the pod was terminated while its state was written, and that has become its last one")
+			const why = "the pod was terminated while its state was written, and that has become its last one"
+			return ctrl.Result{}, a.notCaptured(ctx, c, v1alpha1.ReasonSourceTerminated, why)
 		}
 		return again, nil
 	}

@@ -337,7 +337,7 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 	case record.Trigger.IsLive() && record.Trigger.Asks.UID != string(checkpoint.UID):
 		return nil, n.Source, nil
 	case !record.Trigger.IsLive() && checkpoint.Spec.Trigger.IsLive():
-		return nil, n.Source, fmt.Errorf("Checkpoint %s was made by hand, and has the name that the pod's last one needs; delete it", checkpoint.Name)
+		return nil, n.Source, fmt.Errorf("there is a Checkpoint %s made by hand, which has the name that the pod's last one needs; delete it", checkpoint.Name)
 	}
 	if m.CheckpointUID == "" && !strings.HasSuffix(dir, ".partial") {
 		m.CheckpointUID = checkpoint.StorageName()

@@ -75,7 +75,7 @@ func (m member) further(root int, path string, spec *specs.Spec, lines []mountLi
 	file := os.NewFile(uintptr(fd), path)
 	var stat unix.Statx_t
 	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &stat)
-	real, linkErr := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)) // without links
+	resolved, linkErr := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)) // without links
 	point := pointOf(fmt.Sprint(stat.Mnt_id), lines)
 	if err == nil {
 		err = errors.Join(linkErr, m.mayKeep(point, spec))
@@ -85,13 +85,13 @@ func (m member) further(root int, path string, spec *specs.Spec, lines []mountLi
 	case err != nil:
 		return further{}, errors.Join(err, file.Close())
 	case kind == unix.S_IFDIR:
-		return further{capture.Files{Folder: real}, file, stat.Mnt_id}, nil
+		return further{capture.Files{Folder: resolved}, file, stat.Mnt_id}, nil
 	}
 	defer file.Close()
 	if kind != unix.S_IFREG && kind != unix.S_IFIFO {
 		return further{}, errors.New("it is a device or a socket")
 	}
-	if real == point {
+	if resolved == point {
 		return further{}, errors.New("the file itself is mounted, and cannot be replaced")
 	}
 	content, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -101,8 +101,8 @@ func (m member) further(root int, path string, spec *specs.Spec, lines []mountLi
 	if err != nil {
 		return further{}, fmt.Errorf("it cannot be read: %w", err)
 	}
-	folder, err := openBelow(root, strings.TrimPrefix(filepath.Dir(real), "/"), unix.O_PATH)
-	return further{capture.Files{Folder: filepath.Dir(real), Names: []string{filepath.Base(real)}}, folder, stat.Mnt_id}, err
+	folder, err := openBelow(root, strings.TrimPrefix(filepath.Dir(resolved), "/"), unix.O_PATH)
+	return further{capture.Files{Folder: filepath.Dir(resolved), Names: []string{filepath.Base(resolved)}}, folder, stat.Mnt_id}, err
 }
 
 // openBelow opens a folder below another, by no link.
@@ -269,7 +269,8 @@ func (a *attempt) copyFurther(ctx context.Context, m member) error {
 		if err != nil {
 			return fmt.Errorf("files of container %q in %s: %w", m.Name, one.Folder, err)
 		}
-		a.record.Containers[i].Files = append(kept, one.Files)
+		kept = append(kept, one.Files)
+		a.record.Containers[i].Files = kept
 	}
 	return nil
 }

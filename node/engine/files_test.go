@@ -159,7 +159,9 @@ func TestFurtherFilesAreThoseOfVolumes(t *testing.T) {
 		has   []string // the first archive
 		says  string
 	}{
-		"files of one folder":    {[]string{in("two"), in("one"), in("two")}, []capture.Files{{Folder: at, Names: []string{"two", "one"}}}, []string{"one", "two"}, ""},
+		"files of one folder": {
+			[]string{in("two"), in("one"), in("two")}, []capture.Files{{Folder: at, Names: []string{"two", "one"}}}, []string{"one", "two"}, "",
+		},
 		"a folder":               {[]string{in("folder")}, []capture.Files{{Folder: in("folder")}}, []string{"./", "a", "deep/", "deep/b", "pipe"}, ""},
 		"a file within a folder": {[]string{in("folder/deep/b"), in("folder")}, []capture.Files{{Folder: in("folder")}}, nil, ""},
 		"by a link":              {[]string{filepath.Join(v.root, "by-link/a")}, []capture.Files{{Folder: in("folder"), Names: []string{"a"}}}, []string{"a"}, ""},

@@ -145,8 +145,8 @@ func openInside(root *os.File, path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// in works on a folder with the rights of the container. With make, what is missing on the way to it is made.
-func (p *returned) in(f returnedFolder, make bool, work func(exchange) error) error {
+// in works on a folder with the rights of the container. With create, what is missing on the way to it is made.
+func (p *returned) in(f returnedFolder, create bool, work func(exchange) error) error {
 	source, err := os.OpenFile(f.Source, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
@@ -154,7 +154,7 @@ func (p *returned) in(f returnedFolder, make bool, work func(exchange) error) er
 	defer source.Close()
 	return as(&p.Rights, func() error {
 		for _, path := range f.Made {
-			if !make {
+			if !create {
 				break
 			}
 			parent, err := openInside(source, filepath.Dir(path))

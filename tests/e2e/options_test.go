@@ -83,7 +83,6 @@ func TestConnectionsComeBackClosedWhenThatIsAskedFor(t *testing.T) {
 
 // Files of a hostPath are there on the next node as they were captured, and what lies beside them there stays.
 func TestFilesInAVolumeOfTheNodeComeAlong(t *testing.T) {
-	t.Parallel()
 	c := labelled(t)
 	path := "/var/lib/" + namespace(t, c)
 	kind := corev1.HostPathDirectoryOrCreate

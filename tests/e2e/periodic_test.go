@@ -15,26 +15,25 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-// made waits until there are as many complete Checkpoints of a pod with a trigger, and returns them.
-func (w *workload) made(t *testing.T, pod *corev1.Pod, trigger v1alpha1.CheckpointTrigger, many int) (found []v1alpha1.Checkpoint) {
+// made waits until there are as many complete Checkpoints of a pod with a trigger.
+func (w *workload) made(t *testing.T, pod *corev1.Pod, trigger v1alpha1.CheckpointTrigger, many int) {
 	t.Helper()
 	lab.Eventually(t, 3*time.Minute, fmt.Sprintf("%d Checkpoints by %s", many, trigger), func() error {
 		all, err := operator.Checkpoints.CheckpointV1alpha1().Checkpoints(w.ns).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			return err
 		}
-		found = nil
+		found := 0
 		for _, c := range all.Items {
 			if c.Spec.Trigger == trigger && c.Spec.SourcePodUID == pod.UID && isComplete(&c) == nil {
-				found = append(found, c)
+				found++
 			}
 		}
-		if len(found) < many {
-			return fmt.Errorf("of %d there are %d", len(all.Items), len(found))
+		if found < many {
+			return fmt.Errorf("of %d there are %d", len(all.Items), found)
 		}
 		return nil
 	})
-	return found
 }
 
 // A pod is captured while it goes on, by each trigger; when it fails, the pod in its place goes on from the last one.
