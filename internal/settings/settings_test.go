@@ -198,7 +198,8 @@ func TestABadVariableIsNamed(t *testing.T) {
 			{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		}
 		pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
-			{Name: "data", MountPath: "/data/"}, {Name: "lasts", MountPath: "/lasts"}, {Name: "scratch", MountPath: "/scratch"}, {Name: "scratch", MountPath: "/data/scratch"}}
+			{Name: "data", MountPath: "/data/"}, {Name: "lasts", MountPath: "/lasts"},
+			{Name: "scratch", MountPath: "/scratch"}, {Name: "scratch", MountPath: "/data/scratch"}}
 		_, err := Resolve(pod, Namespace{})
 		if reason == "" && err == nil {
 			continue
