@@ -6,6 +6,8 @@ import (
 	"hash/fnv"
 	"time"
 
+	_ "time/tzdata" // the manager's image has no list of time zones
+
 	"github.com/robfig/cron/v3"
 	corev1 "k8s.io/api/core/v1"
 

@@ -54,7 +54,19 @@ var newCheckpoints = map[string]creation[v1alpha1.Checkpoint]{
 	},
 	"a termination of any pod of that name": {
 		with:    func(c *v1alpha1.Checkpoint) { c.Spec.SourcePodUID = "" },
-		refused: "sourcePodUID is needed: pods are captured when they are terminated",
+		refused: "sourcePodUID is needed for a pod that is terminated; trigger may be Manual without it",
+	},
+	"one made by hand": {
+		with: func(c *v1alpha1.Checkpoint) { c.Spec.SourcePodUID, c.Spec.Trigger = "", "" },
+	},
+	"one that stops its pod": {
+		with: func(c *v1alpha1.Checkpoint) {
+			c.Spec.Trigger, c.Spec.PostCheckpoint = v1alpha1.TriggerManual, v1alpha1.PostCheckpointStop
+		},
+	},
+	"a termination that stops its pod": {
+		with:    func(c *v1alpha1.Checkpoint) { c.Spec.PostCheckpoint = v1alpha1.PostCheckpointStop },
+		refused: "postCheckpoint may be Stop only for a pod that goes on after the capture",
 	},
 	"a trigger that there is not": {
 		with:    func(c *v1alpha1.Checkpoint) { c.Spec.Trigger = "Sunset" },

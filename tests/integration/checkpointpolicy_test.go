@@ -37,6 +37,24 @@ var newCheckpointPolicies = map[string]creation[v1alpha1.CheckpointPolicy]{
 		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Selector = nil },
 		refused: "spec.selector",
 	},
+	"an interval and a schedule": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Triggers = &v1alpha1.CheckpointTriggers{
+				Interval: &metav1.Duration{Duration: 10 * time.Second},
+				Schedule: &v1alpha1.CheckpointSchedule{Cron: "0 3 * * *", TimeZone: "Europe/Berlin", Jitter: &metav1.Duration{Duration: time.Minute}},
+			}
+		},
+	},
+	"triggers that are none": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Triggers = &v1alpha1.CheckpointTriggers{} },
+		refused: "interval or schedule must be set",
+	},
+	"an interval that is too short": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Triggers = &v1alpha1.CheckpointTriggers{Interval: &metav1.Duration{Duration: 9 * time.Second}}
+		},
+		refused: "interval must be 10s or more",
+	},
 	"containers by their names": {
 		with: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Containers = including("web", "istio-proxy") },
 	},
