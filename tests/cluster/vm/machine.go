@@ -13,7 +13,7 @@ import (
 
 const (
 	memoryMiB  = 2048
-	processors = 1
+	processors = 2
 )
 
 // kernelArguments have the machine say what it does on its serial line, which is the node's log, and end when its kernel panics. Mitigations protect
@@ -26,8 +26,7 @@ var kernelArguments = []string{
 func disk(c spec.Cluster, n spec.Node) string { return filepath.Join(c.NodeDir(n.Name), "disk.img") }
 
 // Argv is the command of a node: it runs while the machine is on. The link must be there, see Plug. KVM is not asked for: where it is offered to a guest
-// like the developers' machine, Debian's kernel does not boot under it. It has one processor: with more, a guest's kernel
-// died now and then (Oops: int3) when it changed its own code, as under emulation one processor runs what another has just replaced.
+// like the developers' machine, Debian's kernel does not boot under it.
 func Argv(c spec.Cluster, n spec.Node, machine string) []string {
 	return []string{
 		"qemu-system-x86_64", "-name", n.Name, "-accel", "tcg,thread=multi,tb-size=512", "-machine", "q35", "-cpu", cmp.Or(n.CPU, spec.DefaultCPU),
