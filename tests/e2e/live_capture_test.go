@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
@@ -22,11 +20,9 @@ func TestAPodGoesOnAfterALiveCapture(t *testing.T) {
 	o := connect(t, c, pod)
 	before := w.countOf(t, pod)
 	for number := 1; number <= 3; number++ {
-		c.OnNode(t, "worker-1", fmt.Sprintf(captureLive, pod.UID))
-		if state := captured(t, c, pod, number); !strings.Contains(state, `"state": "complete"`) || !strings.Contains(state, `"checkpoint": "by-hand"`) ||
-			!strings.Contains(state, `"name": "app"`) || strings.Contains(state, `"signal"`) {
-			t.Errorf("capture %d says %s", number, state)
-		}
+		name := fmt.Sprintf("number-%d", number)
+		w.byHand(t, name, pod, nil)
+		w.named(t, name, isComplete)
 		now := w.countOf(t, pod)
 		if now.Host != before.Host || now.PID != before.PID || now.Count <= before.Count {
 			t.Fatalf("after capture %d it counts %+v; before it was %+v", number, now, before)
@@ -96,10 +92,4 @@ kill -9 $live && echo killed`, fmt.Sprintf(captureLive, pod.UID), captures+there
 			w.goesOn(t, w.running(t, pod), now, nil)
 		})
 	}
-}
-
-// captured is what a finished capture of a pod on the first node says.
-func captured(t *testing.T, c *lab.Cluster, pod *corev1.Pod, number int) string {
-	t.Helper()
-	return c.OnNode(t, "worker-1", fmt.Sprintf("cat /var/lib/checkpoint/captures/%s/%d/capture.json", pod.UID, number))
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -92,7 +93,8 @@ func preempt(t *testing.T, c *lab.Cluster, pod *corev1.Pod) {
 	spec.PriorityClassName = class.Name
 	spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1500m")}
 	other := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "urgent"}, Spec: spec}
-	if _, err := c.Client.CoreV1().Pods(pod.Namespace).Create(t.Context(), other, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	lab.Eventually(t, 10*time.Second, "a pod of a higher priority is made", func() error { // admission may not have heard of the class yet
+		_, err := c.Client.CoreV1().Pods(pod.Namespace).Create(t.Context(), other, metav1.CreateOptions{})
+		return err
+	})
 }
