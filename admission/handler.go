@@ -16,7 +16,6 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/matching"
-	"github.com/transparent-checkpoint/operator/internal/periodic"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/internal/settings"
 )
@@ -52,9 +51,6 @@ func (p Pods) Handle(ctx context.Context, request admission.Request) admission.R
 	return answer(ctx, p.Decoder, request, pod, func() (warnings []string, err error) {
 		asked, warnings, err := p.Namespaces.resolve(ctx, pod, request.Namespace)
 		if err != nil {
-			return warnings, err
-		}
-		if _, err := periodic.Interval(pod); err != nil && asked.Checkpoint {
 			return warnings, err
 		}
 		if p.Allows != nil && !p.Allows(ctx, request.Namespace) {

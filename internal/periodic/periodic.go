@@ -13,17 +13,16 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
-	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Least is the shortest interval.
 const Least = 10 * time.Second
 
 // Next says when a pod is captured next while it goes on, and by which trigger, if it was captured last, or began, at since. The zero time is never. What the
-// pod says that cannot be understood counts nothing; admission refuses it.
+// pod says stands in its annotation, into which admission has written what its environment or Namespace say. Nonsense, which admission refuses, counts nothing.
 func Next(pod *corev1.Pod, policy *v1alpha1.CheckpointPolicy, since time.Time) (at time.Time, trigger v1alpha1.CheckpointTrigger) {
-	interval, err := Interval(pod)
-	if err != nil || interval < 0 {
+	interval, err := ParseInterval(pod.Annotations[keys.CheckpointInterval])
+	if err != nil {
 		interval = 0
 		if policy != nil && policy.Spec.Triggers != nil && policy.Spec.Triggers.Interval != nil {
 			interval = policy.Spec.Triggers.Interval.Duration
@@ -43,35 +42,6 @@ func Next(pod *corev1.Pod, policy *v1alpha1.CheckpointPolicy, since time.Time) (
 		return next, v1alpha1.TriggerSchedule
 	}
 	return at, trigger
-}
-
-// Interval returns what a pod itself says: the shortest of what its containers' environments say, else its annotation. 0 is never, and less than 0 that it
-// says nothing.
-func Interval(pod *corev1.Pod) (time.Duration, error) {
-	shortest := time.Duration(-1)
-	for _, c := range podspec.Lasting(pod) {
-		for _, env := range c.Env {
-			if env.Name != keys.EnvInterval || env.ValueFrom != nil {
-				continue
-			}
-			interval, err := ParseInterval(env.Value)
-			if err != nil {
-				return 0, fmt.Errorf("environment variable %s of container %q %w", keys.EnvInterval, c.Name, err)
-			}
-			if shortest < 0 || interval < shortest {
-				shortest = interval
-			}
-		}
-	}
-	value, found := pod.Annotations[keys.CheckpointInterval]
-	if shortest >= 0 || !found {
-		return shortest, nil
-	}
-	interval, err := ParseInterval(value)
-	if err != nil {
-		return 0, fmt.Errorf("annotation %s %w", keys.CheckpointInterval, err)
-	}
-	return interval, nil
 }
 
 // ParseInterval reads a duration, as 15m; 0 is never.

@@ -30,7 +30,6 @@ func TestWhenAPodIsCapturedNext(t *testing.T) {
 	for name, test := range map[string]struct {
 		policy     []func(*v1alpha1.CheckpointTriggers)
 		annotation string
-		env        []string // a container each
 		want       string
 		trigger    v1alpha1.CheckpointTrigger
 	}{
@@ -39,9 +38,7 @@ func TestWhenAPodIsCapturedNext(t *testing.T) {
 		"the pod says otherwise": {
 			policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, annotation: "1h", want: "11:07", trigger: v1alpha1.TriggerInterval,
 		},
-		"the pod says never":         {policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, annotation: "0"},
-		"a container says otherwise": {annotation: "1h", env: []string{"10m"}, want: "10:17", trigger: v1alpha1.TriggerInterval},
-		"two containers say":         {env: []string{"10m", "5m"}, want: "10:12", trigger: v1alpha1.TriggerInterval},
+		"the pod says never": {policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, annotation: "0"},
 		"nonsense counts nothing": {
 			policy: []func(*v1alpha1.CheckpointTriggers){quarterly}, annotation: "often", want: "10:22", trigger: v1alpha1.TriggerInterval,
 		},
@@ -63,9 +60,6 @@ func TestWhenAPodIsCapturedNext(t *testing.T) {
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "0f2d4c1a"}}
 		if test.annotation != "" {
 			pod.Annotations = map[string]string{keys.CheckpointInterval: test.annotation}
-		}
-		for _, value := range test.env {
-			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Env: []corev1.EnvVar{{Name: keys.EnvInterval, Value: value}}})
 		}
 		policy := &v1alpha1.CheckpointPolicy{}
 		for _, change := range test.policy {
@@ -105,13 +99,7 @@ func TestJitterSpreadsPods(t *testing.T) {
 }
 
 func TestBadIntervalsAndSchedulesAreNamed(t *testing.T) {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{keys.CheckpointInterval: "1s"}}}
-	const says = `annotation memverge.ai/checkpoint-interval is "1s"; it may be a duration of 10s or more, as 15m, or 0 for none`
-	if _, err := Interval(pod); err == nil || err.Error() != says {
-		t.Errorf("it says %v", err)
-	}
-	pod.Spec.Containers = []corev1.Container{{Name: "app", Env: []corev1.EnvVar{{Name: keys.EnvInterval, Value: "-5m"}}}}
-	if _, err := Interval(pod); err == nil || !strings.HasPrefix(err.Error(), `environment variable MMC_CHECKPOINT_INTERVAL of container "app" is "-5m"`) {
+	if _, err := ParseInterval("1s"); err == nil || err.Error() != `is "1s"; it may be a duration of 10s or more, as 15m, or 0 for none` {
 		t.Errorf("it says %v", err)
 	}
 	for says, schedule := range map[string]v1alpha1.CheckpointSchedule{

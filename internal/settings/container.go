@@ -5,11 +5,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/transparent-checkpoint/operator/internal/criu"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/periodic"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
@@ -29,6 +31,22 @@ func (r *reader) container(pod *corev1.Pod, c *corev1.Container, forAll Containe
 		own.Files = take(r, w, func(w written) ([]string, error) { return files(w, pod, c) })
 	}
 	return own
+}
+
+// shortest returns the shortest interval that the containers' environments say, as it is written; nothing if none does.
+func (r *reader) shortest(pod *corev1.Pod) (text string) {
+	var least time.Duration
+	for _, c := range podspec.Lasting(pod) {
+		w, found := r.variable(c, keys.EnvInterval)
+		if !found {
+			continue
+		}
+		take(r, w, interval)
+		if length, err := periodic.ParseInterval(w.text); err == nil && (text == "" || length < least) {
+			text, least = w.text, length
+		}
+	}
+	return text
 }
 
 // variable returns a variable of a container's environment; of several of a name the last counts. One whose value is known on the node only, when the

@@ -63,6 +63,9 @@ func Resolve(pod *corev1.Pod, namespace Namespace) (Settings, error) {
 	for _, c := range podspec.Lasting(pod) {
 		s.Of[c.Name] = r.container(pod, c, forAll)
 	}
+	if own := r.shortest(pod); own != "" {
+		s.Interval = own
+	}
 	s.From, s.Warnings = r.from, r.warnings
 	return s, r.err
 }

@@ -248,3 +248,41 @@ func TestNamespacesThatDoNotCount(t *testing.T) {
 		t.Error("one that is not there asks")
 	}
 }
+
+func TestHowOftenAPodIsCaptured(t *testing.T) {
+	env := func(value string) []corev1.EnvVar { return []corev1.EnvVar{{Name: keys.EnvInterval, Value: value}} }
+	asks := Namespace{Name: "ns", Annotations: values{keys.CheckpointInterval: "2h"}}
+	for name, test := range map[string]struct {
+		namespace  Namespace
+		annotation string
+		env        []string // a container each
+		want       string
+	}{
+		"nobody says":                {},
+		"the Namespace says":         {namespace: asks, want: "2h"},
+		"the pod says otherwise":     {namespace: asks, annotation: "1h", want: "1h"},
+		"the pod says never":         {namespace: asks, annotation: "0", want: "0"},
+		"a container says otherwise": {annotation: "1h", env: []string{"10m"}, want: "10m"},
+		"two containers say":         {env: []string{"10m", "5m"}, want: "5m"},
+	} {
+		pod := podOf(nil, nil)
+		if test.annotation != "" {
+			pod.Annotations = values{keys.CheckpointInterval: test.annotation}
+		}
+		for i, value := range test.env {
+			pod.Spec.Containers[i].Env = env(value)
+		}
+		if s := resolved(t, pod, test.namespace); s.Interval != test.want {
+			t.Errorf("%s: %q; want %q", name, s.Interval, test.want)
+		}
+	}
+	const may = "; it may be a duration of 10s or more, as 15m, or 0 for none"
+	_, err := Resolve(podOf(nil, values{keys.CheckpointInterval: "1s"}), Namespace{})
+	if err == nil || err.Error() != `annotation memverge.ai/checkpoint-interval is "1s"`+may {
+		t.Errorf("it says %v", err)
+	}
+	_, err = Resolve(podOf(nil, nil, env("-5m")...), Namespace{})
+	if err == nil || err.Error() != `env MMC_CHECKPOINT_INTERVAL of container "app" is "-5m"`+may {
+		t.Errorf("it says %v", err)
+	}
+}

@@ -20,6 +20,20 @@ const (
 	diagnosisMost = 10
 )
 
+// retire is the end of a capture that has served, or failed: it is kept for diagnosis, if that is asked for, or else removed. One that nobody wants, or that goes
+// to make room, is removed in any case.
+func (a *Agent) retire(dir string) error {
+	kept, err := a.keepForDiagnosis(dir)
+	if err != nil {
+		return err
+	}
+	if !kept {
+		return a.remove(dir)
+	}
+	a.forgetFolder(dir)
+	return nil
+}
+
 // keepForDiagnosis moves the folder of a capture that is needed no more to where a person finds it, if its pod asks for that and the disk has room.
 func (a *Agent) keepForDiagnosis(dir string) (kept bool, err error) {
 	record, err := capture.Read(dir)

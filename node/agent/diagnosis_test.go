@@ -33,12 +33,12 @@ func TestCapturesOfAPodThatAsksStayForDiagnosis(t *testing.T) {
 		return dir
 	}
 	left := func() int { return len(namesIn(a.Node.DiagnosisRoot())) }
-	if err := a.remove(folder(1, false)); err != nil || left() != 0 {
+	if err := a.retire(folder(1, false)); err != nil || left() != 0 {
 		t.Errorf("of a pod that does not ask %d stay, %v", left(), err)
 	}
 	for sequence := 1; sequence <= 12; sequence++ {
 		now = now.Add(time.Second)
-		if err := a.remove(folder(sequence, true)); err != nil {
+		if err := a.retire(folder(sequence, true)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestCapturesOfAPodThatAsksStayForDiagnosis(t *testing.T) {
 		t.Errorf("after a day %d stay", left())
 	}
 	full = true
-	if err := a.remove(folder(13, true)); err != nil || left() != 0 {
+	if err := a.retire(folder(13, true)); err != nil || left() != 0 {
 		t.Errorf("on a full disk %d stay, %v", left(), err)
 	}
 }

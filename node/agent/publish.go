@@ -373,7 +373,7 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		}
 		a.countCapture(string(record.Failure.Reason))
 		a.event(checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+r.captured.Message)
-		return a.remove(dir)
+		return a.retire(dir)
 	}
 	return a.advanceComplete(ctx, dir, record, checkpoint, r, p, slots)
 }
@@ -396,7 +396,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	if !m.Uploaded.IsZero() {
 		claim := checkpoint.Status.Claim
 		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || a.Now().Sub(m.Uploaded) > cacheTime || a.nearlyFull(a.Node.CapturesRoot()) {
-			return a.remove(dir)
+			return a.retire(dir)
 		}
 		p.notBefore = a.Now().Add(cacheInterval)
 		return nil
@@ -581,10 +581,6 @@ func (a *Agent) deleteUploaded(ctx context.Context, m memo) error {
 
 // remove removes the folder of a capture, in one step.
 func (a *Agent) remove(dir string) error {
-	if kept, err := a.keepForDiagnosis(dir); err != nil || kept {
-		a.forgetFolder(dir)
-		return err
-	}
 	gone := filepath.Join(filepath.Dir(dir), "removed-"+filepath.Base(dir))
 	if err := os.RemoveAll(gone); err != nil { // an agent that was killed left it, and the runtime has used the number again
 		return err
@@ -596,6 +592,7 @@ func (a *Agent) remove(dir string) error {
 	return os.RemoveAll(gone)
 }
 
+// forgetFolder drops what is remembered of a folder that is gone.
 func (a *Agent) forgetFolder(dir string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-// captureLive has the runtime capture a pod that goes on, as an agent will for a Checkpoint that asks for it.
+// captureLive has the runtime capture a pod that goes on, as an agent does, for a Checkpoint that there is not.
 const captureLive = `/opt/checkpoint/bin/checkpoint-runtime capture-live %s by-hand 0f2d4c1a-93c1-4f7e-8a3d-5b8f3f6f1c2e`
 
 // A pod goes on after its capture: its program, its connections, and what it was started with; what is captured of it at its end is its last state.

@@ -86,6 +86,7 @@ func TestFilesInAVolumeOfTheNodeComeAlong(t *testing.T) {
 	c := labelled(t)
 	path := "/var/lib/" + namespace(t, c)
 	kind := corev1.HostPathDirectoryOrCreate
+	lift := cordon(t, c, "worker-2")
 	w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
 		spec := &template.Spec
 		spec.Volumes = append(spec.Volumes, corev1.Volume{
@@ -94,15 +95,8 @@ func TestFilesInAVolumeOfTheNodeComeAlong(t *testing.T) {
 		app := &spec.Containers[0]
 		app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "data", MountPath: "/data"})
 		app.Env = append(app.Env, corev1.EnvVar{Name: askFiles, Value: "/data/state,/data/folder,/data/nowhere"})
-		spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{ // a preference, as the next pod has to go elsewhere
-			PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{Weight: 100, Preference: corev1.NodeSelectorTerm{
-				MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{"worker-1"}}},
-			}}},
-		}}
 	})
-	if pod.Spec.NodeName != "worker-1" {
-		t.Skipf("the scheduler put it on %s", pod.Spec.NodeName)
-	}
+	lift()
 	c.OnNode(t, "worker-1", "cd "+path+" && mkdir folder && echo captured > folder/one && chown 7:8 folder/one && echo beside > beside")
 	c.OnNode(t, "worker-2", "mkdir -p "+path+"/folder && cd "+path+" && echo other > folder/other && echo of worker-2 > beside && echo old > state")
 	put(t, c, pod, "/data/state", "captured")
