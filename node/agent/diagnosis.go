@@ -20,8 +20,8 @@ const (
 	diagnosisMost = 10
 )
 
-// retire is the end of a capture that has served, or failed: it is kept for diagnosis, if that is asked for, or else removed. One that nobody wants, or that goes
-// to make room, is removed in any case.
+// retire is the end of a capture that has served, or failed: it is kept for diagnosis, if that is asked for, or else removed. One that nobody wants, or
+// that goes to make room, is removed in any case.
 func (a *Agent) retire(dir string) error {
 	kept, err := a.keepForDiagnosis(dir)
 	if err != nil {
