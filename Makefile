@@ -84,14 +84,15 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
 	go test -count=1 -timeout 60m -p 1 $(TESTFLAGS) $$on || failed=1; \
-	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory test-vm ONLY='$(VM_TESTS_CI)' || failed=1; fi; \
+	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed
 
 # The tests that run again on nodes that are virtual machines, where everything takes ten times as long, and those of them that CI has time for.
 VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations|TestAppArmor|$(VM_TESTS_POWER)
 VM_TESTS_CI := TestANodeWhoseKubelet|TestAppArmor|TestARestoredContainerSees|TestRightsComeBack/default|privileged|restricted
 VM_TESTS_POWER := TestAnUploadThatWasCutOff|TestPodsAreInTheBucketBefore|TestANodeWhoseKubelet
-ON_VMS := TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=2' TEST_PATIENCE=4
+DEAD_KERNELS := $(CURDIR)/build/dead-kernels
+ON_VMS := TEST_DEAD_KERNELS=$(DEAD_KERNELS) TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=2' TEST_PATIENCE=4
 # Those that need a node of each kind, where kernel, processor and version of the control groups differ.
 BOTH_TESTS := TestAPodCrossesBetweenVersionsOfControlGroups|TestAPodGoesBackToItsKindOfNode
 ON_BOTH := TEST_CLUSTER=vm TEST_NODES='--nodes=1 --vm-nodes=1 --vm-cpu=Haswell-noTSX' TEST_PATIENCE=4
@@ -100,6 +101,12 @@ ON_BOTH := TEST_CLUSTER=vm TEST_NODES='--nodes=1 --vm-nodes=1 --vm-cpu=Haswell-n
 test-vm: bin/localcluster prerequisites vm-image ## run tests on nodes as users have them: virtual machines with systemd and cgroup v2 (ONLY=regexp)
 	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(or $(ONLY),$(VM_TESTS))'
 	$(if $(ONLY),,$(ON_BOTH) go test -count=1 -timeout 10m $(TESTFLAGS) ./tests/e2e -run '$(BOTH_TESTS)')
+
+.PHONY: _test-vm-ci
+_test-vm-ci: # once more where the emulation took the kernel of a machine with it, which shows nothing of what is tested
+	@mkdir -p build && rm -f $(DEAD_KERNELS); $(MAKE) --no-print-directory test-vm ONLY='$(VM_TESTS_CI)' || { \
+	  [ -s $(DEAD_KERNELS) ] && echo "a virtual machine's kernel died of its emulation (docs/local-cluster.md); the tests on them run once more:" && \
+	  cat $(DEAD_KERNELS) && $(MAKE) --no-print-directory test-vm ONLY='$(VM_TESTS_CI)'; }
 
 .PHONY: bench
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl

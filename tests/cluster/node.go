@@ -66,7 +66,7 @@ func (c *command) nodeStart() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(command.Context(), map[bool]time.Duration{false: time.Minute, true: 3 * time.Minute}[n.VM])
+			ctx, cancel := context.WithTimeout(command.Context(), map[bool]time.Duration{false: time.Minute, true: machinesPatience}[n.VM])
 			defer cancel()
 			return c.await(ctx, "node "+n.Name, func(ctx context.Context) error {
 				return c.importMissing(ctx, cluster, &spec.State{Nodes: []spec.Node{n}})

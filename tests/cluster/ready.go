@@ -18,7 +18,11 @@ import (
 // awaitReady waits until a pod can run on every node: the API answers, every node is Ready and has the images, and the controllers
 // have made the default service account.
 func (c *command) awaitReady(ctx context.Context, cluster spec.Cluster, state *spec.State) error {
-	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	patience := readyPatience
+	if state.HasMachines() {
+		patience = machinesPatience
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not ready after %s", patience))
 	defer cancel()
 	client, err := newClient(cluster)
 	if err != nil {
@@ -79,7 +83,7 @@ func (c *command) await(ctx context.Context, name string, done func(context.Cont
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: not ready after %s: %w (see `localcluster status` and `localcluster logs`)", name, readyPatience, err)
+			return fmt.Errorf("%s: %w: %w (see `localcluster status` and `localcluster logs`)", name, context.Cause(ctx), err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -30,6 +30,8 @@ const (
 	lockPatience  = 2 * time.Minute
 	startPatience = 10 * time.Second
 	readyPatience = 3 * time.Minute
+	// machinesPatience is for clusters with virtual machines: two were ready after 30 s on a processor that was free, and not after 3 min on one that was not.
+	machinesPatience = 12 * time.Minute
 )
 
 func (c *command) up() *cobra.Command {

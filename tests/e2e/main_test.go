@@ -26,17 +26,21 @@ func run(m *testing.M) (code int) {
 		return m.Run()
 	}
 	ctx := context.Background()
-	var err error
-	if shared, err = lab.Up(ctx, lab.NameOr("e2e"), lab.Nodes()...); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
+	name := lab.NameOr("e2e")
 	defer func() {
-		if err := shared.Down(ctx); err != nil {
+		if code != 0 {
+			lab.NoteDeadKernels(ctx, name)
+		}
+		if err := (&lab.Cluster{Name: name}).Down(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}()
+	var err error
+	if shared, err = lab.Up(ctx, name, lab.Nodes()...); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if err := loadTestApp(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
