@@ -61,10 +61,13 @@ type Decision struct {
 	Previous *Fetched `json:"previous,omitempty"`
 	// GivenUp is the state in whose place another is restored; nil when there is none.
 	GivenUp *GivenUp `json:"givenUp,omitempty"`
-	// Restarts is how many times a restored container that is created again, as it has ended, is restored again.
+	// Restarts is how many times a container that is created again, as it has ended, is restored again from one state: the one that the pod began with, or the
+	// last that it left while it went on. A pod that starts cold has it as well.
 	Restarts int `json:"restarts,omitempty"`
 	// NoRestarts says why it is not, though the policy would have it.
 	NoRestarts string `json:"noRestarts,omitempty"`
+	// Own says that what is restored is a state of the pod itself, from before its only captured container ended. Nothing is claimed for it.
+	Own bool `json:"own,omitempty"`
 	// BootID is that of the node's kernel when it was decided. What was brought to the node is not synced, so it serves that boot alone.
 	BootID string `json:"bootID,omitempty"`
 }
@@ -154,10 +157,10 @@ type Result struct {
 	Message string `json:"message,omitempty"`
 	// Errors are the error lines of CRIU's log, the first and the last of them if there are many.
 	Errors []string `json:"errors,omitempty"`
-	// Again is how many times the container has been restored again, after it had ended.
+	// Again is how many times the container has been restored again, after it had ended: from Own, or from what the pod began with.
 	Again int `json:"again,omitempty"`
-	// Afresh says that it has begun from scratch since it was restored: it is not restored again.
-	Afresh  bool          `json:"afresh,omitempty"`
+	// Own is the name of the pod's own Checkpoint that it was restored from; empty for the one that the pod began with.
+	Own     string        `json:"own,omitempty"`
 	Started time.Time     `json:"started"`
 	Files   time.Duration `json:"files"`
 	Process time.Duration `json:"process"`
@@ -191,7 +194,7 @@ func (n Node) HasStates(d *Decision) bool { return d.BootID == n.boot() }
 
 // isVoid tells whether a decision has lost the state that it was to restore, before a container of the pod ran.
 func (n Node) isVoid(podUID string, d *Decision) bool {
-	if d.Action != Restore || n.HasStates(d) {
+	if d.Action != Restore || d.Own || n.HasStates(d) { // a pod with states of its own has run
 		return false
 	}
 	return !slices.ContainsFunc(d.Containers, func(name string) bool {
@@ -299,6 +302,24 @@ func (n Node) whileNoneRestores(podUID string, change func() error) error {
 
 // Redecide writes a decision anew. Whoever calls it holds RestoreLock, and has read the decision under it.
 func (n Node) Redecide(podUID string, d *Decision) error { return WriteJSON(n.decisionFile(podUID), d) }
+
+// GoOnFrom has the only captured container of a pod, which has ended, be restored from a state of the pod itself. Whoever calls it holds RestoreLock, and has
+// read the decision under it.
+func (n Node) GoOnFrom(podUID string, d *Decision, state Fetched, container string) error {
+	d.Action, d.Own, d.Reason, d.Message, d.Fallback = Restore, true, "", "", StartCold
+	d.Checkpoint, d.Directory, d.Containers, d.Previous, d.GivenUp = state.Checkpoint, state.Directory, []string{container}, nil, nil
+	d.BootID = n.boot()
+	return n.Redecide(podUID, d)
+}
+
+// States is where the states for a pod are brought, and State where that of one Checkpoint is, in this boot: nothing of them is synced, so what was brought
+// before the node went down may have holes.
+func (n Node) States(podUID string) string { return filepath.Join(n.Restores(podUID), "states") }
+
+// State is the folder of one of them.
+func (n Node) State(podUID, checkpoint string) string {
+	return filepath.Join(n.States(podUID), n.boot(), checkpoint)
+}
 
 func (n Node) decisionFile(podUID string) string {
 	return filepath.Join(n.Restores(podUID), "decision.json")

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/api/resource"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
 // DefaultDiskBudget is a fifth of the disk: enough for restores on the same node, and not what fills it.
@@ -51,7 +53,8 @@ func (b DiskBudget) of(dir string) int64 {
 
 // holding is what of the operator lies on the node's disk, in bytes.
 type holding struct {
-	// waiting is in captures that are not in the bucket yet, and fetched in what was brought for pods: both are in use.
+	// waiting is in captures that are not in the bucket yet, and fetched in what was brought for pods, or stays for the restart of their containers: both are
+	// in use.
 	waiting, fetched int64
 	// cached are captures that are in the bucket as well, and stay for a restore on this node.
 	cached []cachedCapture
@@ -105,10 +108,13 @@ func (a *Agent) holds() (h holding) {
 	for _, dir := range captures {
 		if !isUploadedFrom(dir) {
 			h.waiting += usage(dir, seen)
+		} else if record, err := capture.Read(dir); err == nil && a.servesRestarts(dir, record) {
+			h.fetched += usage(dir, seen)
 		}
 	}
 	for _, dir := range captures {
-		if isUploadedFrom(dir) {
+		record, err := capture.Read(dir)
+		if isUploadedFrom(dir) && (err != nil || !a.servesRestarts(dir, record)) {
 			m, err := readMemo(dir)
 			if err != nil {
 				m = memo{}

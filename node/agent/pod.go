@@ -87,7 +87,7 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	case c.Refuse != "":
 		return a.refuse(ctx, pod, f.Policy, c, refusedInterval)
 	case c.Cold != "":
-		return a.decided(pod, capture.Decision{Action: capture.Cold, Reason: c.Cold, Message: c.Message, Policy: nameOf(f.Policy)})
+		return a.decidedCold(pod, f, capture.Decision{Reason: c.Cold, Message: c.Message})
 	}
 	if err := a.noteClaim(ctx, pod, c.Claim); err != nil {
 		return ctrl.Result{}, err
@@ -135,10 +135,7 @@ func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c 
 		if without.Refuse != "" { // and the claim stays with the pod
 			return a.refuse(ctx, pod, f.Policy, without, unfetchedInterval)
 		}
-		d := capture.Decision{
-			Action: capture.Cold, Reason: without.Cold, Message: without.Message, Checkpoint: c.Claim.Name, Policy: nameOf(f.Policy),
-		}
-		cold, decideErr := a.decided(pod, d)
+		cold, decideErr := a.decidedCold(pod, f, capture.Decision{Reason: without.Cold, Message: without.Message, Checkpoint: c.Claim.Name})
 		return cold, errors.Join(decideErr, a.release(ctx, pod, c.Claim))
 	}
 	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", from.Name)
@@ -185,6 +182,13 @@ func containersOf(record *capture.Capture) (names []string) {
 	return names
 }
 
+// decidedCold writes the decision that a pod starts cold. What it leaves while it goes on serves its containers when they end, if the policy says so.
+func (a *Agent) decidedCold(pod *corev1.Pod, f matching.Facts, d capture.Decision) (ctrl.Result, error) {
+	d.Action, d.Policy = capture.Cold, nameOf(f.Policy)
+	d.Restarts, d.NoRestarts = f.ContainerRestarts(1)
+	return a.decided(pod, d)
+}
+
 // decided writes the decision, upon which the runtime goes on, and has the pod looked at again soon.
 func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error) {
 	if err := a.Node.Decide(string(pod.UID), d); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -194,16 +198,12 @@ func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error
 	return ctrl.Result{RequeueAfter: time.Millisecond}, hints
 }
 
-// statesOf is where the states for a new pod are brought, and stateOf where that of one Checkpoint is, in this boot: nothing of them is synced, so what
-// was brought before the node went down may have holes.
-func (a *Agent) statesOf(pod *corev1.Pod) string {
-	return filepath.Join(a.Node.Restores(string(pod.UID)), "states")
+// stateOf is where the state of a Checkpoint is brought for a new pod.
+func (a *Agent) stateOf(pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) string {
+	return a.Node.State(string(pod.UID), checkpoint.Name)
 }
 
-func (a *Agent) stateOf(pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) string {
-	boot, _ := a.Node.BootID()
-	return filepath.Join(a.statesOf(pod), boot, checkpoint.Name)
-}
+func (a *Agent) statesOf(pod *corev1.Pod) string { return a.Node.States(string(pod.UID)) }
 
 // dropStates removes the states of earlier boots.
 func (a *Agent) dropStates(pod *corev1.Pod) error {

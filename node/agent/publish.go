@@ -395,7 +395,8 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	if !m.Uploaded.IsZero() {
 		claim := checkpoint.Status.Claim
-		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || a.Now().Sub(m.Uploaded) > cacheTime || a.nearlyFull(a.Node.CapturesRoot()) {
+		isOld := a.Now().Sub(m.Uploaded) > cacheTime && !(a.servesRestarts(dir, record) && a.isThere(ctx, record.Pod))
+		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || isOld || a.nearlyFull(a.Node.CapturesRoot()) {
 			return a.retire(dir)
 		}
 		p.notBefore = a.Now().Add(cacheInterval)

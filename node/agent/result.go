@@ -46,13 +46,13 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 		return outcome{done: true, status: corev1.ConditionFalse, reason: d.Reason, message: byPolicy(message, d.Policy)}
 	}
 	o := outcome{status: corev1.ConditionTrue, reason: keys.RestoredFromCheckpoint}
-	restored, slowest, again := 0, time.Duration(0), ""
+	restored, slowest, again, times := 0, time.Duration(0), "", 0
 	for _, r := range results {
 		o.consumed = o.consumed || r.Consumed
 		switch {
 		case r.Outcome == capture.Restored:
 			restored++
-			slowest = max(slowest, r.Total)
+			slowest, times = max(slowest, r.Total), r.Again
 			if r.Again > 0 {
 				again = fmt.Sprintf("; it has ended since, and was restored again, %d of %d times", r.Again, d.Restarts)
 			}
@@ -82,6 +82,10 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 			by = " by RestorePolicy " + d.Policy
 		}
 		o.message = fmt.Sprintf("continues from Checkpoint %s%s, restored in %s", d.Checkpoint, by, v1alpha1.ReadableDuration(slowest).Duration) + again
+		if d.Own {
+			o.message = fmt.Sprintf("container %q had ended, and continues from Checkpoint %s, the last that this pod left%s, restored in %s, %d of %d times",
+				d.Containers[0], d.Checkpoint, by, v1alpha1.ReadableDuration(slowest).Duration, times, d.Restarts)
+		}
 		if g := d.GivenUp; g != nil {
 			o.reason = keys.RestoredFromPrevious
 			o.message += fmt.Sprintf("; Checkpoint %s, which is newer, did not serve: %s", g.Checkpoint, g.Why)
@@ -128,9 +132,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	if names := podspec.PostStart(pod); o.done && o.status == corev1.ConditionTrue && len(names) > 0 {
 		o.message += "; kubelet runs the postStart hook of " + named(names) + " again"
 	}
-	if message := restarted(pod, d, results); o.done && o.status == corev1.ConditionTrue && message != "" {
-		o.status, o.reason, o.message = corev1.ConditionFalse, keys.ColdRestarted, message
-	}
+	a.addRestarts(&o, pod, d, results)
 	if o.refused && !o.done {
 		if err := a.tellRefusal(ctx, pod, o.message, conditions...); err != nil {
 			return ctrl.Result{}, err
@@ -139,7 +141,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	}
 	if !o.done {
 		c := podspec.Condition(pod, keys.Restored) // until it is known better
-		if c != nil && (d.Fallback == capture.Refuse && c.Reason == keys.RestoreRefused || slices.ContainsFunc(results, wasRestored)) {
+		if c != nil && (d.Own || d.Fallback == capture.Refuse && c.Reason == keys.RestoreRefused || slices.ContainsFunc(results, wasRestored)) {
 			conditions = append(conditions, *c)
 		}
 		if err := a.tell(ctx, pod, conditions...); err != nil {
@@ -149,7 +151,7 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	}
 	old := podspec.Condition(pod, keys.Restored)
 	err := a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
-	if err == nil && (old == nil || old.Reason == keys.ColdIncomplete || old.Reason == keys.RestoreRefused && o.reason != keys.RestoreRefused) {
+	if err == nil && (old == nil || d.Own && old.Message != o.message || old.Reason == keys.ColdIncomplete || old.Reason == keys.RestoreRefused && o.reason != keys.RestoreRefused) {
 		restores.WithLabelValues(o.reason).Inc()
 	}
 	if err == nil && d.Action == capture.Restore && (d.Restarts == 0 || podspec.HasEnded(pod)) {

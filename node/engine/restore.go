@@ -40,6 +40,8 @@ type RestoreOptions struct {
 	Attempts int
 	// Again is how many times the container, which has ended each time, has been restored again with this time.
 	Again int
+	// Own is the name of the pod's own Checkpoint that Directory is the state of; empty for one that was claimed.
+	Own string
 	// More are words for the OCI runtime, as --console-socket PATH.
 	More []string
 }
@@ -63,7 +65,7 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 		opts.Directory = d.Directory
 	}
 	r := &restoration{engine: e, RestoreOptions: opts, bundle: Bundle{c.Bundle}, result: capture.Result{
-		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(), Again: opts.Again,
+		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(), Again: opts.Again, Own: opts.Own,
 	}}
 	if err := r.save(); err != nil {
 		return err

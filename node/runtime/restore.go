@@ -19,20 +19,30 @@ func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string
 	if errors.Is(err, fs.ErrNotExist) { // the sandbox is from before
 		return false, nil
 	}
-	if err != nil || !decision.Restores(c.Name) {
+	if err != nil {
 		return false, err
 	}
+	if decision.Restarts > 0 {
+		return f.restoreInLine(e, c, decision, values)
+	}
+	return f.restoreBy(e, c, decision, 0, values)
+}
+
+// restoreBy does what a decision says, for the so-many-th time that the container has ended.
+func (f *front) restoreBy(e *engine.Engine, c *engine.Container, decision *capture.Decision, again int, values map[string]string) (bool, error) {
+	if !decision.Restores(c.Name) {
+		return false, nil
+	}
 	result, err := f.node.Result(c.Pod.UID, c.Name)
-	again, fallback := 0, decision.Fallback
+	fallback := decision.Fallback
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return false, err
+	case again > 0:
+		fallback = capture.StartCold // it has run: this is more than what the policy insists on
 	case result.Outcome == capture.Restored:
-		if !f.restoresAgain(e, c, decision, result) {
-			return false, nil
-		}
-		again, fallback = result.Again+1, capture.StartCold // it has been restored: this is more than what the policy insists on
+		return false, nil
 	case !decision.Refuses(result):
 		return false, nil
 	case result.Consumed: // what it was restored from may have run, and is used up
@@ -46,10 +56,14 @@ func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string
 	if err := engine.Remember(f.node, c); err != nil { // a stop signal may come before this call has returned
 		return false, err
 	}
+	own := ""
+	if decision.Own {
+		own = decision.Checkpoint
+	}
 	others := slices.DeleteFunc(slices.Clone(decision.Containers), func(name string) bool { return name == c.Name })
 	err = e.Restore(context.Background(), engine.RestoreOptions{
 		Container: c, Directory: decision.Directory, Compatibility: decision.Compatibility, Fallback: fallback, Others: others, More: more,
-		Attempts: decision.Attempts, Again: again,
+		Attempts: decision.Attempts, Again: again, Own: own,
 	})
 	if err == nil && len(others) > 0 {
 		if err := f.detach("release", c.Pod.UID); err != nil { // the agent sees to it
@@ -67,26 +81,4 @@ func (f *front) restore(e *engine.Engine, c *engine.Container, values map[string
 		return false, errors.Join(err, resultErr)
 	}
 	return false, nil
-}
-
-// restoresAgain tells whether a container that was restored, and has ended, is restored again from the same state.
-func (f *front) restoresAgain(e *engine.Engine, c *engine.Container, d *capture.Decision, r *capture.Result) bool {
-	if r.Afresh || r.Again >= d.Restarts {
-		return false
-	}
-	err := error(nil)
-	if !f.node.HasStates(d) {
-		err = errors.New("the node went down since its state was brought to it")
-	} else {
-		err = e.PrepareAgain(c)
-	}
-	if err == nil {
-		return true
-	}
-	e.Log("container %q is not restored again: %v", c.Name, err)
-	r.Afresh = true // what it does from now on is not undone by a later restart
-	if err := capture.WriteJSON(f.node.ResultFile(c.Pod.UID, c.Name), r); err != nil {
-		e.Log("%v", err)
-	}
-	return false
 }

@@ -241,9 +241,10 @@ type RestorePolicySpec struct {
 	// +kubebuilder:validation:Maximum=10
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// containerRestarts is how many times at most a restored container that ends, and that kubelet starts again in the same pod, is restored again from
-	// the state that the pod began with; beyond that, and with 0, it begins from scratch. The state stays on the node as long as the pod does.
-	// Containers that were captured together with others begin from scratch at any rate: those have moved on.
+	// containerRestarts is how many times at most a container that ends, and that kubelet starts again in the same pod, is restored from one state: the
+	// last that the pod left while it went on, by hand, by annotation or periodically, or else the one that it began with. Beyond that, and with 0,
+	// it begins from scratch. It counts for pods that begin after it was set. The state stays on the node as long as the pod does. Containers that were captured
+	// together with others begin from scratch at any rate: those have moved on.
 	// +optional
 	// +kubebuilder:default=0
 	// +kubebuilder:validation:Minimum=0
