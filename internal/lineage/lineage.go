@@ -249,8 +249,11 @@ func TriggerOf(pod *corev1.Pod, node *corev1.Node) v1alpha1.CheckpointTrigger {
 	case "Terminated", "NodeShutdown":
 		return v1alpha1.TriggerNodeShutdown
 	}
-	if !pod.DeletionTimestamp.IsZero() {
+	switch {
+	case !pod.DeletionTimestamp.IsZero():
 		return v1alpha1.TriggerDelete
+	case podspec.IsGivenUp(pod):
+		return v1alpha1.TriggerProbe
 	}
 	return v1alpha1.TriggerTermination
 }

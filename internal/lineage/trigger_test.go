@@ -22,6 +22,11 @@ func TestWhyAPodIsTerminated(t *testing.T) {
 			p.Status.Phase, p.Status.Reason = corev1.PodFailed, reason
 		}
 	}
+	givenUp := func(p *corev1.Pod) {
+		p.Spec.Containers = []corev1.Container{{Name: "app", LivenessProbe: &corev1.Probe{}}}
+		p.Status.Phase = corev1.PodFailed
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137}}}}
+	}
 	evicted := []func(*corev1.Pod){deleted, disrupted("EvictionByEvictionAPI")}
 	cordoned := &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: true}}
 	for name, test := range map[string]struct {
@@ -42,6 +47,9 @@ func TestWhyAPodIsTerminated(t *testing.T) {
 		"under pressure":                     {changes: []func(*corev1.Pod){byKubelet("Evicted")}, want: v1alpha1.TriggerNodePressure},
 		"under pressure, and deleted since":  {changes: []func(*corev1.Pod){byKubelet("Evicted"), deleted}, want: v1alpha1.TriggerNodePressure},
 		"its node shuts down":                {changes: []func(*corev1.Pod){byKubelet("Terminated")}, want: v1alpha1.TriggerNodeShutdown},
+		"its probe failed":                   {changes: []func(*corev1.Pod){givenUp}, want: v1alpha1.TriggerProbe},
+		"its probe failed, it was deleted":   {changes: []func(*corev1.Pod){givenUp, deleted}, want: v1alpha1.TriggerDelete},
+		"it took too long":                   {changes: []func(*corev1.Pod){givenUp, byKubelet("DeadlineExceeded")}, want: v1alpha1.TriggerTermination},
 		"for a reason that is new":           {changes: []func(*corev1.Pod){deleted, disrupted("Other")}, want: v1alpha1.TriggerDelete},
 	} {
 		if got := TriggerOf(pod("a", test.changes...), test.node); got != test.want {

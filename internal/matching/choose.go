@@ -46,7 +46,11 @@ func byRule(c Choice) Choice {
 // Choose is the rule (design M1 to M4), by the policy that applies to the pod: the Checkpoint that it names, or the newest unclaimed one of the lineage
 // and identity, once nothing newer is on its way. Of several new pods for which it would do, each takes another, see turn.
 func Choose(f Facts) Choice {
+	givenUp := f.leaveGivenUp()
 	c := f.choose()
+	if c.Cold == keys.ColdNoCheckpoint && givenUp != "" {
+		c.Message += fmt.Sprintf("; what Checkpoint %s has was given up by a probe, and is restored only by its name", givenUp)
+	}
 	if c.Cold == "" {
 		return c
 	}
@@ -74,6 +78,20 @@ func (f Facts) refuses(reason string) bool {
 		return f.isNamed()
 	}
 	return true
+}
+
+// leaveGivenUp leaves out what a probe gave up, as it would be given up again, unless the policy names it, and returns the name of the last of them.
+func (f *Facts) leaveGivenUp() (last string) {
+	var left []v1alpha1.Checkpoint
+	for _, c := range f.Checkpoints {
+		if c.Spec.Trigger == v1alpha1.TriggerProbe && c.Name != f.Named() {
+			last = c.Name
+			continue
+		}
+		left = append(left, c)
+	}
+	f.Checkpoints = left
+	return last
 }
 
 func (f Facts) choose() Choice {

@@ -25,6 +25,8 @@ func ended(phase corev1.PodPhase, code int32) func(*corev1.Pod) {
 	}
 }
 
+func byProbe(c *v1alpha1.Checkpoint) { c.Spec.Trigger = v1alpha1.TriggerProbe }
+
 func running(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }
 
 func TestNobodyDoesTheWorkOfAPodThatGoesOn(t *testing.T) {
@@ -40,6 +42,13 @@ func TestNobodyDoesTheWorkOfAPodThatGoesOn(t *testing.T) {
 		},
 		"the pod ran out of memory": {
 			siblings: []corev1.Pod{*newPod("old", ended(corev1.PodFailed, 137))}, checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1",
+		},
+		"a probe gave its last state up": {
+			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, byProbe)), claim: "m1",
+		},
+		"a probe gave its only state up": {
+			checkpoints: all(of(old, time.Second, byProbe)), cold: keys.ColdNoCheckpoint,
+			says: []string{"what Checkpoint old-old-uid has was given up by a probe, and is restored only by its name"},
 		},
 		"the pod has done its work": {
 			siblings: []corev1.Pod{*newPod("old", ended(corev1.PodSucceeded, 0))}, checkpoints: all(of(old, time.Minute, milestone("m1"))), cold: keys.ColdNoCheckpoint,

@@ -33,6 +33,19 @@ func IsDisrupted(pod *corev1.Pod) bool {
 // killed is the exit code of a process that got SIGKILL, as every captured one does.
 const killed = 128 + 9
 
+// IsGivenUp tells whether the kubelet ended a pod for good as a liveness or startup probe failed: nobody deleted it, it did not have to make room, and a container
+// with such a probe was killed, as every captured one is.
+func IsGivenUp(pod *corev1.Pod) bool {
+	if pod.Status.Phase != corev1.PodFailed || pod.Status.Reason != "" || !pod.DeletionTimestamp.IsZero() || IsDisrupted(pod) {
+		return false
+	}
+	return slices.ContainsFunc(Selected(pod, nil), func(c *corev1.Container) bool {
+		return (c.LivenessProbe != nil || c.StartupProbe != nil) && slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+			return s.Name == c.Name && s.State.Terminated != nil && s.State.Terminated.ExitCode == killed
+		})
+	})
+}
+
 // EndedByItself tells whether a pod has ended in a way in which a captured one never does: none of its containers was killed.
 func EndedByItself(pod *corev1.Pod) bool {
 	if pod.Status.Phase == corev1.PodSucceeded {

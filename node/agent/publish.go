@@ -290,7 +290,7 @@ func (a *Agent) isWanted(ctx context.Context, record *capture.Capture) (wanted b
 		return true, "", nil
 	case err != nil:
 		return false, "", err
-	case !pod.DeletionTimestamp.IsZero() || podspec.IsDisrupted(pod) || record.State == capture.Failed:
+	case !pod.DeletionTimestamp.IsZero() || podspec.IsDisrupted(pod) || record.State == capture.Failed || podspec.IsGivenUp(pod):
 		return true, "", nil
 	case podspec.HasEnded(pod):
 		return false, "the pod ended by itself", nil

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,8 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
@@ -63,6 +66,32 @@ func TestACheckpointSaysWhyItsPodWasTerminated(t *testing.T) {
 			w.goesOn(t, w.running(t, pod), before, nil)
 		})
 	}
+}
+
+// What a probe gave up is kept, and told apart, but no other pod is given up for the same by itself.
+func TestWhatAProbeGaveUpIsRestoredOnlyByItsName(t *testing.T) {
+	t.Parallel()
+	c := labelled(t)
+	w, pod := newWorkload(t, c, job, func(template *corev1.PodTemplateSpec) {
+		template.Spec.RestartPolicy = corev1.RestartPolicyNever
+		template.Spec.Containers[0].LivenessProbe = &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/file/scratch/alive", Port: intstr.FromInt32(8080)}},
+			PeriodSeconds: 1, FailureThreshold: 3, InitialDelaySeconds: 30, TimeoutSeconds: 5,
+		}
+	})
+	before := waitForCount(t, c, pod, 3)
+	found := w.checkpoint(t, pod, "is completed", is(v1alpha1.CheckpointReady, metav1.ConditionTrue, v1alpha1.StateCompleted))
+	if found.Spec.Trigger != v1alpha1.TriggerProbe {
+		t.Errorf("it says %s", found.Spec.Trigger)
+	}
+	next := w.running(t, pod)
+	put(t, c, next, "/scratch/alive", "yes")
+	if said := w.restored(t, next); said.Status != corev1.ConditionFalse || said.Reason != keys.ColdNoCheckpoint || !strings.Contains(said.Message, found.Name) {
+		t.Errorf("the next pod says %+v", said)
+	}
+	w.policy(t, v1alpha1.RestorePolicySpec{Source: v1alpha1.RestoreNamed, CheckpointName: found.Name})
+	w.deletePod(t, next)
+	w.goesOn(t, w.running(t, next), before, nil)
 }
 
 // taint has a node send its pods away, until the test ends.

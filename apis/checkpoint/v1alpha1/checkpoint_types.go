@@ -106,7 +106,7 @@ const (
 const ReasonNodeUnavailable = "NodeUnavailable"
 
 // CheckpointTrigger is what a capture comes from.
-// +kubebuilder:validation:Enum=Termination;Delete;Eviction;Drain;Preemption;NodePressure;NodeShutdown;Taint;Manual;Annotation;Interval;Schedule
+// +kubebuilder:validation:Enum=Termination;Delete;Eviction;Drain;Preemption;NodePressure;NodeShutdown;Taint;Probe;Manual;Annotation;Interval;Schedule
 type CheckpointTrigger string
 
 // Why a pod is captured that goes on.
@@ -149,6 +149,9 @@ const (
 	TriggerNodeShutdown CheckpointTrigger = "NodeShutdown"
 	// TriggerTaint: its node has a taint that it does not tolerate, as one that is not ready has.
 	TriggerTaint CheckpointTrigger = "Taint"
+	// TriggerProbe: the kubelet ended it as a liveness or startup probe failed, and does not start it again. What a probe gave up is restored only by
+	// its name.
+	TriggerProbe CheckpointTrigger = "Probe"
 )
 
 // CheckpointSpec says which pod is captured.
