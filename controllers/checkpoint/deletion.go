@@ -51,7 +51,7 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 		log.Info("the data is kept", "location", location, "folder", folder, "name", checkpoint.StorageName())
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeNormal, dataKept, "Delete",
 			"location %s has the accessMode ReadOnly: the objects of %s below %s stay", location, checkpoint.StorageName(), folder)
-		err = r.note(ctx, checkpoint)
+		err = r.noteKept(ctx, checkpoint)
 	}
 	if err == nil {
 		return ctrl.Result{}, r.release(ctx, checkpoint)
@@ -59,10 +59,11 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 	if tried >= deletionTime {
 		log.Error(err, "data is left behind", "location", location, "folder", folder, "name", checkpoint.StorageName())
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, dataLeftBehind, "Delete",
-			"gave up after %s; the objects of %s below %s in location %s stay: %v", deletionTime, checkpoint.StorageName(), folder, location, err)
+			"gave up after %s; the objects of %s below %s in location %s stay until that can be used: %v",
+			deletionTime, checkpoint.StorageName(), folder, location, err)
 		leftBehind.Inc()
-		if err := r.note(ctx, checkpoint); err != nil { // it may be made anew then, and can be deleted again
-			log.Error(err, "note that it was deleted", "location", location)
+		if err := deleted.Note(ctx, r.Client, r.Namespace, checkpoint, folder); err != nil { // the event tells a person what to delete
+			log.Error(err, "note what is left behind", "location", location)
 		}
 		return ctrl.Result{}, r.release(ctx, checkpoint)
 	}
@@ -72,14 +73,14 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
-// note notes a Checkpoint whose data stays where a sync would find it.
-func (r *Reconciler) note(ctx context.Context, checkpoint *v1alpha1.Checkpoint) error {
+// noteKept notes a Checkpoint whose data stays for good where a sync would find it.
+func (r *Reconciler) noteKept(ctx context.Context, checkpoint *v1alpha1.Checkpoint) error {
 	location := &v1alpha1.CheckpointStorageLocation{}
 	err := r.Client.Get(ctx, client.ObjectKey{Name: checkpoint.Status.LocationName}, location)
 	if err != nil || location.Spec.SyncInterval == nil {
 		return client.IgnoreNotFound(err)
 	}
-	return deleted.Note(ctx, r.Client, r.Namespace, checkpoint)
+	return deleted.Note(ctx, r.Client, r.Namespace, checkpoint, "")
 }
 
 // mayBeUploading tells whether an agent may put objects of a Checkpoint at this moment. It ends when it sees the deletion, and deletes them; should its node

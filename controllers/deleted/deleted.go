@@ -1,5 +1,7 @@
-// Package deleted notes which Checkpoints were deleted here although their data stays in a bucket, so that a sync of its location does not bring them back.
-// The notes of a location are a ConfigMap: its keys are storage names, its values say whose they were. Whoever deletes it, or a key of it, brings those back.
+// Package deleted notes which Checkpoints were deleted here although their data stays in a bucket, so that a sync of its location does not bring them back, and
+// so that what could not be deleted is when it can. The notes of a location are a ConfigMap: its keys are storage names, its values say whose they were and,
+// of those that are still to be deleted, in which folder of the bucket they lie: NAMESPACE/NAME, or NAMESPACE/NAME FOLDER. Whoever deletes it, or a key of
+// it, brings those back, or leaves them for ever.
 //
 // It imports nothing of the other controllers. Start reading at Note.
 package deleted
@@ -8,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,9 +24,10 @@ import (
 // Name is the name of the ConfigMap of a location.
 func Name(location string) string { return "checkpoint-deleted-" + location }
 
-// Note notes a Checkpoint that is deleted, in the ConfigMap of its location in that namespace. To note it again changes nothing.
-func Note(ctx context.Context, c client.Client, namespace string, checkpoint *v1alpha1.Checkpoint) error {
-	name, value := checkpoint.StorageName(), checkpoint.Namespace+"/"+checkpoint.Name
+// Note notes a Checkpoint that is deleted, in the ConfigMap of its location in that namespace. Folder is where its data is still to be deleted from; empty where
+// it stays. To note it again changes nothing.
+func Note(ctx context.Context, c client.Client, namespace string, checkpoint *v1alpha1.Checkpoint, folder string) error {
+	name, value := checkpoint.StorageName(), strings.TrimSpace(checkpoint.Namespace+"/"+checkpoint.Name+" "+folder)
 	err := patch(ctx, c, namespace, checkpoint.Status.LocationName, map[string]any{name: value})
 	if !apierrors.IsNotFound(err) {
 		return err
@@ -43,6 +47,9 @@ func Read(ctx context.Context, live client.Reader, namespace, location string) (
 	err := live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: Name(location)}, notes)
 	return notes.Data, client.IgnoreNotFound(err)
 }
+
+// Leftover returns, of a note, whose data it is that is still to be deleted, and in which folder it lies; false where it stays.
+func Leftover(note string) (of, folder string, is bool) { return strings.Cut(note, " ") }
 
 // Drop removes notes of states that are no longer in the bucket.
 func Drop(ctx context.Context, c client.Client, namespace, location string, names []string) error {

@@ -57,10 +57,10 @@ type Reconciler struct {
 	Now      func() time.Time
 }
 
-// SetUp adds the reconciler to the manager, and the syncer. A location whose server does not answer keeps no other waiting.
+// SetUp adds the reconciler to the manager, the syncer and the collector. A location whose server does not answer keeps no other waiting.
 func SetUp(manager ctrl.Manager, options Options) error {
 	r := &Reconciler{Options: options, Client: manager.GetClient(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now}
-	if err := setUpSync(manager, options); err != nil {
+	if err := errors.Join(setUpSync(manager, options), setUpCollector(manager, options)); err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(manager).Named("location").

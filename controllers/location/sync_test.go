@@ -306,7 +306,7 @@ func TestWhatWasDeletedHereStaysDeleted(t *testing.T) {
 	b.put(was)
 	b.look()
 	c := b.all()["shop/db-0-1234"]
-	if err := deleted.Note(t.Context(), b.Client, "operator", &c); err != nil { // as the finalizer does
+	if err := deleted.Note(t.Context(), b.Client, "operator", &c, ""); err != nil { // as the finalizer does
 		t.Fatal(err)
 	}
 	c.Finalizers = nil
