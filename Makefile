@@ -146,6 +146,7 @@ generate: $(REFERENCE) ## write what comes from the API types: deepcopy function
 	  --output-dir build/_generated/informers --output-pkg $(GENERATED)/informers $(API)
 	$(REFERENCE) --log-level=ERROR --source-path=apis --config=tests/reference/config.yaml --templates-dir=tests/reference/templates \
 	  --renderer=markdown --output-path=build/_reference.md
+	go run ./tests/docs/signals >> build/_reference.md
 	@rm -rf generated && mv build/_generated generated && mv build/_reference.md docs/reference.md
 
 $(REFERENCE):
