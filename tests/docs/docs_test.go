@@ -51,6 +51,30 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+var testName = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+)`")
+
+func TestTheDocumentationNamesTestsThatThereAre(t *testing.T) {
+	var tests strings.Builder
+	err := filepath.WalkDir(top, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		tests.Write(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages(t) {
+		for _, match := range testName.FindAllStringSubmatch(read(t, page), -1) {
+			if !strings.Contains(tests.String(), "func "+match[1]+"(") {
+				t.Errorf("%s names %s, which does not exist", page, match[1])
+			}
+		}
+	}
+}
+
 func TestTheMakefileStaysShort(t *testing.T) {
 	if lines := strings.Count(read(t, "Makefile"), "\n"); lines > 200 {
 		t.Errorf("the Makefile has %d lines; more than 200 hide what a newcomer looks for", lines)
