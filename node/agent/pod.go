@@ -151,6 +151,7 @@ func (a *Agent) decidedToRestore(
 	d := capture.Decision{
 		Action: capture.Restore, Checkpoint: from.Name, Directory: a.stateOf(pod, from), Compatibility: matching.RulesOf(f.Policy),
 		Policy: nameOf(f.Policy), Fallback: fallbackOf(f), Attempts: f.Attempts(), Containers: containersOf(record),
+		PostRestore: postRestoreOf(pod, f.Policy),
 	}
 	d.Restarts, d.NoRestarts = f.ContainerRestarts(len(d.Containers))
 	if from != c.Claim {
