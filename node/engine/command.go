@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,16 +150,14 @@ func (t *tail) lastLine() string { return lastLine(string(t.kept)) }
 func lastLine(text string) string {
 	last := ""
 	for line := range bytes.Lines([]byte(text)) {
-		if line := strings.TrimSpace(strings.ToValidUTF8(string(line), "")); line != "" {
-			last = line
-		}
+		shown := strings.Map(func(r rune) rune {
+			if r < ' ' || r == 0x7f {
+				return ' '
+			}
+			return r
+		}, strings.ToValidUTF8(string(line), ""))
+		last = cmp.Or(strings.TrimSpace(shown), last)
 	}
-	last = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, last)
 	if len(last) > lastLineMost {
 		last = strings.ToValidUTF8(last[:lastLineMost-len("…")], "") + "…"
 	}

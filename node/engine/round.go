@@ -66,7 +66,7 @@ func (b *book) run(ctx context.Context, phase capture.HookPhase, hooks []capture
 				continue
 			}
 			run := b.turn(ctx, phase, i+1, hook, c)
-			b.log("%s: %s after %s", run, run.State, run.Took.Round(time.Millisecond))
+			b.log("ran %s, in %s", run, run.Took.Round(time.Millisecond))
 			if run.State == capture.HookFailed && hook.Breaks {
 				return errors.New(run.String())
 			}
