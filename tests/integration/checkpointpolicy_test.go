@@ -147,7 +147,9 @@ var newCheckpointPolicies = map[string]creation[v1alpha1.CheckpointPolicy]{
 		refused: "the first word of command must be a program",
 	},
 	"a hook of no words": {
-		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Exec.Command = []string{} }) },
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Exec.Command = []string{} })
+		},
 		refused: "spec.hooks.preCheckpoint[0].exec.command",
 	},
 	"a hook of too many words": {
@@ -163,11 +165,15 @@ var newCheckpointPolicies = map[string]creation[v1alpha1.CheckpointPolicy]{
 		refused: "spec.hooks.preCheckpoint[0].exec.command[0]",
 	},
 	"a hook in what no container can be called": {
-		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Container = "Web_1" }) },
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Container = "Web_1" })
+		},
 		refused: "spec.hooks.preCheckpoint[0].container",
 	},
 	"a hook with an onError that there is not": {
-		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.OnError = "Panic" }) },
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.OnError = "Panic" })
+		},
 		refused: `supported values: "Continue", "Fail"`,
 	},
 	"a hook that ends too soon": {
