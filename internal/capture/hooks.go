@@ -72,7 +72,8 @@ func FailedHooks(runs []HookRun) []HookRun {
 	return slices.DeleteFunc(slices.Clone(runs), func(r HookRun) bool { return r.State != HookFailed })
 }
 
-// HookReport is a file that says what became of hooks. That one begins is on the disk before it does, so that none is run twice.
+// HookReport is a file that says what became of hooks. That one begins is in it before it does, so that none is run twice. It speaks of containers of this boot
+// alone, so it need not outlive a power cut.
 type HookReport struct {
 	SchemaVersion int       `json:"schemaVersion"`
 	Runs          []HookRun `json:"runs,omitempty"`
@@ -124,7 +125,7 @@ func (n Node) HookPlan(podUID string) (HookPlan, error) {
 func ReadHookReport(path string) (HookReport, error) {
 	var r HookReport
 	err := readJSON(path, &r)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTorn) {
 		return HookReport{}, nil
 	}
 	return r, err
@@ -133,5 +134,5 @@ func ReadHookReport(path string) (HookReport, error) {
 // Write writes the report to a file in one step.
 func (r HookReport) Write(path string) error {
 	r.SchemaVersion = SchemaVersion
-	return WriteJSON(path, r)
+	return NoteJSON(path, r)
 }

@@ -126,7 +126,7 @@ func (a *Agent) tellRestoreHooks(pod *corev1.Pod, runs []capture.HookRun) error 
 	for _, r := range capture.FailedHooks(runs) {
 		a.Recorder.Eventf(pod, nil, corev1.EventTypeWarning, v1alpha1.ReasonHookFailed, "Restore", "%s", v1alpha1.EventNote(r.String()))
 	}
-	return capture.WriteJSON(path, told)
+	return capture.NoteJSON(path, told)
 }
 
 // hooksInterval is how often a restored pod is looked at whose hooks are still to be run.
