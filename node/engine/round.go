@@ -27,11 +27,16 @@ type book struct {
 	report capture.HookReport
 }
 
-// openBook reads a book. One that cannot be read is as if nothing had been run.
+// openBook reads a book that nobody else writes. One that cannot be read is as if nothing had been run.
 func (e *Engine) openBook(path string) *book {
 	report, err := capture.ReadHookReport(path)
 	if err != nil {
 		e.Log("what became of hooks is not known: %v", err)
+	}
+	for i := range report.Runs {
+		if r := &report.Runs[i]; r.State == capture.HookBegun {
+			r.State, r.Message = capture.HookFailed, hookInterrupted
+		}
 	}
 	return &book{path, e.Log, report}
 }
@@ -78,10 +83,6 @@ func (b *book) run(ctx context.Context, phase capture.HookPhase, hooks []capture
 // turn runs a hook in a container, unless it had its turn before.
 func (b *book) turn(ctx context.Context, phase capture.HookPhase, number int, hook capture.Command, c *Container) capture.HookRun {
 	if known := b.find(phase, number, c.ID); known != nil {
-		if known.State == capture.HookBegun {
-			known.State, known.Message = capture.HookFailed, hookInterrupted
-			b.write()
-		}
 		return *known
 	}
 	b.report.Runs = append(b.report.Runs, capture.HookRun{

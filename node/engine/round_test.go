@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 // "nope" cannot be started.
 const ociStandIn = `#!/bin/sh
 log=$2
+case "$*" in *exec*) ;; *) exit 0 ;; esac
 while [ "$1" != exec ]; do shift; done
 file=$3; shift 4
 if [ "$1" = nope ]; then echo '{"level":"error","msg":"exec: \"nope\": not found"}' >"$log"; exit 255; fi
@@ -198,6 +200,98 @@ func TestHooksAreGivenAPartOfTheGracePeriod(t *testing.T) {
 			a.members = nil // the container has ended, and another one has begun
 			if a.openHooks(); a.hooks.has(capture.PreCheckpoint) {
 				t.Error("what was run in another container counts")
+			}
+		})
+	}
+}
+
+// Whoever finds a capture that was cut off runs the hooks behind it that had not begun, before the pod goes on or ends, and writes down what became of all.
+func TestHooksOfACaptureThatWasCutOff(t *testing.T) {
+	asks := capture.Trigger{Asks: &capture.Asks{Checkpoint: "c", UID: "c-uid"}}
+	stopped := capture.Trigger{Signal: "SIGTERM"}
+	post := func(number int, state capture.HookState, message string) capture.HookRun {
+		r := ran("a", number, state, message)
+		r.Phase = capture.PostCheckpoint
+		return r
+	}
+	for what, test := range map[string]struct {
+		trigger capture.Trigger
+		state   capture.State
+		signal  bool // is owed
+		before  []capture.HookRun
+		want    []capture.HookRun // in the record
+		left    bool              // the book stays
+		said    string
+	}{
+		"in the dump of a pod that goes on": {
+			trigger: asks, state: capture.Dumping, before: []capture.HookRun{ran("a", 1, capture.HookSucceeded, "")}, said: "1\n2\n",
+			want: []capture.HookRun{ran("a", 1, capture.HookSucceeded, ""), post(1, capture.HookSucceeded, ""), post(2, capture.HookSucceeded, "")},
+		},
+		"in a hook before it": {
+			trigger: asks, state: capture.Dumping, before: []capture.HookRun{ran("a", 1, capture.HookBegun, "")}, said: "1\n2\n",
+			want: []capture.HookRun{ran("a", 1, capture.HookFailed, hookInterrupted), post(1, capture.HookSucceeded, ""), post(2, capture.HookSucceeded, "")},
+		},
+		"in the first hook behind one that failed": {
+			trigger: asks, state: capture.Failed, before: []capture.HookRun{post(1, capture.HookBegun, "")}, said: "2\n",
+			want: []capture.HookRun{post(1, capture.HookFailed, hookInterrupted), post(2, capture.HookSucceeded, "")},
+		},
+		"when a stop signal has come, whose capture goes on with the same hooks": {
+			trigger: asks, state: capture.Dumping, signal: true, before: []capture.HookRun{ran("a", 1, capture.HookSucceeded, "")},
+			want: []capture.HookRun{ran("a", 1, capture.HookSucceeded, "")}, left: true,
+		},
+		"behind the last capture of a pod, which failed": {
+			trigger: stopped, state: capture.Failed, signal: true, before: []capture.HookRun{post(1, capture.HookSucceeded, "")}, said: "2\n",
+			want: []capture.HookRun{post(1, capture.HookSucceeded, ""), post(2, capture.HookSucceeded, "")},
+		},
+		"in the dump of the last capture, too often": {
+			trigger: stopped, state: capture.Dumping, signal: true, said: "1\n2\n",
+			want: []capture.HookRun{post(1, capture.HookSucceeded, ""), post(2, capture.HookSucceeded, "")},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			e := quiet(t)
+			c, dir := standIn(t, "a")
+			c.Settings.PostCheckpoint = []capture.Command{shell(dir, "echo 1 >>said"), shell(dir, "echo 2 >>said")}
+			a := &attempt{engine: e, podUID: uidOfPod, members: []member{{Container: c}}, owed: signalsOf(e.Node, uidOfPod)}
+			folder := filepath.Join(e.Node.Captures(uidOfPod), "1.partial")
+			if err := os.MkdirAll(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for _, counter := range []string{attemptsFile, liveAttemptsFile} { // it is not begun again
+				write(t, filepath.Join(e.Node.Captures(uidOfPod), counter), "..")
+			}
+			record := &capture.Capture{State: test.state, Trigger: test.trigger, Sequence: 1}
+			if test.state == capture.Failed {
+				record.Failure = &capture.Failure{Reason: capture.ReasonDumpFailed}
+			}
+			if test.signal {
+				if err := a.owed.note(Signal{ContainerID: c.ID, Name: "TERM", Came: time.Now()}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			book := e.Node.CaptureHooksFile(uidOfPod)
+			if err := errors.Join(record.Write(folder), (capture.HookReport{Runs: test.before}).Write(book)); err != nil {
+				t.Fatal(err)
+			}
+			a.openHooks()
+			if err := a.settleOne(t.Context(), folder); err != nil {
+				t.Fatal(err)
+			}
+			record, err := capture.Read(filepath.Join(e.Node.Captures(uidOfPod), "1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, record.Hooks, isHookRun); diff != "" || record.State != capture.Failed {
+				t.Errorf("it is %s; hooks (-want +got)\n%s", record.State, diff)
+			}
+			if said, _ := os.ReadFile(filepath.Join(dir, "said")); string(said) != test.said {
+				t.Errorf("they said %q, want %q", said, test.said)
+			}
+			if _, err := os.Stat(book); (err == nil) != test.left {
+				t.Errorf("the book: %v", err)
+			}
+			if _, owed := a.owed.stop(c.ID); owed != (test.signal && test.trigger.IsLive()) {
+				t.Errorf("the stop signal is owed: %t", owed)
 			}
 		})
 	}
