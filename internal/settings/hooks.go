@@ -142,7 +142,9 @@ func forThese(commands []capture.Command, containers []string) []capture.Command
 }
 
 // reaches tells whether a command is run in one of the containers.
-func reaches(c capture.Command, containers []string) bool { return c.Container == "" || slices.Contains(containers, c.Container) }
+func reaches(c capture.Command, containers []string) bool {
+	return c.Container == "" || slices.Contains(containers, c.Container)
+}
 
 // LostHooks says, a sentence each, which hooks of keys are run nowhere, as their containers are not among those that are captured.
 func (s Settings) LostHooks(captured []string) (sentences []string) {

@@ -97,14 +97,15 @@ func (a *Agent) restoreHooks(ctx context.Context, pod *corev1.Pod, results []*ca
 	pending = slices.ContainsFunc(results, func(r *capture.Result) bool {
 		return r.Outcome == capture.Restored && !slices.Contains(report.Done, r.ContainerID)
 	})
-	if pending {
-		if info, err := os.Stat(a.Node.HookPlanFile(podUID)); err == nil && a.Now().Sub(info.ModTime()) > 2*settleAfter && !isLocked(a.Node.HookLock(podUID)) {
-			ctrl.LoggerFrom(ctx).Info("the hooks of a restored pod are not being run; the runtime goes on with them")
-			err = a.Settle(ctx, podUID)
-		}
-		return failedHooks(report.Runs), true, err
+	if !pending {
+		return failedHooks(report.Runs), false, a.tellRestoreHooks(pod, report.Runs)
 	}
-	return failedHooks(report.Runs), false, a.tellRestoreHooks(pod, report.Runs)
+	planned, err := os.Stat(a.Node.HookPlanFile(podUID))
+	if err == nil && a.Now().Sub(planned.ModTime()) > 2*settleAfter && !isLocked(a.Node.HookLock(podUID)) {
+		ctrl.LoggerFrom(ctx).Info("the hooks of a restored pod are not being run; the runtime goes on with them")
+		err = a.Settle(ctx, podUID)
+	}
+	return failedHooks(report.Runs), true, err
 }
 
 // tellRestoreHooks counts hooks that were run in a restored pod, and tells of those that failed, unless it has already.

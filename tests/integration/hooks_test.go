@@ -50,9 +50,13 @@ func TestBadHooksAreRefusedWhereTheyAreWritten(t *testing.T) {
 		"too long a time":       {keys.PostCheckpointHookTimeout, "301s", `annotation memverge.ai/post-checkpoint-hook-timeout is "301s"` + how},
 		"a number":              {keys.PostRestoreHookTimeout, "30", `annotation memverge.ai/post-restore-hook-timeout is "30"` + how},
 		"a container":           {key: keys.PreCheckpointHookContainer, value: "app"},
-		"no container":          {keys.PreCheckpointHookContainer, " ", `annotation memverge.ai/pre-checkpoint-hook-container is " "; it may be the name of a container`},
-		"an onError":            {key: keys.PostRestoreHookOnError, value: "Fail"},
-		"one that there is not": {keys.PostRestoreHookOnError, "fail", `annotation memverge.ai/post-restore-hook-on-error is "fail"; it may be "Continue" or "Fail"`},
+		"no container": {
+			keys.PreCheckpointHookContainer, " ", `annotation memverge.ai/pre-checkpoint-hook-container is " "; it may be the name of a container`,
+		},
+		"an onError": {key: keys.PostRestoreHookOnError, value: "Fail"},
+		"one that there is not": {
+			keys.PostRestoreHookOnError, "fail", `annotation memverge.ai/post-restore-hook-on-error is "fail"; it may be "Continue" or "Fail"`,
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			checkAnswer(t, deployed(map[string]string{test.key: test.value}), test.refused)
@@ -61,7 +65,9 @@ func TestBadHooksAreRefusedWhereTheyAreWritten(t *testing.T) {
 	pod := template(nil)
 	pod.Name, pod.Spec.AutomountServiceAccountToken = "web", new(false)
 	for container, refused := range map[string]string{
-		"app": "", "db": `annotation memverge.ai/pre-checkpoint-hook-container is "db"; the pod has no container "db" that runs as long as it does; it may name "app"`,
+		"app": "",
+		"db": `annotation memverge.ai/pre-checkpoint-hook-container is "db"; the pod has no container "db" that runs as long as it does; ` +
+			`it may name "app"`,
 	} {
 		pod.Annotations = map[string]string{keys.PreCheckpointHookContainer: container}
 		_, err := shared.Client.CoreV1().Pods(ns).Create(t.Context(), &corev1.Pod{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}, dryRun)
