@@ -128,8 +128,7 @@ func (a *attempt) quiesce(ctx context.Context) error {
 	return a.runHooksOf(ctx, capture.PreCheckpoint, a.members[0].Settings.PreCheckpoint)
 }
 
-// unquiesce runs the hooks that stand behind a capture whose containers go on, and closes the book: the next capture has hooks of its own. It never fails:
-// the pod goes on, or ends, in any case.
+// unquiesce runs the hooks that stand behind a capture whose containers go on. It never fails: the pod goes on, or ends, in any case.
 func (a *attempt) unquiesce(ctx context.Context) {
 	if !a.hasHooks() {
 		return
@@ -159,7 +158,7 @@ func (a *attempt) runHooksOf(ctx context.Context, phase capture.HookPhase, hooks
 	return err
 }
 
-// closeHooks forgets what became of the hooks of a capture that is over.
+// closeHooks forgets what became of the hooks of a capture that is over: the next one has hooks of its own.
 func (a *attempt) closeHooks() {
 	if err := removeFile(a.hooks.path); err != nil {
 		a.engine.Log("%v", err)
