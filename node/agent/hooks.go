@@ -69,10 +69,13 @@ func countHooks(runs []capture.HookRun) {
 	}
 }
 
-// tellHooks counts the hooks around a capture, and tells of those that failed.
+// tellHooks counts the hooks around a capture, and tells of those that failed; the one that broke it off has been told of.
 func (a *Agent) tellHooks(checkpoint *v1alpha1.Checkpoint, record *capture.Capture) {
 	countHooks(record.Hooks)
 	for _, r := range capture.FailedHooks(record.Hooks) {
+		if record.Failure != nil && record.Failure.Message == r.String() {
+			continue
+		}
 		a.event(checkpoint, record, corev1.EventTypeWarning, v1alpha1.ReasonHookFailed, r.String())
 	}
 }

@@ -59,7 +59,7 @@ func TestACheckpointTellsOfItsHooks(t *testing.T) {
 			says: `safe in the bucket; hook 1 of preCheckpoint in container "app" failed: exit code 3: no, and 1 more did`,
 		},
 		"one has broken the capture off": {
-			state: capture.Failed, reason: capture.ReasonHookFailed, runs: []capture.HookRun{pre}, failed: pre.String(),
+			state: capture.Failed, reason: capture.ReasonHookFailed, runs: []capture.HookRun{pre}, failed: "not captured: " + pre.String(),
 			status: &v1alpha1.CheckpointHookStatus{Attempted: 1, Failed: 1}, says: pre.String(),
 		},
 		"the capture has failed by something else": {
