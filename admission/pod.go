@@ -17,8 +17,9 @@ import (
 const minGrace = 120
 
 // Warnings are what the user of an admitted pod should know, and may have to change. kubectl shows them.
-func Warnings(pod *corev1.Pod) []string {
-	if pod.Annotations[keys.Effective] == "" {
+func Warnings(pod *corev1.Pod, asked settings.Settings) []string {
+	effective, err := capture.ParseSettings(pod.Annotations[keys.Effective])
+	if err != nil { // it has none
 		return nil
 	}
 	var warnings []string
@@ -26,7 +27,7 @@ func Warnings(pod *corev1.Pod) []string {
 		warnings = append(warnings, fmt.Sprintf("container %q has a postStart hook, which kubelet runs again when the container is restored; "+
 			"have it do no harm to a program that is in the middle of its work", name))
 	}
-	return warnings
+	return append(warnings, asked.LostHooks(effective.Containers)...)
 }
 
 // Admit changes a pod that is being made. It may be called again for a pod that it has changed, since other webhooks add containers after it. asked is
@@ -52,7 +53,7 @@ func Admit(pod *corev1.Pod, asked settings.Settings, policy *v1alpha1.Checkpoint
 			effective.Sidecars = append(effective.Sidecars, c.Name)
 		}
 	}
-	asked.AddTo(&effective)
+	asked.AddTo(&effective, policy)
 	effective.Eager = eagerContainers(pod, selected)
 	effective.GracePeriodSeconds = minGrace
 	if grace := pod.Spec.TerminationGracePeriodSeconds; grace != nil {

@@ -20,9 +20,11 @@ func judge(policy *v1alpha1.CheckpointPolicy, pods []*corev1.Pod, locations []v1
 		ready.Reason, ready.Message = v1alpha1.CheckpointPolicyInvalidSelector, fmt.Sprintf("it applies to no pod: %v", err)
 		return ready
 	}
-	if message := unknown(policy.Spec.Containers, pods); message != "" {
-		ready.Reason, ready.Message = v1alpha1.CheckpointPolicyUnknownContainers, message
-		return ready
+	for _, named := range named(&policy.Spec) {
+		if message := unknown(named.field, named.containers, pods); message != "" {
+			ready.Reason, ready.Message = v1alpha1.CheckpointPolicyUnknownContainers, message
+			return ready
+		}
 	}
 	if t := policy.Spec.Triggers; t != nil && t.Schedule != nil {
 		if _, err := periodic.Parse(t.Schedule); err != nil {
@@ -44,14 +46,37 @@ func judge(policy *v1alpha1.CheckpointPolicy, pods []*corev1.Pod, locations []v1
 	return ready
 }
 
-// unknown says which containers a policy names that none of its pods has, and which they have. Without pods nothing is known.
-func unknown(selection *v1alpha1.ContainerSelection, pods []*corev1.Pod) string {
-	if selection == nil || len(pods) == 0 {
-		return ""
+// naming is a field that names containers.
+type naming struct {
+	field      string
+	containers []string
+}
+
+// named are the fields of a policy that name containers.
+func named(spec *v1alpha1.CheckpointPolicySpec) (all []naming) {
+	if s := spec.Containers; s != nil {
+		all = append(all, naming{"containers.include", s.Include}, naming{"containers.exclude", s.Exclude})
 	}
-	field, named := "include", selection.Include
-	if len(named) == 0 {
-		field, named = "exclude", selection.Exclude
+	if h := spec.Hooks; h != nil {
+		all = append(all, naming{"hooks.preCheckpoint", containersOf(h.PreCheckpoint)}, naming{"hooks.postCheckpoint", containersOf(h.PostCheckpoint)})
+	}
+	return all
+}
+
+// containersOf are the containers that hooks name.
+func containersOf(hooks []v1alpha1.Hook) (names []string) {
+	for _, h := range hooks {
+		if h.Container != "" && !slices.Contains(names, h.Container) {
+			names = append(names, h.Container)
+		}
+	}
+	return names
+}
+
+// unknown says which containers a field names that none of the pods of its policy has, and which they have. Without pods nothing is known.
+func unknown(field string, named []string, pods []*corev1.Pod) string {
+	if len(pods) == 0 {
+		return ""
 	}
 	var has []string
 	for _, pod := range pods {
@@ -66,7 +91,7 @@ func unknown(selection *v1alpha1.ContainerSelection, pods []*corev1.Pod) string 
 		return ""
 	}
 	slices.Sort(has)
-	return fmt.Sprintf("containers.%s names %s, which none of its pods has; they have %s", field, quoted(missing), quoted(has))
+	return fmt.Sprintf("%s names %s, which none of its pods has; they have %s", field, quoted(missing), quoted(has))
 }
 
 // most bounds the names in a message.

@@ -41,6 +41,13 @@ func TestJudge(t *testing.T) {
 		"containers of pods that are still to come": {
 			spec: v1alpha1.CheckpointPolicySpec{Containers: &v1alpha1.ContainerSelection{Include: []string{"db"}}}, want: v1alpha1.CheckpointPolicyActive,
 		},
+		"a hook in a container that none has": {
+			spec: v1alpha1.CheckpointPolicySpec{Hooks: &v1alpha1.CheckpointHooks{
+				PreCheckpoint: []v1alpha1.Hook{{Container: "web"}, {}}, PostCheckpoint: []v1alpha1.Hook{{Container: "db"}},
+			}},
+			pods: pods, want: v1alpha1.CheckpointPolicyUnknownContainers,
+			says: `hooks.postCheckpoint names "db", which none of its pods has; they have "log", "web"`,
+		},
 		"a location":            {spec: v1alpha1.CheckpointPolicySpec{StorageLocation: "archive"}, want: v1alpha1.CheckpointPolicyActive},
 		"one that is only read": {spec: v1alpha1.CheckpointPolicySpec{StorageLocation: "museum"}, want: v1alpha1.CheckpointPolicyLocationReadOnly, says: "museum"},
 		"one that there is not": {spec: v1alpha1.CheckpointPolicySpec{StorageLocation: "attic"}, want: v1alpha1.CheckpointPolicyLocationNotFound, says: "attic"},

@@ -22,6 +22,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointClaimApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointContainer"):
 		return &checkpointv1alpha1.CheckpointContainerApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointHooks"):
+		return &checkpointv1alpha1.CheckpointHooksApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointHookStatus"):
+		return &checkpointv1alpha1.CheckpointHookStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointMachine"):
 		return &checkpointv1alpha1.CheckpointMachineApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointPolicy"):
@@ -50,6 +54,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointTriggersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ContainerSelection"):
 		return &checkpointv1alpha1.ContainerSelectionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Hook"):
+		return &checkpointv1alpha1.HookApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HookExec"):
+		return &checkpointv1alpha1.HookExecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocationCredentials"):
 		return &checkpointv1alpha1.LocationCredentialsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocationEncryption"):
@@ -58,6 +66,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.OwnerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestoreCompatibility"):
 		return &checkpointv1alpha1.RestoreCompatibilityApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RestoreHooks"):
+		return &checkpointv1alpha1.RestoreHooksApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestorePolicy"):
 		return &checkpointv1alpha1.RestorePolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RestorePolicySpec"):

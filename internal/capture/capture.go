@@ -52,6 +52,8 @@ const (
 	ReasonInterrupted Reason = "Interrupted"
 	// ReasonVolumeSizeExceeded: the state is larger than the settings allow.
 	ReasonVolumeSizeExceeded Reason = "VolumeSizeExceeded"
+	// ReasonHookFailed: a hook that runs before the capture failed, and says that there is to be none then.
+	ReasonHookFailed Reason = "HookFailed"
 	// ReasonDeadlineExceeded: the pod's end was ordered, and the capture was not done in the time for which that can be put off.
 	ReasonDeadlineExceeded Reason = "DeadlineExceeded"
 )
@@ -76,9 +78,11 @@ type Capture struct {
 	// Shm is true where pod/shm.tar holds the pod's /dev/shm.
 	Shm bool `json:"shm,omitempty"`
 	// SizeBytes is what the folder takes: memory, files and shared memory.
-	SizeBytes int64    `json:"sizeBytes,omitempty"`
-	Timings   Timings  `json:"timings"`
-	Failure   *Failure `json:"failure,omitempty"`
+	SizeBytes int64   `json:"sizeBytes,omitempty"`
+	Timings   Timings `json:"timings"`
+	// Hooks are those that were run around the capture, in their order.
+	Hooks   []HookRun `json:"hooks,omitempty"`
+	Failure *Failure  `json:"failure,omitempty"`
 }
 
 // Pod says whose capture it is.
@@ -183,6 +187,11 @@ type Settings struct {
 	GracePeriodSeconds int64 `json:"gracePeriodSeconds,omitempty"`
 	// PreStop are the hooks that admission took out of the selected containers. They run only when a capture failed (design C3).
 	PreStop []Hook `json:"preStop,omitempty"`
+	// PreCheckpoint and PostCheckpoint are run around each capture.
+	PreCheckpoint  []Command `json:"preCheckpoint,omitempty"`
+	PostCheckpoint []Command `json:"postCheckpoint,omitempty"`
+	// PostRestore are run after a restore. Where they are nil a RestorePolicy says which; where they are empty none are.
+	PostRestore []Command `json:"postRestore,omitzero"`
 	// AllowIOUring has the containers use io_uring, which CRIU cannot dump.
 	AllowIOUring bool `json:"allowIOUring,omitempty"`
 	// Diagnosis has what a capture or a restore left on the node stay there for a while.

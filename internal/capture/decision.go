@@ -61,6 +61,8 @@ type Decision struct {
 	Previous *Fetched `json:"previous,omitempty"`
 	// GivenUp is the state in whose place another is restored; nil when there is none.
 	GivenUp *GivenUp `json:"givenUp,omitempty"`
+	// PostRestore are run in the restored containers when all of them go on.
+	PostRestore []Command `json:"postRestore,omitempty"`
 	// Restarts is how many times a container that is created again, as it has ended, is restored again from one state: the one that the pod began with, or the
 	// last that it left while it went on. A pod that starts cold has it as well.
 	Restarts int `json:"restarts,omitempty"`

@@ -30,6 +30,20 @@ const (
 	// CheckpointTrigger is an annotation on a pod that runs: it is captured at once, and goes on. The value, whatever it is, tells one such wish from the
 	// next. The manager takes the annotation away when it has made the Checkpoint.
 	CheckpointTrigger = "memverge.ai/checkpoint-trigger"
+	// PreCheckpointHook, PostCheckpointHook and PostRestoreHook are commands that are run in the containers: JSON arrays of words, or one word. They take the
+	// place of the lists of policies; an empty array is none. Those with more behind their names say where, for how long, and what follows a failure.
+	PreCheckpointHook           = "memverge.ai/pre-checkpoint-hook"
+	PreCheckpointHookContainer  = "memverge.ai/pre-checkpoint-hook-container"
+	PreCheckpointHookTimeout    = "memverge.ai/pre-checkpoint-hook-timeout"
+	PreCheckpointHookOnError    = "memverge.ai/pre-checkpoint-hook-on-error"
+	PostCheckpointHook          = "memverge.ai/post-checkpoint-hook"
+	PostCheckpointHookContainer = "memverge.ai/post-checkpoint-hook-container"
+	PostCheckpointHookTimeout   = "memverge.ai/post-checkpoint-hook-timeout"
+	PostCheckpointHookOnError   = "memverge.ai/post-checkpoint-hook-on-error"
+	PostRestoreHook             = "memverge.ai/post-restore-hook"
+	PostRestoreHookContainer    = "memverge.ai/post-restore-hook-container"
+	PostRestoreHookTimeout      = "memverge.ai/post-restore-hook-timeout"
+	PostRestoreHookOnError      = "memverge.ai/post-restore-hook-on-error"
 	// JobFailurePolicy is an annotation with the value JobFailurePolicyKeep on a Job to which admission adds no podFailurePolicy: its captured
 	// pods count as failures then.
 	JobFailurePolicy = "memverge.ai/job-failure-policy"

@@ -26,6 +26,8 @@ type Settings struct {
 	KeepPreStop, AllowIOUring bool
 	// Interval is how often the pod is captured while it goes on, as it was written; empty where no key says so.
 	Interval string
+	// Hooks are those that keys ask for, by their phases: one, or none where a key says that there is none. A phase of which no key says anything is not there.
+	Hooks map[capture.HookPhase][]capture.Command
 	// Of has each container that runs as long as the pod, by its name.
 	Of map[string]Container
 	// From says of each key that says something where the value that counts stands.
@@ -52,6 +54,7 @@ func Resolve(pod *corev1.Pod, namespace Namespace) (Settings, error) {
 		KeepPreStop:     resolve(&r, keys.KeepPreStop, boolean),
 		AllowIOUring:    resolve(&r, keys.IOUring, allow),
 		Interval:        resolve(&r, keys.CheckpointInterval, interval),
+		Hooks:           r.hooks(),
 		Of:              map[string]Container{},
 	}
 	if class := resolve(&r, keys.CheckpointStorageClass, asItIs); class.text != "" {
@@ -81,9 +84,10 @@ func (s Settings) Selection(policy *v1alpha1.CheckpointPolicy) *v1alpha1.Contain
 	return nil
 }
 
-// AddTo writes what was asked for into what the runtime reads, which has the names of the captured containers. What is asked for a pod as a whole
-// counts when one of them does.
-func (s Settings) AddTo(effective *capture.Settings) {
+// AddTo writes what was asked for into what the runtime reads, which has the names of the captured containers; also the hooks that the CheckpointPolicy of
+// the pod, nil if it has none, asks for. What is asked for a pod as a whole counts when one of them does.
+func (s Settings) AddTo(effective *capture.Settings, policy *v1alpha1.CheckpointPolicy) {
+	s.addHooks(effective, policy)
 	effective.VolumeSizeBytes, effective.AllowIOUring = s.VolumeSizeBytes, s.AllowIOUring
 	for _, name := range effective.Containers {
 		c := s.Of[name]

@@ -177,7 +177,7 @@ func TestTheEnvironmentOfAContainerCountsForItAlone(t *testing.T) {
 			Containers: []string{"app"}, TCPEstablished: true,
 			OfContainers: map[string]capture.ContainerSettings{"app": want["app"].ContainerSettings}}},
 	} {
-		s.AddTo(&test.captured)
+		s.AddTo(&test.captured, nil)
 		if diff := cmp.Diff(test.want, test.captured); diff != "" {
 			t.Errorf("%s is captured (-want +got)\n%s", name, diff)
 		}

@@ -12,6 +12,10 @@ var (
 	restores = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "checkpoint_restores_total", Help: "New labelled pods of this node by the reason of their condition memverge.ai/Restored.",
 	}, []string{"reason"})
+	hooks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "checkpoint_hooks_total",
+		Help: "Hooks that were run in containers of this node, by phase (preCheckpoint, postCheckpoint, postRestore) and outcome (succeeded, failed).",
+	}, []string{"phase", "outcome"})
 	uploadedBytes = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "checkpoint_uploaded_bytes_total", Help: "Bytes that were sent to the bucket.",
 	})
@@ -45,7 +49,7 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, shutdownSeconds, probeFindings, probeSeconds,
+	metrics.Registry.MustRegister(captures, restores, hooks, uploadedBytes, uploadSeconds, uploadFailures, shutdownSeconds, probeFindings, probeSeconds,
 		diskBytes, diskBudget, evictions)
 }
 

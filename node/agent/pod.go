@@ -151,6 +151,7 @@ func (a *Agent) decidedToRestore(
 	d := capture.Decision{
 		Action: capture.Restore, Checkpoint: from.Name, Directory: a.stateOf(pod, from), Compatibility: matching.RulesOf(f.Policy),
 		Policy: nameOf(f.Policy), Fallback: fallbackOf(f), Attempts: f.Attempts(), Containers: containersOf(record),
+		PostRestore: postRestoreOf(pod, f.Policy),
 	}
 	d.Restarts, d.NoRestarts = f.ContainerRestarts(len(d.Containers))
 	if from != c.Claim {
@@ -185,7 +186,9 @@ func containersOf(record *capture.Capture) (names []string) {
 // decidedCold writes the decision that a pod starts cold. What it leaves while it goes on serves its containers when they end, if the policy says so.
 func (a *Agent) decidedCold(pod *corev1.Pod, f matching.Facts, d capture.Decision) (ctrl.Result, error) {
 	d.Action, d.Policy = capture.Cold, nameOf(f.Policy)
-	d.Restarts, d.NoRestarts = f.ContainerRestarts(1)
+	if d.Restarts, d.NoRestarts = f.ContainerRestarts(1); d.Restarts > 0 {
+		d.PostRestore = postRestoreOf(pod, f.Policy)
+	}
 	return a.decided(pod, d)
 }
 

@@ -365,13 +365,15 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		p.seen = record.State
 		return nil
 	case capture.Failed:
-		r.captured.Reason, r.captured.Message = string(record.Failure.Reason), explainCapture(record.Failure)
+		r.captured.Reason, r.captured.Message = string(record.Failure.Reason), explainCapture(record.Failure)+otherFailedHooks(record)
 		r.uploaded.Reason, r.uploaded.Message = v1alpha1.ReasonCaptureFailed, "there is nothing to upload"
 		r.frozen, r.logTail = record.Timings.Frozen, v1alpha1.LogTail(record.Failure.LogTail)
+		r.hooks = record.Hooks
 		if err := a.apply(ctx, checkpoint, r); err != nil {
 			return err
 		}
 		a.countCapture(string(record.Failure.Reason))
+		a.tellHooks(checkpoint, record)
 		a.event(checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+r.captured.Message)
 		return a.retire(dir)
 	}
@@ -412,7 +414,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		r.containers = append(r.containers, entry)
 	}
 	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
-	r.captureTime, r.sizeBytes, r.frozen = &cutTime, record.SizeBytes, record.Timings.Frozen
+	r.captureTime, r.sizeBytes, r.frozen, r.hooks = &cutTime, record.SizeBytes, record.Timings.Frozen, record.Hooks
 	if record.Trigger.IsTermination() && a.uploadsOther(dir) {
 		return nil
 	}
@@ -464,6 +466,7 @@ func (a *Agent) refresh(dir string, r *report) {
 		r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 		r.captured.Message = fmt.Sprintf("safe on node %s", a.NodeName)
 	}
+	r.captured.Message += failedHooks(r.hooks)
 }
 
 // tellCaptured tells once by an event, and counts, that a state is captured, when a report has said so.
@@ -474,6 +477,7 @@ func (a *Agent) tellCaptured(checkpoint *v1alpha1.Checkpoint, record *capture.Ca
 	p.told = true
 	a.learn(record)
 	a.countCapture("Captured")
+	a.tellHooks(checkpoint, record)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Captured", fmt.Sprintf("captured %s, frozen for %s; safe on node %s",
 		v1alpha1.ReadableSize(record.SizeBytes), v1alpha1.ReadableDuration(record.Timings.Frozen).Duration, a.NodeName))
 }

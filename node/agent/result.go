@@ -149,15 +149,30 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 		}
 		return ctrl.Result{RequeueAfter: undecidedInterval}, nil
 	}
+	failed, pending, err := a.restoreHooks(ctx, pod, results)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	became := o.message
+	o.message += failed
 	old := podspec.Condition(pod, keys.Restored)
-	err := a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
-	if err == nil && (old == nil || d.Own && old.Message != o.message || old.Reason == keys.ColdIncomplete || old.Reason == keys.RestoreRefused && o.reason != keys.RestoreRefused) {
+	err = a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
+	if err == nil && isNew(old, d, o.reason, became) {
 		restores.WithLabelValues(o.reason).Inc()
 	}
 	if err == nil && d.Action == capture.Restore && (d.Restarts == 0 || podspec.HasEnded(pod)) {
 		err = os.RemoveAll(a.statesOf(pod))
 	}
+	if pending && !podspec.HasEnded(pod) {
+		return ctrl.Result{RequeueAfter: hooksInterval}, err
+	}
 	return ctrl.Result{}, err
+}
+
+// isNew tells by the condition that a pod had whether something else has become of it since, which its message begins with.
+func isNew(old *corev1.PodCondition, d *capture.Decision, reason, message string) bool {
+	return old == nil || d.Own && !strings.HasPrefix(old.Message, message) || old.Reason == keys.ColdIncomplete ||
+		old.Reason == keys.RestoreRefused && reason != keys.RestoreRefused
 }
 
 // protection is what there is to say of a pod that runs under our runtime, and in which nothing was found.

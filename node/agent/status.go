@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
@@ -32,6 +33,7 @@ type report struct {
 	captureTime        *metav1.Time
 	sizeBytes          int64
 	frozen             time.Duration
+	hooks              []capture.HookRun
 	location, manifest string
 	logTail            string
 }
@@ -73,6 +75,9 @@ func (a *Agent) apply(ctx context.Context, checkpoint *v1alpha1.Checkpoint, r re
 	}
 	if r.frozen > 0 {
 		status.WithFrozen(*v1alpha1.ReadableDuration(r.frozen))
+	}
+	if h := hookStatus(r.hooks); h != nil {
+		status.WithHooks(apply.CheckpointHookStatus().WithAttempted(h.Attempted).WithFailed(h.Failed))
 	}
 	if r.location != "" {
 		status.WithLocationName(r.location)

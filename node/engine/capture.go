@@ -116,6 +116,7 @@ func (e *Engine) prepare(ctx context.Context, podUID string) (work *attempt, don
 		}
 	}
 	if work.members, err = e.running(podUID); err == nil {
+		work.openHooks()
 		err = work.settle(ctx)
 	}
 	if err != nil {
@@ -187,6 +188,7 @@ type attempt struct {
 	dir     string   // the partial folder, once it is there
 	mu      sync.Mutex
 	record  capture.Capture
+	hooks   *book // what became of those that are run around the capture
 	// asks is what a capture of a pod that goes on is made for; nil when the pod goes.
 	asks *capture.Asks
 }
@@ -195,6 +197,15 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context) error {
 	ctx, cancel := a.untilKillIsDue(ctx)
 	defer cancel()
+	if a.hasHooks() {
+		if _, found := a.awaitEvidence(ctx); !found { // the pod goes on working meanwhile, as hooks cannot be run in one that is frozen
+			return a.onlyOne(ctx)
+		}
+		if err := a.quiesce(ctx); err != nil {
+			a.started = time.Now() // it was not frozen
+			return a.fail(ctx, capture.ReasonHookFailed, err)
+		}
+	}
 	place, goes := a.awaitTurn(ctx)
 	defer place.release()
 	if !goes {
@@ -230,7 +241,12 @@ func (a *attempt) run(ctx context.Context) error {
 // onlyOne delivers the signals of a pod that stays: they mean one container alone.
 func (a *attempt) onlyOne(ctx context.Context) error {
 	a.engine.Log("the signal means container %q alone: the others go on", a.signal().ContainerID)
-	return errors.Join(a.thaw(ctx), a.stop(ctx))
+	err := a.thaw(ctx)
+	if a.hooks.has(capture.PreCheckpoint) {
+		a.unquiesce(ctx)
+		a.closeHooks()
+	}
+	return errors.Join(err, a.stop(ctx))
 }
 
 var errKillDue = fmt.Errorf("the pod's end was ordered %s ago, and the capture is not done", killPatience)
@@ -361,6 +377,7 @@ func (a *attempt) begin(evidence capture.Evidence) error {
 	}
 	a.record = capture.Capture{
 		BootID: boot, Facts: facts, State: capture.Dumping, Pod: first.Pod, Sequence: sequence, Settings: first.Settings, Started: a.started.UTC(),
+		Hooks: a.hooks.report.Runs,
 	}
 	if a.record.Trigger.Asks = a.asks; a.asks == nil {
 		a.record.Trigger = capture.Trigger{Signal: a.signal().String(), Evidence: evidence}

@@ -73,6 +73,7 @@ func (a *attempt) end(ctx context.Context) error {
 		a.engine.Log("limits: %v", err)
 	}
 	err := a.engine.complete(a.dir, &a.record)
+	a.closeHooks()
 	for _, m := range a.members {
 		if err := m.awaitEnd(endPatience); err != nil {
 			a.engine.Log("%v", err)
@@ -142,6 +143,7 @@ func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) 
 	err := errors.Join(putBack(a.limits), a.thaw(ctx)) // nothing may run without its limits
 	if a.dir == "" {
 		if beginErr := a.begin(""); beginErr != nil {
+			a.unquiesce(ctx)
 			return errors.Join(err, a.stop(ctx), beginErr)
 		}
 	}
@@ -150,8 +152,20 @@ func (a *attempt) fail(ctx context.Context, reason capture.Reason, cause error) 
 		failure.Errors, failure.LogTail = a.record.Failure.Errors, a.record.Failure.LogTail
 	}
 	a.record.Timings.Frozen = time.Since(a.started)
-	err = errors.Join(err, a.engine.Node.Hint(a.podUID, uncapturedHint, cause.Error()), a.engine.giveUp(a.dir, &a.record, failure))
+	err = errors.Join(err, a.engine.Node.Hint(a.podUID, uncapturedHint, cause.Error()), a.giveUp(ctx, failure))
 	return errors.Join(err, a.stop(ctx))
+}
+
+// giveUp records a failure, has the hooks run that stand behind a capture, and gives the folder its final name. Whoever finds it cut off does what is left.
+func (a *attempt) giveUp(ctx context.Context, failure capture.Failure) error {
+	var err error
+	if a.hasHooks() {
+		err = a.engine.fill(a.dir, &a.record, failure)
+		a.unquiesce(ctx)
+	}
+	err = errors.Join(err, a.engine.giveUp(a.dir, &a.record, failure))
+	a.closeHooks()
+	return err
 }
 
 // giveUp records a failure in the place of the state, and gives the folder its final name.

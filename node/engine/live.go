@@ -13,6 +13,11 @@ import (
 // meanwhile. When its stop signal comes before it goes on, it does not: what was written is its last state then, as if the signal had come first. A
 // capture that failed is recorded in its folder and is no error; that the pod is being captured already, or that nothing of it runs, is one.
 func (e *Engine) CaptureLive(ctx context.Context, podUID string, asks capture.Asks) error {
+	after, err := e.lockHooks(podUID, lockPatience)
+	if err != nil {
+		return err
+	}
+	defer after.release()
 	lock, err := lockPod(e.Node, podUID, 0)
 	if err != nil {
 		return err
@@ -37,17 +42,23 @@ func (e *Engine) CaptureLive(ctx context.Context, podUID string, asks capture.As
 func (a *attempt) runLive(ctx context.Context) error {
 	ctx, cancel := a.untilKillIsDue(ctx)
 	defer cancel()
+	if reason, err := a.beginWithHooks(ctx); err != nil {
+		return a.failLive(ctx, reason, err)
+	}
 	place := turnsOf(a.engine.Node, "capture").await(a.engine.Log, func() bool { return ctx.Err() == nil && a.signal().Name == "" })
 	defer place.release()
-	if a.signal().Name != "" {
-		return nil // it is captured for good
+	if a.signal().Name != "" { // it is captured for good, and the hooks that were run are that capture's
+		return a.leave()
 	}
 	a.started = time.Now()
 	if a.owed.retain(a.members); len(a.members) == 0 {
 		return nil
 	}
 	defer a.allowExecs()
-	reason, err := capture.ReasonFilesFailed, a.begin("") // before the freeze: whoever finds the folder knows that there may be something to thaw
+	reason, err := capture.ReasonFilesFailed, error(nil)
+	if a.record.Started = a.started.UTC(); a.dir == "" {
+		err = a.begin("") // before the freeze: whoever finds the folder knows that there may be something to thaw
+	}
 	if err == nil {
 		reason, err = capture.ReasonFreezeFailed, a.freeze(ctx)
 	}
@@ -61,7 +72,33 @@ func (a *attempt) runLive(ctx context.Context) error {
 	if a.record.Trigger.IsTermination() {
 		return a.end(ctx)
 	}
-	return a.engine.complete(a.dir, &a.record)
+	a.unquiesce(ctx)
+	err = a.engine.complete(a.dir, &a.record)
+	a.closeHooks()
+	return err
+}
+
+// beginWithHooks makes the folder and runs the hooks that stand before the freeze, if there are hooks: whoever finds it runs those that stand behind.
+func (a *attempt) beginWithHooks(ctx context.Context) (capture.Reason, error) {
+	if !a.hasHooks() {
+		return "", nil
+	}
+	if err := a.begin(""); err != nil {
+		return capture.ReasonFilesFailed, err
+	}
+	err := a.quiesce(ctx)
+	if err != nil {
+		a.started = time.Now() // it was not frozen
+	}
+	return capture.ReasonHookFailed, err
+}
+
+// leave removes the folder, if there is one, of a capture that is not made.
+func (a *attempt) leave() error {
+	if a.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(a.dir)
 }
 
 // goOn records that everything is there, and lets the pod go on; or ends it, when it was stopped meanwhile.
@@ -90,6 +127,8 @@ func (a *attempt) failLive(ctx context.Context, reason capture.Reason, cause err
 	a.engine.Log("failed (%s): %v", reason, cause)
 	err := a.letGoOn(ctx)
 	if a.dir == "" {
+		a.unquiesce(ctx)
+		a.closeHooks()
 		return errors.Join(err, cause)
 	}
 	failure := capture.Failure{Reason: reason, Message: cause.Error()}
@@ -97,14 +136,23 @@ func (a *attempt) failLive(ctx context.Context, reason capture.Reason, cause err
 		failure.Errors, failure.LogTail = a.record.Failure.Errors, a.record.Failure.LogTail
 	}
 	a.record.Timings.Frozen = time.Since(a.started)
-	return errors.Join(err, a.engine.giveUp(a.dir, &a.record, failure))
+	return errors.Join(err, a.giveUp(ctx, failure))
 }
 
 // settleLive deals with the folder of a live capture that was cut off: what is whole is kept, and the pod goes on in any case.
 func (a *attempt) settleLive(ctx context.Context, dir string, record *capture.Capture) error {
 	a.engine.unlink(dir)
 	err := a.thaw(ctx)
+	if a.signal().Name == "" { // else the hooks that were run are those of the capture that follows
+		a.asks = record.Trigger.Asks
+		a.unquiesce(ctx)
+		a.asks = nil // a signal may have come meanwhile, and its capture follows
+		defer a.closeHooks()
+	}
+	record.Hooks = a.hooks.report.Runs
 	switch {
+	case record.State == capture.Failed:
+		return errors.Join(err, a.engine.giveUp(dir, record, *record.Failure))
 	case record.State == capture.Dumped && a.engine.isThisBoot(record):
 		return errors.Join(err, a.engine.complete(dir, record))
 	case record.State == capture.Dumping && a.canBeginAgain(liveAttemptsFile): // whoever asked for it asks again

@@ -13,8 +13,8 @@ import (
 
 // process is what /proc/PID/stat says of one (proc_pid_stat(5)).
 type process struct {
-	pid, parent int
-	state       string
+	pid, parent, session int
+	state                string
 	// ticks are those of the processor that it has used.
 	ticks uint64
 }
@@ -30,6 +30,8 @@ func readProcess(pid int) (process, error) {
 	}
 	p := process{pid: pid, state: fields[0]}
 	p.parent, err = strconv.Atoi(fields[1])
+	session, sessionErr := strconv.Atoi(fields[3])
+	p.session, err = session, errors.Join(err, sessionErr)
 	for _, field := range fields[11:13] {
 		ticks, tickErr := strconv.ParseUint(field, 10, 64)
 		p.ticks, err = p.ticks+ticks, errors.Join(err, tickErr)

@@ -75,6 +75,9 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	place.release()
 	r.result.Total = time.Since(r.result.Started)
 	if err == nil {
+		if err := r.planHooks(); err != nil {
+			e.Log("no hooks are run in container %q: %v", c.Name, err)
+		}
 		r.result.Outcome = capture.Restored
 		if err := r.save(); err != nil { // it runs all the same; the agent takes an attempt that says nothing more for one that was cut off
 			e.Log("container %q is restored, and that cannot be written: %v", c.Name, err)

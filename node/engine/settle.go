@@ -25,8 +25,16 @@ const (
 
 // Settle finishes what a capture left that was killed: a dumped one is completed, another one is begun again, or given up when that
 // cannot be, and the signals that it owed are delivered. It does nothing while somebody captures the pod. Restored containers that have been held for
-// too long go on, and limits that a restore had lifted are put back.
+// too long go on, and limits that a restore had lifted are put back. Hooks that are still to be run behind a restore are run.
 func (e *Engine) Settle(ctx context.Context, podUID string) error {
+	err := e.settlePod(ctx, podUID)
+	if e.HasHooks(podUID) {
+		err = errors.Join(err, e.AfterRestore(ctx, podUID))
+	}
+	return err
+}
+
+func (e *Engine) settlePod(ctx context.Context, podUID string) error {
 	if e.overdue(podUID) {
 		if err := e.endOverdue(ctx, podUID); err != nil {
 			e.Log("%v", err)
@@ -108,7 +116,7 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		return errors.Join(a.thaw(ctx), os.RemoveAll(dir))
 	case err != nil: // it was cut off before anything was written
 		return os.RemoveAll(dir)
-	case record.Trigger.IsLive() && (record.State == capture.Dumping || record.State == capture.Dumped):
+	case record.Trigger.IsLive() && record.State != capture.Complete:
 		return a.settleLive(ctx, dir, record)
 	case record.State == capture.Dumped && !a.engine.isThisBoot(record):
 		return a.engine.giveUp(dir, record, interruptedByReboot)
@@ -118,16 +126,26 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 	case record.State == capture.Dumped && a.holds(dir):
 		a.engine.endProcesses(ctx, dir, a.members)
 		return errors.Join(a.engine.complete(dir, record), a.payAll(ctx))
-	case record.State == capture.Failed:
-		return errors.Join(a.thaw(ctx), a.payAll(ctx), a.engine.giveUp(dir, record, *record.Failure))
-	case record.State == capture.Dumping && a.canBeginAgain(attemptsFile):
+	case record.State == capture.Failed: // there may be hooks that are still to be run
+		return a.settleFailed(ctx, dir, record, *record.Failure)
+	case record.State == capture.Dumping && !a.hooks.has(capture.PostCheckpoint) && a.canBeginAgain(attemptsFile):
 		a.engine.Log("beginning again")
 		return os.RemoveAll(dir)
 	}
 	a.engine.unlink(dir)
-	return errors.Join(a.thaw(ctx), a.payAll(ctx), a.engine.giveUp(dir, record, capture.Failure{
+	return a.settleFailed(ctx, dir, record, capture.Failure{
 		Reason: capture.ReasonInterrupted, Message: "the capture was killed before it was done; the processes got their stop signal",
-	}))
+	})
+}
+
+// settleFailed lets the pod end of whose capture nothing has come, behind the hooks that are still to be run, and records why there is none.
+func (a *attempt) settleFailed(ctx context.Context, dir string, record *capture.Capture, failure capture.Failure) error {
+	err := a.thaw(ctx)
+	a.unquiesce(ctx)
+	record.Hooks = a.hooks.report.Runs
+	err = errors.Join(err, a.payAll(ctx), a.engine.giveUp(dir, record, failure))
+	a.closeHooks()
+	return err
 }
 
 // canBeginAgain tells whether the processes are as they were before the attempt that was cut off: CRIU has let go of all of them, which it does

@@ -136,7 +136,7 @@ func (f *front) detached(verb string) error {
 		return e.CaptureLive(ctx, podUID, capture.Asks{Checkpoint: operands[1], UID: operands[2]})
 	}
 	work := map[string]func(context.Context, string) error{
-		"capture": e.Capture, "settle": e.Settle, "release": e.AwaitCompanions, "capture-live": live,
+		"capture": e.Capture, "settle": e.Settle, "release": e.AfterRestore, "capture-live": live,
 	}[verb]
 	err := work(context.Background(), operands[0])
 	if err != nil {

@@ -65,9 +65,9 @@ func (f *front) restoreBy(e *engine.Engine, c *engine.Container, decision *captu
 		Container: c, Directory: decision.Directory, Compatibility: decision.Compatibility, Fallback: fallback, Others: others, More: more,
 		Attempts: decision.Attempts, Again: again, Own: own,
 	})
-	if err == nil && len(others) > 0 {
+	if err == nil && (len(others) > 0 || e.HasHooks(c.Pod.UID)) {
 		if err := f.detach("release", c.Pod.UID); err != nil { // the agent sees to it
-			e.Log("wait for the other containers: %v", err)
+			e.Log("wait for the other containers and run hooks: %v", err)
 		}
 	}
 	if err == nil {

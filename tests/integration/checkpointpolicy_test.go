@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +26,20 @@ func including(names ...string) *v1alpha1.ContainerSelection {
 
 func excluding(names ...string) *v1alpha1.ContainerSelection {
 	return &v1alpha1.ContainerSelection{Exclude: names}
+}
+
+// hooks are hooks of both kinds, of which one differs.
+func hooks(change func(*v1alpha1.Hook)) *v1alpha1.CheckpointHooks {
+	return &v1alpha1.CheckpointHooks{PreCheckpoint: []v1alpha1.Hook{newHook(change)}, PostCheckpoint: []v1alpha1.Hook{newHook(nil)}}
+}
+
+func newHook(change func(*v1alpha1.Hook)) v1alpha1.Hook {
+	h := v1alpha1.Hook{Container: "web", Exec: v1alpha1.HookExec{Command: []string{"sync", ""}}, OnError: v1alpha1.HookFail,
+		Timeout: &metav1.Duration{Duration: time.Minute}}
+	if change != nil {
+		change(&h)
+	}
+	return h
 }
 
 var newCheckpointPolicies = map[string]creation[v1alpha1.CheckpointPolicy]{
@@ -105,6 +121,72 @@ var newCheckpointPolicies = map[string]creation[v1alpha1.CheckpointPolicy]{
 	"a ttl of nothing": {
 		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.TTL = &metav1.Duration{} },
 		refused: "ttl must be more than nothing",
+	},
+	"hooks": {
+		with: func(p *v1alpha1.CheckpointPolicy) { p.Spec.Hooks = hooks(nil) },
+	},
+	"the shortest hook": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Container, h.OnError, h.Timeout = "", "", nil })
+		},
+	},
+	"hooks that are none": {
+		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Hooks = &v1alpha1.CheckpointHooks{} },
+		refused: "preCheckpoint or postCheckpoint must be set",
+	},
+	"too many hooks": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = &v1alpha1.CheckpointHooks{PostCheckpoint: slices.Repeat([]v1alpha1.Hook{newHook(nil)}, v1alpha1.MostHooks+1)}
+		},
+		refused: "spec.hooks.postCheckpoint",
+	},
+	"a hook without a program": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Exec.Command = []string{"", "x"} })
+		},
+		refused: "the first word of command must be a program",
+	},
+	"a hook of no words": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Exec.Command = []string{} })
+		},
+		refused: "spec.hooks.preCheckpoint[0].exec.command",
+	},
+	"a hook of too many words": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Exec.Command = slices.Repeat([]string{"x"}, v1alpha1.MostHookWords+1) })
+		},
+		refused: "spec.hooks.preCheckpoint[0].exec.command",
+	},
+	"a hook of too long a word": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Exec.Command = []string{strings.Repeat("x", v1alpha1.MostHookWordBytes+1)} })
+		},
+		refused: "spec.hooks.preCheckpoint[0].exec.command[0]",
+	},
+	"a hook in what no container can be called": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Container = "Web_1" })
+		},
+		refused: "spec.hooks.preCheckpoint[0].container",
+	},
+	"a hook with an onError that there is not": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.OnError = "Panic" })
+		},
+		refused: `supported values: "Continue", "Fail"`,
+	},
+	"a hook that ends too soon": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Timeout = &metav1.Duration{Duration: 999 * time.Millisecond} })
+		},
+		refused: "timeout must be from 1s to 5m",
+	},
+	"a hook that may take too long": {
+		with: func(p *v1alpha1.CheckpointPolicy) {
+			p.Spec.Hooks = hooks(func(h *v1alpha1.Hook) { h.Timeout = &metav1.Duration{Duration: 301 * time.Second} })
+		},
+		refused: "timeout must be from 1s to 5m",
 	},
 	"a disposal that there is not": {
 		with:    func(p *v1alpha1.CheckpointPolicy) { p.Spec.Retention.OnOwnerDeleted = "Recycle" },

@@ -41,6 +41,22 @@ var newRestorePolicies = map[string]creation[v1alpha1.RestorePolicy]{
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Owner.UID = "" },
 		refused: "spec.owner.uid",
 	},
+	"hooks": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			p.Spec.Hooks = &v1alpha1.RestoreHooks{PostRestore: []v1alpha1.Hook{newHook(nil)}}
+		},
+	},
+	"hooks that are none": {
+		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Hooks = &v1alpha1.RestoreHooks{} },
+		refused: "spec.hooks.postRestore",
+	},
+	"a hook that ends too soon": {
+		with: func(p *v1alpha1.RestorePolicy) {
+			short := func(h *v1alpha1.Hook) { h.Timeout = &metav1.Duration{} }
+			p.Spec.Hooks = &v1alpha1.RestoreHooks{PostRestore: []v1alpha1.Hook{newHook(short)}}
+		},
+		refused: "timeout must be from 1s to 5m",
+	},
 	"a mode that there is not": {
 		with:    func(p *v1alpha1.RestorePolicy) { p.Spec.Mode = "Perhaps" },
 		refused: `supported values: "Enabled", "Disabled"`,

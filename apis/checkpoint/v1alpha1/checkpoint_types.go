@@ -49,6 +49,8 @@ const (
 	ReasonFilesFailed = "FilesFailed"
 	// ReasonFreezeFailed: the containers could not be frozen.
 	ReasonFreezeFailed = "FreezeFailed"
+	// ReasonHookFailed: a hook of preCheckpoint failed that says Fail for that.
+	ReasonHookFailed = "HookFailed"
 	// ReasonInterrupted: whoever captured was killed.
 	ReasonInterrupted = "Interrupted"
 	// ReasonNoSpace: the disk of the node cannot hold the state.
@@ -277,6 +279,10 @@ type CheckpointStatus struct {
 	// claim is the new pod that is restored, or was, from this Checkpoint. While there is one, no other pod can be restored from it.
 	// +optional
 	Claim *CheckpointClaim `json:"claim,omitempty"`
+
+	// hooks say what became of the hooks around the capture; without hooks it is not there. Those that are run in the restored pod are not counted.
+	// +optional
+	Hooks *CheckpointHookStatus `json:"hooks,omitempty"`
 
 	// logTail is the end of the log of a capture that failed.
 	// +optional

@@ -70,6 +70,10 @@ type CheckpointPolicySpec struct {
 	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="storageLocation must be the name of a location"
 	StorageLocation string `json:"storageLocation,omitempty"`
 
+	// hooks are commands that are run in the containers around their captures. A change counts for pods that are made later.
+	// +optional
+	Hooks *CheckpointHooks `json:"hooks,omitempty"`
+
 	// paused has no pod of the policy be captured, as long as it is true: pods that are stopped get their stop signal as if they had no label.
 	// Checkpoints that there are stay, and new pods are restored from them. It counts at once, also for pods that run.
 	// +optional

@@ -258,6 +258,10 @@ type RestorePolicySpec struct {
 	// +kubebuilder:default=ColdStart
 	VolumeChanges VolumeChanges `json:"volumeChanges,omitempty"`
 
+	// hooks are commands that are run in the containers after their restore. A change counts for pods that are restored later.
+	// +optional
+	Hooks *RestoreHooks `json:"hooks,omitempty"`
+
 	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were none.
 	// Previous: it goes on from the Checkpoint before that one, which is the one that the captured pod itself was restored from; the reason is
 	// RestoredFromPrevious then, and where there is none, it starts cold. It applies to RestoreFailed and SecurityContextMismatch, to Incompatible, to a

@@ -25,6 +25,8 @@ type CheckpointPolicySpecApplyConfiguration struct {
 	// storageLocation is the name of the CheckpointStorageLocation in which the Checkpoints are stored. Without it that is the one with the role
 	// Default. A change counts for Checkpoints whose upload has not begun.
 	StorageLocation *string `json:"storageLocation,omitempty"`
+	// hooks are commands that are run in the containers around their captures. A change counts for pods that are made later.
+	Hooks *CheckpointHooksApplyConfiguration `json:"hooks,omitempty"`
 	// paused has no pod of the policy be captured, as long as it is true: pods that are stopped get their stop signal as if they had no label.
 	// Checkpoints that there are stay, and new pods are restored from them. It counts at once, also for pods that run.
 	Paused *bool `json:"paused,omitempty"`
@@ -73,6 +75,14 @@ func (b *CheckpointPolicySpecApplyConfiguration) WithRetention(value *Checkpoint
 // If called multiple times, the StorageLocation field is set to the value of the last call.
 func (b *CheckpointPolicySpecApplyConfiguration) WithStorageLocation(value string) *CheckpointPolicySpecApplyConfiguration {
 	b.StorageLocation = &value
+	return b
+}
+
+// WithHooks sets the Hooks field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Hooks field is set to the value of the last call.
+func (b *CheckpointPolicySpecApplyConfiguration) WithHooks(value *CheckpointHooksApplyConfiguration) *CheckpointPolicySpecApplyConfiguration {
+	b.Hooks = value
 	return b
 }
 

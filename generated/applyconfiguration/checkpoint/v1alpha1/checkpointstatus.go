@@ -40,6 +40,8 @@ type CheckpointStatusApplyConfiguration struct {
 	ManifestDigest *string `json:"manifestDigest,omitempty"`
 	// claim is the new pod that is restored, or was, from this Checkpoint. While there is one, no other pod can be restored from it.
 	Claim *CheckpointClaimApplyConfiguration `json:"claim,omitempty"`
+	// hooks say what became of the hooks around the capture; without hooks it is not there. Those that are run in the restored pod are not counted.
+	Hooks *CheckpointHookStatusApplyConfiguration `json:"hooks,omitempty"`
 	// logTail is the end of the log of a capture that failed.
 	LogTail *string `json:"logTail,omitempty"`
 }
@@ -153,6 +155,14 @@ func (b *CheckpointStatusApplyConfiguration) WithManifestDigest(value string) *C
 // If called multiple times, the Claim field is set to the value of the last call.
 func (b *CheckpointStatusApplyConfiguration) WithClaim(value *CheckpointClaimApplyConfiguration) *CheckpointStatusApplyConfiguration {
 	b.Claim = value
+	return b
+}
+
+// WithHooks sets the Hooks field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Hooks field is set to the value of the last call.
+func (b *CheckpointStatusApplyConfiguration) WithHooks(value *CheckpointHookStatusApplyConfiguration) *CheckpointStatusApplyConfiguration {
+	b.Hooks = value
 	return b
 }
 

@@ -55,6 +55,8 @@ type RestorePolicySpecApplyConfiguration struct {
 	// before what they hold: with the fallback Previous, or with containerRestarts. ColdStart: it starts cold, with the reason VolumeAdvanced.
 	// Restore: it is restored; its program must bear volumes that are ahead of its memory.
 	VolumeChanges *checkpointv1alpha1.VolumeChanges `json:"volumeChanges,omitempty"`
+	// hooks are commands that are run in the containers after their restore. A change counts for pods that are restored later.
+	Hooks *RestoreHooksApplyConfiguration `json:"hooks,omitempty"`
 	// fallback says what becomes of a pod for which there is a Checkpoint that it cannot be restored from. ColdStart: it starts as if there were none.
 	// Previous: it goes on from the Checkpoint before that one, which is the one that the captured pod itself was restored from; the reason is
 	// RestoredFromPrevious then, and where there is none, it starts cold. It applies to RestoreFailed and SecurityContextMismatch, to Incompatible, to a
@@ -167,6 +169,14 @@ func (b *RestorePolicySpecApplyConfiguration) WithContainerRestarts(value int32)
 // If called multiple times, the VolumeChanges field is set to the value of the last call.
 func (b *RestorePolicySpecApplyConfiguration) WithVolumeChanges(value checkpointv1alpha1.VolumeChanges) *RestorePolicySpecApplyConfiguration {
 	b.VolumeChanges = &value
+	return b
+}
+
+// WithHooks sets the Hooks field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Hooks field is set to the value of the last call.
+func (b *RestorePolicySpecApplyConfiguration) WithHooks(value *RestoreHooksApplyConfiguration) *RestorePolicySpecApplyConfiguration {
+	b.Hooks = value
 	return b
 }
 
