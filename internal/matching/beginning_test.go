@@ -18,8 +18,8 @@ func beginsFrom(pod string) func(*corev1.Pod) {
 }
 
 // another is a pod of another workload.
-func another(name string, changes ...func(*corev1.Pod)) *corev1.Pod {
-	return newPod(name, append([]func(*corev1.Pod){ownedBy("StatefulSet", "db"), revision("9")}, changes...)...)
+func another(name string) *corev1.Pod {
+	return newPod(name, ownedBy("StatefulSet", "db"), revision("9"))
 }
 
 func TestAPodBeginsFromTheCheckpointThatItNames(t *testing.T) {

@@ -42,7 +42,7 @@ func TestClonesBeginFromOneCheckpointAndLeaveIt(t *testing.T) {
 		b.tells(pod, capture.Result{Outcome: capture.Restored, Consumed: true})
 		c := b.restored(pod)
 		if c.Status != corev1.ConditionTrue || c.Reason != keys.RestoredFromCheckpoint ||
-			!strings.Contains(c.Message, "continues from Checkpoint a-a-uid, which its memverge.ai/restore-from names") {
+			!strings.Contains(c.Message, "continues from Checkpoint a-a-uid, as its memverge.ai/restore-from says") {
 			t.Errorf("%s says %+v", pod.Name, c)
 		}
 		if claim := b.checkpoint("a-a-uid").Status.Claim; claim != nil {

@@ -82,7 +82,7 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 			by = " by RestorePolicy " + d.Policy
 		}
 		if d.Begins {
-			by = ", which its " + keys.RestoreFrom + " names" + by
+			by += ", as its " + keys.RestoreFrom + " says"
 		}
 		o.message = fmt.Sprintf("continues from Checkpoint %s%s, restored in %s", d.Checkpoint, by, v1alpha1.ReadableDuration(slowest).Duration) + again
 		if g := d.GivenUp; g != nil {

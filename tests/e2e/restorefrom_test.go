@@ -71,7 +71,8 @@ func TestClonesBeginFromOneCheckpoint(t *testing.T) {
 	for i := range both {
 		w.goesOn(t, &both[i], before, map[string]string{whose: "the first's"})
 		put(t, c, &both[i], whose, both[i].Name)
-		if said := w.restored(t, &both[i]); !strings.Contains(said.Message, golden.Name+", which its "+keys.RestoreFrom+" names") {
+		said := w.restored(t, &both[i])
+		if !strings.Contains(said.Message, "Checkpoint "+golden.Name) || !strings.Contains(said.Message, "as its "+keys.RestoreFrom+" says") {
 			t.Errorf("it says %q", said.Message)
 		}
 	}
