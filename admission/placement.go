@@ -72,6 +72,16 @@ func (p Placement) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts,
 		return f, err
 	}
 	f.Checkpoints, f.Siblings, f.Policy = checkpoints.Items, podspec.Asking(siblings.Items), matching.PolicyOf(pod, policies.Items)
+	if v1alpha1.IsName(own.RestoreFrom) {
+		named := &v1alpha1.Checkpoint{}
+		err := p.Reader.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: own.RestoreFrom}, named)
+		if client.IgnoreNotFound(err) != nil {
+			return f, err
+		}
+		if err == nil {
+			f.Checkpoints = append(f.Checkpoints, *named)
+		}
+	}
 	return f, nil
 }
 

@@ -58,8 +58,11 @@ func TestANewPodPrefersTheNodesOnWhichItCanGoOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	golden := capturedOn("avx512f") // of another pod
+	golden.Name, golden.Labels[keys.Lineage], golden.Status.Source.Lineage = "golden", "another", "another"
 	for name, test := range map[string]struct {
 		there []client.Object
+		names string
 		want  []string
 	}{
 		"nothing to restore":              {there: []client.Object{old, modern}},
@@ -70,10 +73,15 @@ func TestANewPodPrefersTheNodesOnWhichItCanGoOn(t *testing.T) {
 		"there is one class of nodes":     {there: []client.Object{old, capturedOn("avx512f")}},
 		"a Checkpoint without its facts":  {there: []client.Object{old, modern, unknown}},
 		"it can go on at every old place": {there: []client.Object{old, newest, leaving}},
+		"what it names":                   {there: []client.Object{old, modern, golden}, names: "golden", want: []string{modernClass}},
+		"what another names":              {there: []client.Object{old, modern, golden}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reader := fake.NewClientBuilder().WithScheme(scheme).WithObjects(test.there...).Build()
 			pod := labelled(func(p *corev1.Pod) { p.Namespace, p.Name = "ns", "p" })
+			if test.names != "" {
+				pod.Annotations = map[string]string{keys.RestoreFrom: test.names}
+			}
 			for range 2 { // admission may be asked again
 				if err := (Placement{Reader: reader, Now: time.Now}).Prefer(t.Context(), pod); err != nil {
 					t.Fatal(err)

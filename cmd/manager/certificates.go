@@ -54,7 +54,7 @@ func (c *certificates) addTo(manager ctrl.Manager) error {
 		CAOrganization: "transparent-checkpoint",
 		DNSName:        fmt.Sprintf("%s.%s.svc", serviceName, c.secret.Namespace),
 		IsReady:        make(chan struct{}),
-		Webhooks:       []rotator.WebhookInfo{{Name: webhookConfig, Type: rotator.Mutating}},
+		Webhooks:       []rotator.WebhookInfo{{Name: webhookConfig, Type: rotator.Mutating}, {Name: webhookConfig, Type: rotator.Validating}},
 		FieldOwner:     "checkpoint-manager-certificates",
 	})
 }

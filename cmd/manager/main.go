@@ -104,6 +104,9 @@ func run(o options) error {
 		Allows:     said.Allows,
 	}})
 	hooks.Register(admission.JobsPath, &webhook.Admission{Handler: admission.Jobs{Decoder: decoder, Namespaces: namespaces, Allows: said.Allows}})
+	hooks.Register(admission.BeginningsPath, &webhook.Admission{Handler: admission.Beginnings{
+		Reviews: manager.GetClient(), Checkpoints: manager.GetClient(), Namespaces: namespaces,
+	}})
 	err = errors.Join(
 		manager.AddHealthzCheck("ping", healthz.Ping),
 		manager.AddReadyzCheck("webhook", hooks.StartedChecker()),

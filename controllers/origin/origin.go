@@ -12,6 +12,9 @@ func Apply(source v1alpha1.CheckpointSource) *apply.CheckpointSourceApplyConfigu
 	if source.Identity != "" {
 		wanted.WithIdentity(source.Identity)
 	}
+	if source.RestoreFrom != "" {
+		wanted.WithRestoreFrom(source.RestoreFrom)
+	}
 	if o := source.Owner; o != nil {
 		wanted.WithOwner(apply.Owner().WithAPIVersion(o.APIVersion).WithKind(o.Kind).WithName(o.Name).WithUID(o.UID))
 	}

@@ -56,6 +56,8 @@ type facts struct {
 	ends map[string]end
 	// succeeded are the names of pods that have done their work, by their UIDs.
 	succeeded map[string]string
+	// beginnings are the names of the Checkpoints that pods which have not ended name by restore-from, each with a pod's name.
+	beginnings map[string]string
 	// readOnly are the names of locations that nothing is deleted in.
 	readOnly map[string]bool
 	// quota is what the namespace may store, in bytes; 0 is no bound.
@@ -85,7 +87,7 @@ func (f facts) judge(c *v1alpha1.Checkpoint) step {
 	}
 	retention := v1alpha1.RetentionOf(matching.CheckpointPolicyOf(labels, f.policies))
 	s := f.judgeState(c, retention)
-	s.keep = retention.OnOwnerDeleted == v1alpha1.DisposalKeep || isPinned(c)
+	s.keep = retention.OnOwnerDeleted == v1alpha1.DisposalKeep || isPinned(c) || f.beginnings[c.Name] != ""
 	return s
 }
 
@@ -100,6 +102,8 @@ func (f facts) judgeState(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointR
 		return f.due(ready.LastTransitionTime.Time, expiredTime, step{message: ready.Message, delete: true})
 	case ready.Reason == v1alpha1.StateFailed || ready.Reason == v1alpha1.StateDiscarded:
 		return f.stateless(c, retention)
+	case f.beginnings[c.Name] != "": // who comes in that pod's place may have to begin again
+		return step{}
 	}
 	ttl := f.due(age(c), retention.TTL.Duration, step{cause: causeTTL, message: fmt.Sprintf("it is older than %s, its ttl", retention.TTL.Duration)})
 	if ttl.cause != "" || ready.Reason != v1alpha1.StateCompleted { // one that is in flight has no other end

@@ -3,7 +3,6 @@ package retention
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -93,13 +92,11 @@ func (r *Reconciler) gather(ctx context.Context, namespace string, checkpoints [
 			f.readOnly[l.Name] = true
 		}
 	}
-	if slices.ContainsFunc(checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Spec.Trigger.IsLive() }) {
-		pods := &corev1.PodList{}
-		if err := r.Client.List(ctx, pods, client.InNamespace(namespace)); err != nil {
-			return f, err
-		}
-		f.succeeded = succeededAmong(pods.Items)
+	pods := &corev1.PodList{}
+	if err := r.Client.List(ctx, pods, client.InNamespace(namespace)); err != nil {
+		return f, err
 	}
+	f.succeeded, f.beginnings = succeededAmong(pods.Items), beginningsOf(pods.Items)
 	var err error
 	if f.quota, err = r.Config.Quota(ctx, namespace); err != nil {
 		return f, err

@@ -62,7 +62,7 @@ func (f facts) isTooMuch(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRe
 // mayGo tells whether a complete Checkpoint can make room at all.
 func (f facts) mayGo(c *v1alpha1.Checkpoint) bool {
 	isBeingRestored := c.Status.Claim != nil && c.Status.Claim.Phase != v1alpha1.ClaimConsumed
-	return !isPinned(c) && !isBeingRestored && !isShared(c) && !f.readOnly[c.Status.LocationName]
+	return !isPinned(c) && !isBeingRestored && !isShared(c) && f.beginnings[c.Name] == "" && !f.readOnly[c.Status.LocationName]
 }
 
 func sizeOf(c *v1alpha1.Checkpoint) int64 {

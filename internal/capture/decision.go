@@ -45,6 +45,8 @@ type Decision struct {
 	Message string `json:"message,omitempty"`
 	// Checkpoint is the name of the object that is restored.
 	Checkpoint string `json:"checkpoint,omitempty"`
+	// Begins says that the pod itself names the Checkpoint, which is restored without a claim.
+	Begins bool `json:"begins,omitempty"`
 	// Policy is the name of the RestorePolicy that was decided by; empty where none applies.
 	Policy string `json:"policy,omitempty"`
 	// Fallback says what becomes of a container that cannot be restored.

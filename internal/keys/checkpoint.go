@@ -11,6 +11,8 @@ const (
 	Workload = "checkpoint.memverge.ai/workload"
 	// PodUID is the UID of the captured pod.
 	PodUID = "checkpoint.memverge.ai/pod-uid"
+	// BeganFrom has the value of status.source.restoreFrom; it is absent where the captured pod named none.
+	BeganFrom = "checkpoint.memverge.ai/restore-from"
 	// SourceNode is on a Checkpoint of a pod that goes on, and tells the agent of that node to capture it: the node's name, or a hash of it if that is too long.
 	SourceNode = "checkpoint.memverge.ai/source-node"
 )
@@ -18,6 +20,9 @@ const (
 // CheckpointPin is a label with the value "true" on a Checkpoint that a person keeps: it ends by no rule, and not with its owner. It is a label so that
 // what is pinned can be listed by it. It says nothing of restores: one that was restored keeps its data and is not restored again.
 const CheckpointPin = "memverge.ai/checkpoint-pin"
+
+// VerbRestore is the verb on checkpoints.checkpoint.memverge.ai, by the name of one, that whoever writes RestoreFrom has to be allowed.
+const VerbRestore = "restore"
 
 // Field managers of server-side apply. An apply removes what the same manager wrote before and leaves out now. So whoever writes a part of
 // an object of its own has a name of its own.

@@ -8,6 +8,9 @@ const (
 	CheckpointMode = "memverge.ai/checkpoint-mode"
 	// RestoreMode with the value "false" has the pod start cold; it is captured all the same.
 	RestoreMode = "memverge.ai/restore-mode"
+	// RestoreFrom names a Checkpoint of the pod's namespace, whoever left it, from which the pod begins; its successors go on from what it left. It says so
+	// of one pod, in its template, and means nothing at a Namespace. Who writes it needs the verb VerbRestore.
+	RestoreFrom = "memverge.ai/restore-from"
 	// CheckpointContainers names the containers that are captured; the CheckpointPolicy's selection does not count then.
 	CheckpointContainers = "memverge.ai/checkpoint-containers"
 	// CheckpointVolumeSize bounds what a capture of the pod may take on the node, as a quantity, 2Gi. Without it there is no bound.

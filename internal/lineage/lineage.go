@@ -29,6 +29,9 @@ type Lineage struct {
 	Lineage string
 	// Identity is the pod's own place in that; empty where any pod can take up the work of any other.
 	Identity string
+	// RestoreFrom is the name of the Checkpoint that the line of the pod begins from, as the pod has it; empty for most. It does not belong to the place: it
+	// says from which of those before the pod nothing is taken over.
+	RestoreFrom string
 }
 
 // digits of a hash that stand in a Lineage.
@@ -43,7 +46,7 @@ const digits = 32
 func Of(pod *corev1.Pod) Lineage {
 	controller := metav1.GetControllerOf(pod)
 	if controller == nil {
-		return Lineage{Lineage: hash("pod", pod.Namespace, pod.Name, templateHash(pod))}
+		return Lineage{Lineage: hash("pod", pod.Namespace, pod.Name, templateHash(pod)), RestoreFrom: podspec.RestoreFrom(pod)}
 	}
 	return Under(pod, controller.UID)
 }
@@ -54,9 +57,10 @@ func Under(pod *corev1.Pod, uid types.UID) Lineage {
 	owner := &v1alpha1.Owner{APIVersion: controller.APIVersion, Kind: controller.Kind, Name: controller.Name, UID: uid}
 	kind := KindOf(owner)
 	return Lineage{
-		Owner:    owner,
-		Lineage:  hash("owner", string(uid), revision(pod, kind)),
-		Identity: identity(pod, kind),
+		Owner:       owner,
+		Lineage:     hash("owner", string(uid), revision(pod, kind)),
+		Identity:    identity(pod, kind),
+		RestoreFrom: podspec.RestoreFrom(pod),
 	}
 }
 
@@ -166,6 +170,9 @@ func Labels(namespace, podName string, source v1alpha1.CheckpointSource, deploym
 	if source.Identity != "" {
 		labels[keys.Identity] = source.Identity
 	}
+	if source.RestoreFrom != "" {
+		labels[keys.BeganFrom] = source.RestoreFrom
+	}
 	switch o := source.Owner; {
 	case o == nil:
 		labels[keys.Workload] = hash("pod", namespace, podName)
@@ -203,6 +210,9 @@ func TerminationCheckpoint(pod *corev1.Pod) (*v1alpha1.Checkpoint, v1alpha1.Chec
 	own := Of(pod)
 	source := v1alpha1.CheckpointSource{
 		PodUID: pod.UID, Node: pod.Spec.NodeName, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity,
+	}
+	if v1alpha1.IsName(own.RestoreFrom) { // what is none came past admission, and would keep the state from being published
+		source.RestoreFrom = own.RestoreFrom
 	}
 	checkpoint := &v1alpha1.Checkpoint{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "Checkpoint"},

@@ -169,6 +169,29 @@ func TestACheckpointGoesWithItsOwner(t *testing.T) {
 	}
 }
 
+func TestACheckpointSaysWhereItsLineBegan(t *testing.T) {
+	for what, test := range map[string]struct {
+		set  func(*corev1.Pod)
+		want string
+	}{
+		"it names nothing":         {func(*corev1.Pod) {}, ""},
+		"an annotation":            {func(p *corev1.Pod) { p.Annotations = map[string]string{keys.RestoreFrom: "golden"} }, "golden"},
+		"a label":                  {func(p *corev1.Pod) { p.Labels = map[string]string{keys.RestoreFrom: "golden"} }, "golden"},
+		"what can be no such name": {func(p *corev1.Pod) { p.Annotations = map[string]string{keys.RestoreFrom: "Golden/1"} }, ""},
+	} {
+		p := pod("a")
+		before := Of(p)
+		test.set(p)
+		checkpoint, source := TerminationCheckpoint(p)
+		if source.RestoreFrom != test.want || checkpoint.Labels[keys.BeganFrom] != test.want {
+			t.Errorf("%s: its source is %+v, its labels are %v", what, source, checkpoint.Labels)
+		}
+		if own := Of(p); own.Lineage != before.Lineage || own.Identity != before.Identity {
+			t.Errorf("%s: it has another place, %+v instead of %+v", what, own, before)
+		}
+	}
+}
+
 func TestWorkloadIsWhatAllRevisionsHaveInCommon(t *testing.T) {
 	for what, test := range map[string]struct {
 		pod        *corev1.Pod

@@ -13,9 +13,11 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
-// Choice is what is to be done about a new pod: claim a Checkpoint, wait, start it cold, or not start it. Exactly one of the four is set.
+// Choice is what is to be done about a new pod: claim a Checkpoint, begin from one, wait, start it cold, or not start it. Exactly one of the five is set.
 type Choice struct {
 	Claim *v1alpha1.Checkpoint
+	// Begin is the Checkpoint that the pod's restore-from names: it is restored without a claim, and serves others as well.
+	Begin *v1alpha1.Checkpoint
 	// From is the Checkpoint before it, which is to be restored in place of the one that is claimed, and Message says why; nil means the claimed one itself.
 	From *v1alpha1.Checkpoint
 	// Wait is a sentence that says what for.
@@ -44,7 +46,8 @@ func byRule(c Choice) Choice {
 }
 
 // Choose is the rule (design M1 to M4), by the policy that applies to the pod: the Checkpoint that it names, or the newest unclaimed one of the lineage
-// and identity, once nothing newer is on its way. Of several new pods for which it would do, each takes another, see turn.
+// and identity, once nothing newer is on its way. Of several new pods for which it would do, each takes another, see turn. Where there is none, the
+// Checkpoint that the pod's restore-from names.
 func Choose(f Facts) Choice {
 	givenUp := f.leaveGivenUp()
 	c := f.choose()
@@ -156,6 +159,8 @@ func (f Facts) chooseLatest() Choice {
 		return f.orBefore(&candidates[0], late)
 	case late.Cold != "":
 		return late
+	case f.Own.RestoreFrom != "": // what has expired of its line is none
+		return f.orBeforeFailed(f.chooseBeginning())
 	case old.Cold != "":
 		return old
 	}
@@ -186,7 +191,7 @@ func Expected(f Facts) (checkpoint *v1alpha1.Checkpoint, node string) {
 	if found, _ := f.candidates(); len(found) > 0 {
 		return &found[0], ""
 	}
-	return nil, ""
+	return f.expectedBeginning()
 }
 
 // candidates returns the Checkpoints that the pod could be restored from, the newest first, and what there is to say of one that is too old.

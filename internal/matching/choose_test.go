@@ -109,7 +109,7 @@ func paused(p *corev1.Pod) {
 	})
 }
 
-// choiceTest is what a new pod finds, and what is to be chosen: one of claim, wait, cold and refuse.
+// choiceTest is what a new pod finds, and what is to be chosen: one of claim, begin, wait, cold and refuse.
 type choiceTest struct {
 	pod         *corev1.Pod // or new
 	policy      *v1alpha1.RestorePolicy
@@ -119,6 +119,7 @@ type choiceTest struct {
 	images      map[string]string
 	here        string
 	claim       string
+	begin       string
 	wait, cold  string
 	refuse      string
 	says        []string // the message, in parts
@@ -231,9 +232,15 @@ func check(t *testing.T, what string, test choiceTest) {
 		Machine: test.machine, Images: test.images,
 		Here: func(c *v1alpha1.Checkpoint) bool { return string(sourceOf(c).PodUID) == test.here },
 	})
-	claim := ""
+	claim, begin := "", ""
 	if got.Claim != nil {
 		claim = got.Claim.Name
+	}
+	if got.Begin != nil {
+		begin = got.Begin.Name
+	}
+	if begin != test.begin {
+		t.Errorf("%s: it begins from %q, want %q", what, begin, test.begin)
 	}
 	if claim != test.claim || got.Wait != test.wait || got.Cold != test.cold || got.Refuse != test.refuse {
 		t.Errorf("%s: claim %q, wait %q, cold %q, refuse %q (%s); want %q, %q, %q, %q",

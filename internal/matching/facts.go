@@ -25,7 +25,7 @@ type Facts struct {
 	Workload string
 	// Policy is the one that applies to the pod, see PolicyOf; nil for the defaults.
 	Policy *v1alpha1.RestorePolicy
-	// Checkpoints are at least those of the pod's lineage, those of its workload if LooksWider, and the one that the policy names; others do not matter.
+	// Checkpoints are at least those of the pod's lineage, those of its workload if LooksWider, and the one of the name Named; others do not matter.
 	Checkpoints []v1alpha1.Checkpoint
 	// Siblings are at least the labelled pods of the pod's lineage and identity, on all nodes, and those of which there are Checkpoints though they go on.
 	Siblings []corev1.Pod
@@ -89,10 +89,10 @@ func (f Facts) LooksWider() bool {
 		Choose(f).Cold == keys.ColdNoCheckpoint
 }
 
-// Named is the name of the one Checkpoint that the policy lets the pod be restored from; empty if it names none.
+// Named is the name of the Checkpoint that the pod names, or else its policy, which may be anybody's; empty if neither does.
 func (f Facts) Named() string {
 	if f.isNamed() {
 		return f.Policy.Spec.CheckpointName
 	}
-	return ""
+	return f.Own.RestoreFrom
 }

@@ -33,7 +33,7 @@ func (f Facts) inFlight(after time.Time) (what, node string) {
 			continue
 		}
 		own := lineage.Of(p)
-		source := v1alpha1.CheckpointSource{PodUID: p.UID, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity}
+		source := v1alpha1.CheckpointSource{PodUID: p.UID, Owner: own.Owner, Lineage: own.Lineage, Identity: own.Identity, RestoreFrom: own.RestoreFrom}
 		if f.isRelative(kin{podName: p.Name, source: source}) {
 			return fmt.Sprintf("the capture of pod %s on %s", p.Name, p.Spec.NodeName), p.Spec.NodeName
 		}
@@ -77,7 +77,9 @@ func sourceOf(c *v1alpha1.Checkpoint) v1alpha1.CheckpointSource {
 	if c.Status.Source != nil {
 		return *c.Status.Source
 	}
-	return v1alpha1.CheckpointSource{PodUID: c.Spec.SourcePodUID, Lineage: c.Labels[keys.Lineage], Identity: c.Labels[keys.Identity]}
+	return v1alpha1.CheckpointSource{
+		PodUID: c.Spec.SourcePodUID, Lineage: c.Labels[keys.Lineage], Identity: c.Labels[keys.Identity], RestoreFrom: c.Labels[keys.BeganFrom],
+	}
 }
 
 // isSettled tells whether it is known what came of a capture: a state, or that there will be none.

@@ -13,7 +13,7 @@ import (
 type kinship int
 
 const (
-	// stranger: of another owner, or another place in it; or the pod itself.
+	// stranger: of another owner, or another place in it, or of a line that began elsewhere; or the pod itself.
 	stranger kinship = iota
 	// otherRevision: the same owner and place, another revision of the template.
 	otherRevision
@@ -38,7 +38,7 @@ func kinOf(c *v1alpha1.Checkpoint) kin {
 // kinship tells how the pod is related to another.
 func (f Facts) kinship(k kin) kinship {
 	switch {
-	case k.source.Lineage == "" || k.source.PodUID == f.Pod.UID || k.source.Identity != f.Own.Identity:
+	case k.source.Lineage == "" || k.source.PodUID == f.Pod.UID || k.source.Identity != f.Own.Identity || !f.isOfLine(k):
 		return stranger
 	case k.source.Lineage == f.Own.Lineage:
 		return sameRevision

@@ -11,18 +11,26 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
-// isNamed tells whether the policy names the one Checkpoint that the pod may be restored from.
+// isNamed tells whether the policy names the one Checkpoint that the pod may be restored from. What the pod itself names goes before that.
 func (f Facts) isNamed() bool {
-	return f.Policy != nil && f.Policy.Spec.Source == v1alpha1.RestoreNamed
+	return f.Policy != nil && f.Policy.Spec.Source == v1alpha1.RestoreNamed && f.Own.RestoreFrom == ""
+}
+
+// find returns the Checkpoint of that name; nil when it is not among those that were read.
+func (f Facts) find(name string) *v1alpha1.Checkpoint {
+	i := slices.IndexFunc(f.Checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &f.Checkpoints[i]
 }
 
 // chooseNamed is the rule for a policy that names a Checkpoint: that one or none, whatever else there is.
 func (f Facts) chooseNamed(name string) Choice {
-	i := slices.IndexFunc(f.Checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Name == name })
-	if i < 0 {
+	c := f.find(name)
+	if c == nil {
 		return cold(keys.ColdCheckpointNotFound, "RestorePolicy %s names Checkpoint %s, which there is not in namespace %s", f.Policy.Name, name, f.Pod.Namespace)
 	}
-	c := &f.Checkpoints[i]
 	switch {
 	case f.holds(c):
 		return claim(c)
@@ -58,17 +66,19 @@ func (f Facts) chooseNamed(name string) Choice {
 	return f.namedWhenThere(c)
 }
 
-// namedWhenThere claims the Checkpoint that is named once its state can be had.
+// namedWhenThere takes the Checkpoint that is named once its state can be had. An age is a bound for what is found, and for what the same policy names.
 func (f Facts) namedWhenThere(c *v1alpha1.Checkpoint) Choice {
 	captured := c.Status.Source != nil && c.Status.CaptureTime != nil && f.isSettled(c)
 	if err := f.mismatch(c); err != nil {
 		return f.namedCold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err)
 	}
 	switch {
-	case f.isTooOld(c):
+	case f.isNamed() && f.isTooOld(c):
 		return f.namedCold(keys.ColdCheckpointTooOld, "Checkpoint %s is older than %s, as it was captured %s ago", c.Name, f.maxAge(), f.age(c))
-	case captured && f.isThere(c):
+	case captured && f.isThere(c) && f.isNamed():
 		return claim(c)
+	case captured && f.isThere(c):
+		return Choice{Begin: c}
 	case f.Patient() && captured:
 		return wait("waiting for the upload of Checkpoint %s from %s", c.Name, c.Status.Source.Node)
 	case f.Patient():
@@ -81,12 +91,10 @@ func (f Facts) namedWhenThere(c *v1alpha1.Checkpoint) Choice {
 
 // expectedNamed says what Expected does for a policy that names a Checkpoint.
 func (f Facts) expectedNamed(name string) (checkpoint *v1alpha1.Checkpoint, node string) {
-	i := slices.IndexFunc(f.Checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Name == name })
-	if i < 0 || !f.isRelative(kinOf(&f.Checkpoints[i])) {
-		return nil, ""
-	}
-	c := &f.Checkpoints[i]
+	c := f.find(name)
 	switch {
+	case c == nil || !f.isRelative(kinOf(c)):
+		return nil, ""
 	case c.Status.Claim != nil || !c.DeletionTimestamp.IsZero() || lost(c) != "" || f.isTooOld(c):
 		return nil, ""
 	case c.Status.CaptureTime == nil:
@@ -97,7 +105,11 @@ func (f Facts) expectedNamed(name string) (checkpoint *v1alpha1.Checkpoint, node
 
 // namedCold is cold, with a message that says who names the Checkpoint.
 func (f Facts) namedCold(reason, format string, args ...any) Choice {
-	return cold(reason, "%s; RestorePolicy %s names it", fmt.Sprintf(format, args...), f.Policy.Name)
+	who := keys.RestoreFrom
+	if f.isNamed() {
+		who = "RestorePolicy " + f.Policy.Name
+	}
+	return cold(reason, "%s; %s names it", fmt.Sprintf(format, args...), who)
 }
 
 // lost says why nothing can be restored from a Checkpoint, now or later; nothing if something may be.

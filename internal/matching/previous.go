@@ -20,8 +20,8 @@ func (f Facts) GoesBack() bool {
 }
 
 // Before returns the Checkpoint to go on from in place of one that does not serve: the one that the captured pod was itself restored from or, where
-// no other pod can take up the work, the newest before it that nobody took. It must be there, and do for node and pod. Who holds the later one
-// is the only one that comes to it. Nil is none; why says so when there is one that must not be taken.
+// no other pod can take up the work, the newest before it that nobody took; at last the one that the line began from. It must be there, and do for node
+// and pod. Who holds the later one is the only one that comes to it. Nil is none; why says so when there is one that must not be taken.
 func (f Facts) Before(c *v1alpha1.Checkpoint) (before *v1alpha1.Checkpoint, why string) {
 	if !f.GoesBack() {
 		return nil, ""
@@ -43,7 +43,9 @@ func (f Facts) Before(c *v1alpha1.Checkpoint) (before *v1alpha1.Checkpoint, why 
 // isPast tells whether x is from the past of what c is from, and can be restored.
 func (f Facts) isPast(x, c *v1alpha1.Checkpoint) bool {
 	switch {
-	case x.Name == c.Name || !f.isRelative(kinOf(x)) || !x.DeletionTimestamp.IsZero() || x.Status.CaptureTime == nil || isExpired(x) || f.isTooOld(x):
+	case x.Name == c.Name || !x.DeletionTimestamp.IsZero() || x.Status.CaptureTime == nil || isExpired(x):
+		return false
+	case !f.isBeginning(x) && (!f.isRelative(kinOf(x)) || f.isTooOld(x)):
 		return false
 	case !x.Status.CaptureTime.Time.Before(capturedAt(c)) || !meta.IsStatusConditionTrue(x.Status.Conditions, v1alpha1.CheckpointUploaded):
 		return false
@@ -51,7 +53,7 @@ func (f Facts) isPast(x, c *v1alpha1.Checkpoint) bool {
 		return false
 	}
 	of := sourceOf(c).PodUID
-	return x.Status.Claim == nil && (f.hasPlace() || isLive(x) && sourceOf(x).PodUID == of) || f.wentOnFrom(of, x)
+	return f.isBeginning(x) || x.Status.Claim == nil && (f.hasPlace() || isLive(x) && sourceOf(x).PodUID == of) || f.wentOnFrom(of, x)
 }
 
 // wentOnFrom tells whether a pod was restored from a Checkpoint, by its own claim or in place of one that it claimed.
@@ -110,7 +112,11 @@ func (f Facts) orBeforeFailed(otherwise Choice) Choice {
 		}
 		return otherwise
 	}
-	return f.orBefore(last, nothingOf(last))
+	c := f.orBefore(last, nothingOf(last))
+	if c.Claim == nil && f.Own.RestoreFrom != "" { // of its line there is nothing
+		return otherwise
+	}
+	return c
 }
 
 func nothingOf(c *v1alpha1.Checkpoint) Choice {

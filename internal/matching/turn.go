@@ -31,7 +31,7 @@ func (f Facts) turn() int {
 		if claimed[p.UID] || !isWaiting(p) || !goesBefore(p, f.Pod) {
 			continue
 		}
-		if own := lineage.Of(p); own.Lineage == f.Own.Lineage && own.Identity == f.Own.Identity {
+		if own := lineage.Of(p); own.Lineage == f.Own.Lineage && own.Identity == f.Own.Identity && own.RestoreFrom == f.Own.RestoreFrom {
 			before++
 		}
 	}

@@ -19,6 +19,8 @@ import (
 type Settings struct {
 	// Checkpoint is true for a pod that is to be captured and restored, StartsCold for one that is not to be restored.
 	Checkpoint, StartsCold bool
+	// RestoreFrom is the name of the Checkpoint that the pod begins from; empty where it names none.
+	RestoreFrom string
 	// Containers are the names of those that are captured; none where no key says which.
 	Containers []string
 	// VolumeSizeBytes bounds what a capture may take; 0 is no bound.
@@ -49,6 +51,7 @@ func Resolve(pod *corev1.Pod, namespace Namespace) (Settings, error) {
 	s := Settings{
 		Checkpoint:      resolve(&r, keys.CheckpointMode, boolean),
 		StartsCold:      isFalse(&r, keys.RestoreMode),
+		RestoreFrom:     restoreFrom(&r),
 		Containers:      resolve(&r, keys.CheckpointContainers, func(w written) ([]string, error) { return containers(w, pod) }),
 		VolumeSizeBytes: resolve(&r, keys.CheckpointVolumeSize, bytes),
 		KeepPreStop:     resolve(&r, keys.KeepPreStop, boolean),
@@ -65,6 +68,9 @@ func Resolve(pod *corev1.Pod, namespace Namespace) (Settings, error) {
 	forAll.RestoreOptions = resolve(&r, keys.RestoreOptions, optionsOf(criu.Restore))
 	for _, c := range podspec.Lasting(pod) {
 		s.Of[c.Name] = r.container(pod, c, forAll)
+	}
+	if s.RestoreFrom != "" && s.StartsCold {
+		r.warnings = append(r.warnings, fmt.Sprintf("%s does nothing here: the pod starts cold, as %s says", r.from[keys.RestoreFrom], r.from[keys.RestoreMode]))
 	}
 	if own := r.shortest(pod); own != "" {
 		s.Interval = own

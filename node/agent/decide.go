@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -45,8 +44,11 @@ func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, er
 	if facts, err := a.machine(); err == nil {
 		f.Machine = &facts
 	}
+	if err := a.addNamed(ctx, &f); err != nil {
+		return f, err
+	}
 	if f.LooksWider() {
-		if err := errors.Join(a.lookWider(ctx, &f), a.addNamed(ctx, &f)); err != nil {
+		if err := a.lookWider(ctx, &f); err != nil {
 			return f, err
 		}
 	}
@@ -81,10 +83,10 @@ func (a *Agent) addSources(ctx context.Context, f *matching.Facts) error {
 	return nil
 }
 
-// addNamed adds the Checkpoint that the policy names, which may be anybody's.
+// addNamed adds the Checkpoint that the pod or its policy names, which may be anybody's.
 func (a *Agent) addNamed(ctx context.Context, f *matching.Facts) error {
 	name := f.Named()
-	if name == "" || slices.ContainsFunc(f.Checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Name == name }) {
+	if !v1alpha1.IsName(name) || slices.ContainsFunc(f.Checkpoints, func(c v1alpha1.Checkpoint) bool { return c.Name == name }) {
 		return nil
 	}
 	named := &v1alpha1.Checkpoint{}
@@ -128,7 +130,7 @@ func (a *Agent) lookWider(ctx context.Context, f *matching.Facts) error {
 	others := &v1alpha1.CheckpointList{}
 	err := a.Client.List(ctx, others, client.InNamespace(f.Pod.Namespace), client.MatchingLabels{keys.Workload: f.Workload})
 	for _, c := range others.Items {
-		if c.Labels[keys.Lineage] != f.Own.Lineage { // those are there
+		if c.Labels[keys.Lineage] != f.Own.Lineage && c.Name != f.Named() { // those are there
 			f.Checkpoints = append(f.Checkpoints, c)
 		}
 	}

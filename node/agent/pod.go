@@ -89,6 +89,12 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	case c.Cold != "":
 		return a.decidedCold(pod, f, capture.Decision{Reason: c.Cold, Message: c.Message})
 	}
+	if c.Begin != nil { // it stays as it is, and whoever else names it begins from it, too
+		if err := a.dropClaim(ctx, pod, ""); err != nil {
+			return ctrl.Result{}, err
+		}
+		return a.bring(ctx, pod, f, c)
+	}
 	if err := a.noteClaim(ctx, pod, c.Claim); err != nil {
 		return ctrl.Result{}, err
 	}
@@ -102,14 +108,14 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	return a.bring(ctx, pod, f, c)
 }
 
-// bring brings the state that was claimed for a pod, or the one before it, to the node, and decides by what came of that.
+// bring brings the state that was claimed for a pod, or the one before it, or the one that the pod begins from, to the node, and decides by what came of that.
 func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c matching.Choice) (ctrl.Result, error) {
-	from, reason := cmp.Or(c.From, c.Claim), ""
+	from, reason := cmp.Or(c.From, c.Claim, c.Begin), ""
 	record, err := a.fetch(ctx, pod, from)
 	if err == nil {
 		err = fits(pod, record)
 	}
-	for c.From == nil && (isForGood(err) || err != nil && !f.MayFetch() && !errors.Is(err, errNoTurn)) {
+	for c.From == nil && c.Begin == nil && (isForGood(err) || err != nil && !f.MayFetch() && !errors.Is(err, errNoTurn)) {
 		before, why := f.Before(from)
 		if before == nil {
 			if why != "" {
@@ -135,7 +141,11 @@ func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c 
 		if without.Refuse != "" { // and the claim stays with the pod
 			return a.refuse(ctx, pod, f.Policy, without, unfetchedInterval)
 		}
-		cold, decideErr := a.decidedCold(pod, f, capture.Decision{Reason: without.Cold, Message: without.Message, Checkpoint: c.Claim.Name})
+		d := capture.Decision{Reason: without.Cold, Message: without.Message, Checkpoint: cmp.Or(c.Claim, c.Begin).Name}
+		cold, decideErr := a.decidedCold(pod, f, d)
+		if c.Claim == nil {
+			return cold, decideErr
+		}
 		return cold, errors.Join(decideErr, a.release(ctx, pod, c.Claim))
 	}
 	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", from.Name)
@@ -154,6 +164,10 @@ func (a *Agent) decidedToRestore(
 		PostRestore: postRestoreOf(pod, f.Policy),
 	}
 	d.Restarts, d.NoRestarts = f.ContainerRestarts(len(d.Containers))
+	if c.Begin != nil {
+		d.Begins = true
+		return a.decided(pod, d)
+	}
 	if from != c.Claim {
 		d.GivenUp = &capture.GivenUp{Checkpoint: c.Claim.Name, Why: c.Message}
 		return a.decided(pod, d)

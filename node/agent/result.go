@@ -81,6 +81,9 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 		if d.Policy != "" {
 			by = " by RestorePolicy " + d.Policy
 		}
+		if d.Begins {
+			by += ", as its " + keys.RestoreFrom + " says"
+		}
 		o.message = fmt.Sprintf("continues from Checkpoint %s%s, restored in %s", d.Checkpoint, by, v1alpha1.ReadableDuration(slowest).Duration) + again
 		if d.Own {
 			o.message = fmt.Sprintf("container %q had ended, and continues from Checkpoint %s, the last that this pod left%s, restored in %s, %d of %d times",
@@ -236,22 +239,30 @@ func (a *Agent) claimFile(podUID string) string {
 // noteClaim writes down which Checkpoint is going to be claimed for a pod, so that the claim is settled whatever becomes of pod and agent. One that
 // the pod holds from before, and no longer wants, is released first.
 func (a *Agent) noteClaim(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1.Checkpoint) error {
-	if n, err := a.readClaimNote(string(pod.UID)); err != nil {
+	if err := a.dropClaim(ctx, pod, checkpoint.Name); err != nil {
 		return err
-	} else if n != nil && n.Checkpoint != checkpoint.Name {
-		former := &v1alpha1.Checkpoint{}
-		err := a.Client.Get(ctx, client.ObjectKey{Namespace: n.Namespace, Name: n.Checkpoint}, former)
-		if err == nil {
-			err = a.release(ctx, pod, former)
-		}
-		if err = errors.Join(client.IgnoreNotFound(err), os.RemoveAll(a.statesOf(pod))); err != nil {
-			return err
-		}
 	}
 	if err := os.MkdirAll(a.Node.Restores(string(pod.UID)), 0o700); err != nil {
 		return err
 	}
 	return capture.WriteJSON(a.claimFile(string(pod.UID)), claimNote{pod.Namespace, checkpoint.Name, pod.Name})
+}
+
+// dropClaim releases what a pod holds from before, unless it is the Checkpoint of that name, and forgets it.
+func (a *Agent) dropClaim(ctx context.Context, pod *corev1.Pod, but string) error {
+	n, err := a.readClaimNote(string(pod.UID))
+	if err != nil || n == nil || n.Checkpoint == but {
+		return err
+	}
+	former := &v1alpha1.Checkpoint{}
+	err = a.Client.Get(ctx, client.ObjectKey{Namespace: n.Namespace, Name: n.Checkpoint}, former)
+	if err == nil {
+		err = a.release(ctx, pod, former)
+	}
+	if err = errors.Join(client.IgnoreNotFound(err), os.RemoveAll(a.statesOf(pod))); err != nil {
+		return err
+	}
+	return os.Remove(a.claimFile(string(pod.UID)))
 }
 
 // readClaimNote returns the note of a pod; nil when there is none.

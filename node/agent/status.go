@@ -110,6 +110,9 @@ func sourceOf(checkpoint *v1alpha1.Checkpoint, known v1alpha1.CheckpointSource) 
 	if source.Identity != "" {
 		wanted.WithIdentity(source.Identity)
 	}
+	if source.RestoreFrom != "" {
+		wanted.WithRestoreFrom(source.RestoreFrom)
+	}
 	if o := source.Owner; o != nil {
 		wanted.WithOwner(apply.Owner().WithAPIVersion(o.APIVersion).WithKind(o.Kind).WithName(o.Name).WithUID(o.UID))
 	}

@@ -78,6 +78,37 @@ func namespaces(t *testing.T) admission.Namespaces {
 // admit has a handler answer what manifests/webhook asks at a path.
 func admit(t *testing.T, ns, path string, answers webhookadmission.Handler) *atomic.Int64 {
 	t.Helper()
+	asked, at := serve(t, path, answers)
+	configuration := hooksAt(t, path)
+	configuration.Name = ns
+	for i := range configuration.Webhooks {
+		hook := &configuration.Webhooks[i]
+		hook.NamespaceSelector, hook.ClientConfig = only(ns, hook.NamespaceSelector), at
+	}
+	webhooks := shared.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	if _, err := webhooks.Create(t.Context(), configuration, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := webhooks.Delete(context.Background(), ns, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	return asked
+}
+
+// only narrows a selector to one namespace.
+func only(ns string, selector *metav1.LabelSelector) *metav1.LabelSelector {
+	if selector == nil {
+		selector = &metav1.LabelSelector{}
+	}
+	selector.MatchLabels = map[string]string{corev1.LabelMetadataName: ns}
+	return selector
+}
+
+// serve has a handler answer at a path, and returns how often it was asked so far, and how the API server reaches it.
+func serve(t *testing.T, path string, answers webhookadmission.Handler) (*atomic.Int64, admissionv1.WebhookClientConfig) {
+	t.Helper()
 	asked := &atomic.Int64{}
 	handler, err := webhookadmission.StandaloneWebhook(&webhook.Admission{Handler: answers}, webhookadmission.StandaloneOptions{})
 	if err != nil {
@@ -93,27 +124,7 @@ func admit(t *testing.T, ns, path string, answers webhookadmission.Handler) *ato
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
 	go func() { _ = server.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() { _ = server.Close() })
-
-	configuration := hooksAt(t, path)
-	configuration.Name = ns
-	for i := range configuration.Webhooks {
-		hook := &configuration.Webhooks[i]
-		if hook.NamespaceSelector == nil {
-			hook.NamespaceSelector = &metav1.LabelSelector{}
-		}
-		hook.NamespaceSelector.MatchLabels = map[string]string{corev1.LabelMetadataName: ns}
-		hook.ClientConfig = admissionv1.WebhookClientConfig{CABundle: ca, URL: new(fmt.Sprintf("https://%s%s", listener.Addr(), path))}
-	}
-	webhooks := shared.Client.AdmissionregistrationV1().MutatingWebhookConfigurations()
-	if _, err := webhooks.Create(t.Context(), configuration, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := webhooks.Delete(context.Background(), ns, metav1.DeleteOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
-	return asked
+	return asked, admissionv1.WebhookClientConfig{CABundle: ca, URL: new(fmt.Sprintf("https://%s%s", listener.Addr(), path))}
 }
 
 // hooksAt is what of manifests/webhook asks at a path.

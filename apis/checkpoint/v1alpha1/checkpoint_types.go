@@ -323,6 +323,13 @@ type CheckpointSource struct {
 	// +kubebuilder:validation:MaxLength=63
 	Identity string `json:"identity,omitempty"`
 
+	// restoreFrom is the Checkpoint that the pod named by memverge.ai/restore-from: where its line began. Pods that name the same go on from what it left, and
+	// pods that name another do not. It is also the value of the label checkpoint.memverge.ai/restore-from.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	RestoreFrom string `json:"restoreFrom,omitempty"`
+
 	// labels are those of the pod. By them the CheckpointPolicy is found that says where the state is stored and for how long.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=256

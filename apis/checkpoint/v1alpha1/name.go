@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // MaxNameLength bounds the names of Checkpoints and CheckpointStorageLocations, so that each can be the value of a label.
@@ -13,6 +14,11 @@ const MaxNameLength = 63
 
 // The digits of a UID and of a hash that stand in a name.
 const nameDigits = 8
+
+// IsName tells whether a Checkpoint can have that name.
+func IsName(name string) bool {
+	return len(name) <= MaxNameLength && len(validation.IsDNS1123Subdomain(name)) == 0
+}
 
 // TerminationName is the name of the Checkpoint of a pod that is terminated: POD-UID8. Whoever sees the termination first, manager or
 // agent, makes the Checkpoint; the other finds it by this name. The name of a pod for which there is no room is cut short, and a hash of

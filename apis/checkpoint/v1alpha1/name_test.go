@@ -35,3 +35,13 @@ func TestTerminationName(t *testing.T) {
 		})
 	}
 }
+
+func TestNamesThatACheckpointCanHave(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": true, "web-1.b": true, strings.Repeat("a", 63): true, strings.Repeat("a", 64): false, "": false, "Web": false, "a_b": false, "a/b": false, "-a": false,
+	} {
+		if IsName(name) != want {
+			t.Errorf("%q: %t", name, !want)
+		}
+	}
+}

@@ -23,6 +23,9 @@ type CheckpointSourceApplyConfiguration struct {
 	// identity is the pod's place inside its lineage: the name of a StatefulSet's pod, the completion index of an indexed Job's. Without
 	// one, any pod of the lineage can be restored from this Checkpoint. It is also the value of the label checkpoint.memverge.ai/identity.
 	Identity *string `json:"identity,omitempty"`
+	// restoreFrom is the Checkpoint that the pod named by memverge.ai/restore-from: where its line began. Pods that name the same go on from what it left, and
+	// pods that name another do not. It is also the value of the label checkpoint.memverge.ai/restore-from.
+	RestoreFrom *string `json:"restoreFrom,omitempty"`
 	// labels are those of the pod. By them the CheckpointPolicy is found that says where the state is stored and for how long.
 	Labels map[string]string `json:"labels,omitempty"`
 }
@@ -70,6 +73,14 @@ func (b *CheckpointSourceApplyConfiguration) WithLineage(value string) *Checkpoi
 // If called multiple times, the Identity field is set to the value of the last call.
 func (b *CheckpointSourceApplyConfiguration) WithIdentity(value string) *CheckpointSourceApplyConfiguration {
 	b.Identity = &value
+	return b
+}
+
+// WithRestoreFrom sets the RestoreFrom field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RestoreFrom field is set to the value of the last call.
+func (b *CheckpointSourceApplyConfiguration) WithRestoreFrom(value string) *CheckpointSourceApplyConfiguration {
+	b.RestoreFrom = &value
 	return b
 }
 
