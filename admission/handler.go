@@ -62,7 +62,7 @@ func (p Pods) Handle(ctx context.Context, request admission.Request) admission.R
 		if err == nil && p.Placement != nil && podspec.IsProtected(pod) {
 			p.place(ctx, request.Namespace, pod)
 		}
-		return slices.Concat(warnings, more, Warnings(pod)), err
+		return slices.Concat(warnings, more, Warnings(pod, asked, policy)), err
 	})
 }
 

@@ -17,11 +17,13 @@ import (
 const minGrace = 120
 
 // Warnings are what the user of an admitted pod should know, and may have to change. kubectl shows them.
-func Warnings(pod *corev1.Pod) []string {
+func Warnings(pod *corev1.Pod, asked settings.Settings, policy *v1alpha1.CheckpointPolicy) (warnings []string) {
 	if pod.Annotations[keys.Effective] == "" {
 		return nil
 	}
-	var warnings []string
+	if _, warning, err := asked.KeepIn(pod, podspec.Selected(pod, asked.Selection(policy))); err == nil && warning != "" {
+		warnings = append(warnings, warning)
+	}
 	for _, name := range podspec.PostStart(pod) {
 		warnings = append(warnings, fmt.Sprintf("container %q has a postStart hook, which kubelet runs again when the container is restored; "+
 			"have it do no harm to a program that is in the middle of its work", name))
@@ -53,6 +55,10 @@ func Admit(pod *corev1.Pod, asked settings.Settings, policy *v1alpha1.Checkpoint
 		}
 	}
 	asked.AddTo(&effective)
+	var err error
+	if effective.StorageVolume, _, err = asked.KeepIn(pod, selected); err != nil {
+		return err
+	}
 	effective.Eager = eagerContainers(pod, selected)
 	effective.GracePeriodSeconds = minGrace
 	if grace := pod.Spec.TerminationGracePeriodSeconds; grace != nil {

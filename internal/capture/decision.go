@@ -51,6 +51,10 @@ type Decision struct {
 	Fallback Fallback `json:"fallback,omitempty"`
 	// Directory is the folder of the capture, fetched and verified.
 	Directory string `json:"directory,omitempty"`
+	// Kept is the file in the pod's storage volume that the runtime brings to Directory, which is not there yet; nil when it is.
+	Kept *KeptFile `json:"kept,omitempty"`
+	// Line is that of the state in its storage volume, which the pod takes up alone; empty where that is not so.
+	Line string `json:"line,omitempty"`
 	// Containers are those of the capture that are restored, by name.
 	Containers []string `json:"containers,omitempty"`
 	// Compatibility is what this machine is compared with that of the capture by.
@@ -81,6 +85,8 @@ type Fetched struct {
 	Checkpoint string `json:"checkpoint"`
 	// Directory is the folder of the capture, fetched and verified.
 	Directory string `json:"directory"`
+	// Kept is as in Decision.
+	Kept *KeptFile `json:"kept,omitempty"`
 }
 
 // GivenUp is a Checkpoint that was not restored.
@@ -93,7 +99,7 @@ type GivenUp struct {
 // GoBack makes Previous what is restored, for the reason why.
 func (d *Decision) GoBack(why string) {
 	d.GivenUp = &GivenUp{Checkpoint: d.Checkpoint, Why: why}
-	d.Checkpoint, d.Directory, d.Previous = d.Previous.Checkpoint, d.Previous.Directory, nil
+	d.Checkpoint, d.Directory, d.Kept, d.Previous = d.Previous.Checkpoint, d.Previous.Directory, d.Previous.Kept, nil
 }
 
 // Restores tells whether the decision restores a container of that name. It holds however long the images of the pod take to be pulled: the

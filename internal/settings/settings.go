@@ -24,6 +24,8 @@ type Settings struct {
 	// VolumeSizeBytes bounds what a capture may take; 0 is no bound.
 	VolumeSizeBytes           int64
 	KeepPreStop, AllowIOUring bool
+	// StorageVolume is the volume of the pod in which its states are kept; nil where no key names one.
+	StorageVolume *Volume
 	// Interval is how often the pod is captured while it goes on, as it was written; empty where no key says so.
 	Interval string
 	// Of has each container that runs as long as the pod, by its name.
@@ -51,6 +53,7 @@ func Resolve(pod *corev1.Pod, namespace Namespace) (Settings, error) {
 		VolumeSizeBytes: resolve(&r, keys.CheckpointVolumeSize, bytes),
 		KeepPreStop:     resolve(&r, keys.KeepPreStop, boolean),
 		AllowIOUring:    resolve(&r, keys.IOUring, allow),
+		StorageVolume:   resolve(&r, keys.CheckpointStorageVolume, func(w written) (*Volume, error) { return volume(w, pod) }),
 		Interval:        resolve(&r, keys.CheckpointInterval, interval),
 		Of:              map[string]Container{},
 	}
