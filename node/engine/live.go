@@ -61,7 +61,24 @@ func (a *attempt) runLive(ctx context.Context) error {
 	if a.record.Trigger.IsTermination() {
 		return a.end(ctx)
 	}
+	ctx, enough := a.untilStopped(ctx)
+	defer enough()
+	a.engine.keepInVolume(ctx, a.dir, &a.record)
 	return a.engine.complete(a.dir, &a.record)
+}
+
+// untilStopped returns a context that ends when the pod is stopped: its last state is worth more than one from before.
+func (a *attempt) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for ctx.Err() == nil {
+			if a.signal().Name != "" {
+				cancel(errors.New("the pod is stopped, and its last state comes after this one"))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // goOn records that everything is there, and lets the pod go on; or ends it, when it was stopped meanwhile.
@@ -70,7 +87,7 @@ func (a *attempt) goOn(ctx context.Context) (capture.Reason, error) {
 		if evidence, found := a.evidence(); found {
 			a.engine.Log("the pod is stopped while its state is captured: this is its last one")
 			a.record.Trigger.Signal, a.record.Trigger.Evidence = signal.String(), evidence
-			return a.cut(ctx)
+			return capture.ReasonFilesFailed, a.recordDump()
 		}
 	}
 	if err := a.recordDump(); err != nil {
@@ -106,6 +123,9 @@ func (a *attempt) settleLive(ctx context.Context, dir string, record *capture.Ca
 	err := a.thaw(ctx)
 	switch {
 	case record.State == capture.Dumped && a.engine.isThisBoot(record):
+		if len(a.members) > 0 {
+			a.engine.keepInVolume(ctx, dir, record)
+		}
 		return errors.Join(err, a.engine.complete(dir, record))
 	case record.State == capture.Dumping && a.canBeginAgain(liveAttemptsFile): // whoever asked for it asks again
 		return errors.Join(err, os.RemoveAll(dir))
