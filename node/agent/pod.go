@@ -152,6 +152,7 @@ func (a *Agent) decidedToRestore(
 		Action: capture.Restore, Checkpoint: from.Name, Directory: a.stateOf(pod, from), Compatibility: matching.RulesOf(f.Policy),
 		Policy: nameOf(f.Policy), Fallback: fallbackOf(f), Attempts: f.Attempts(), Containers: containersOf(record),
 	}
+	d.Kept, d.Line = a.keptOf(d.Directory, from), lineOf(pod, c.Claim, from)
 	d.Restarts, d.NoRestarts = f.ContainerRestarts(len(d.Containers))
 	if from != c.Claim {
 		d.GivenUp = &capture.GivenUp{Checkpoint: c.Claim.Name, Why: c.Message}
@@ -170,6 +171,7 @@ func (a *Agent) decidedToRestore(
 		ctrl.LoggerFrom(ctx).Error(err, "fetch the state before", "checkpoint", before.Name)
 	case slices.Equal(containersOf(record), d.Containers):
 		d.Previous = &capture.Fetched{Checkpoint: before.Name, Directory: a.stateOf(pod, before)}
+		d.Previous.Kept = a.keptOf(d.Previous.Directory, before)
 	}
 	return a.decided(pod, d)
 }

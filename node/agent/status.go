@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -33,6 +34,8 @@ type report struct {
 	sizeBytes          int64
 	frozen             time.Duration
 	location, manifest string
+	volume             *v1alpha1.CheckpointVolume
+	notKept            string // the storage volume that has it not, and why
 	logTail            string
 }
 
@@ -79,6 +82,10 @@ func (a *Agent) apply(ctx context.Context, checkpoint *v1alpha1.Checkpoint, r re
 	}
 	if r.manifest != "" {
 		status.WithManifestDigest(r.manifest)
+	}
+	if v := cmp.Or(checkpoint.Status.Volume, r.volume); v != nil { // which cannot change
+		status.WithVolume(apply.CheckpointVolume().WithName(v.Name).WithKind(v.Kind).WithSource(v.Source).WithFile(v.File).WithSizeBytes(v.SizeBytes).
+			WithContentBytes(v.ContentBytes).WithDigest(v.Digest))
 	}
 	if r.logTail != "" {
 		status.WithLogTail(r.logTail)
