@@ -136,7 +136,13 @@ func unpackTree(ctx context.Context, compressed io.Reader, most int64, dir strin
 		return err
 	}
 	defer into.Close()
-	return readTree(ctx, io.LimitReader(plain, most), into)
+	if err := readTree(ctx, io.LimitReader(plain, most), into); err != nil {
+		return err
+	}
+	if n, _ := plain.Read(make([]byte, 1)); n > 0 {
+		return fmt.Errorf("there is more in it than the %d bytes that were written", most)
+	}
+	return nil
 }
 
 // completeKept has a state that was written before its capture had come to its end say that it is complete.
