@@ -137,12 +137,12 @@ func TestOnlyWhatIsOfNoUseMakesRoomForWhatWaits(t *testing.T) {
 		restores    []v1alpha1.RestorePolicy
 		want        []string
 	}{
-		"nothing waits":                 {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("b", 1)}},
-		"there is no quota":             {checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
-		"there is room by now":          {quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
-		"what was restored goes":        {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}, want: []string{"a: Quota"}},
-		"what is of use stays":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("w", 1, waiting)}},
-		"what is pinned stays":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used, pinned), at("w", 1, waiting)}},
+		"nothing waits":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("b", 1)}},
+		"there is no quota":      {checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
+		"there is room by now":   {quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
+		"what was restored goes": {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}, want: []string{"a: Quota"}},
+		"what is of use stays":   {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("w", 1, waiting)}},
+		"what is pinned stays":   {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used, pinned), at("w", 1, waiting)}},
 		"what is in a volume takes no room": {
 			quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("v", 3, used, inVolume), at("w", 1, waiting)},
 		},
