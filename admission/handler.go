@@ -104,8 +104,8 @@ func (p Pods) unencrypted(ctx context.Context, pod *corev1.Pod, policy *v1alpha1
 	if location == nil || location.Spec.Encryption == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("the states of this pod are kept in %s, and not encrypted: the keys of CheckpointStorageLocation %q count for what is stored there",
-		effective.StorageVolume, location.Name)}
+	return []string{fmt.Sprintf("the states of this pod are kept in %s, and not encrypted: the keys of CheckpointStorageLocation %q count for what is "+
+		"stored there", effective.StorageVolume, location.Name)}
 }
 
 // place adds the preference for nodes. Without it the pod is made all the same.

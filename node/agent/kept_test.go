@@ -113,7 +113,7 @@ func TestWhatAVolumeDoesNotTakeGoesToTheBucket(t *testing.T) {
 	b.look(dir)
 	c := b.checkpoint("a-a-uid")
 	const why = `volume "data" (PersistentVolumeClaim states): no space left on device`
-	is(t, c, v1alpha1.CheckpointCaptured, metav1.ConditionTrue, v1alpha1.StateCompleted, "safe in the bucket, not in "+why)
+	is(t, c, v1alpha1.CheckpointCaptured, metav1.ConditionTrue, v1alpha1.StateCompleted, "safe in the bucket; it is not in "+why)
 	if c.Status.Volume != nil || c.Status.LocationName != "main" || c.Status.ManifestDigest == "" {
 		t.Errorf("its status is %+v", c.Status)
 	}

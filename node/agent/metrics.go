@@ -51,8 +51,8 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, keptBytes, notKept, shutdownSeconds, probeFindings, probeSeconds,
-		diskBytes, diskBudget, evictions)
+	metrics.Registry.MustRegister(captures, restores, uploadedBytes, uploadSeconds, uploadFailures, keptBytes, notKept, shutdownSeconds, probeFindings,
+		probeSeconds, diskBytes, diskBudget, evictions)
 }
 
 func (a *Agent) countCapture(outcome string) { captures.WithLabelValues(outcome).Inc() }

@@ -471,9 +471,7 @@ func (a *Agent) refresh(dir string, r *report) {
 		r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 		r.captured.Message = fmt.Sprintf("safe on node %s", a.NodeName)
 	}
-	if r.notKept != "" {
-		r.captured.Message += "; it is not in " + r.notKept
-	}
+	r.captured.Message = r.where(r.captured.Message)
 }
 
 // tellCaptured tells once by an event, and counts, that a state is captured, when a report has said so.

@@ -39,6 +39,14 @@ type report struct {
 	logTail            string
 }
 
+// where adds to a sentence about where a state is in which storage volume it is not.
+func (r *report) where(sentence string) string {
+	if r.notKept == "" {
+		return sentence
+	}
+	return sentence + "; it is not in " + r.notKept
+}
+
 // apply writes the report into the status of a Checkpoint.
 func (a *Agent) apply(ctx context.Context, checkpoint *v1alpha1.Checkpoint, r report) error {
 	status := apply.CheckpointStatus().WithSource(sourceOf(checkpoint, r.source))

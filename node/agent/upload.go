@@ -108,10 +108,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	r.manifest = summary.ManifestDigest
 	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), location, v1alpha1.ReadableDuration(took).Duration)
-	r.captured.Status, r.captured.Reason, r.captured.Message = metav1.ConditionTrue, v1alpha1.StateCompleted, "safe in the bucket"
-	if r.notKept != "" {
-		r.captured.Message += ", not in " + r.notKept
-	}
+	r.captured.Status, r.captured.Reason, r.captured.Message = metav1.ConditionTrue, v1alpha1.StateCompleted, r.where("safe in the bucket")
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}

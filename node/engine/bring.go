@@ -49,11 +49,6 @@ func (r *restoration) bring(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", volume, err)
 	}
-	file, err := r.openKept(source, volume)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
 	restores := r.engine.Node.Restores(r.Container.Pod.UID)
 	if err := r.engine.reserve(restores, r.Kept.ContentBytes); err != nil {
 		return err
@@ -64,10 +59,8 @@ func (r *restoration) bring(ctx context.Context) error {
 		return err
 	}
 	r.engine.Log("container %q brings %s from %s", r.Container.Name, r.Kept.Name, volume)
-	fits, err := unpack(ctx, file, r.Kept, partial)
-	if !fits {
-		err = &lostFileError{r.Kept.Name, volume.String(), "is not what was written: its SHA-256 is another one"}
-	}
+	kept := *r.Kept
+	_, err = withoutHanging(ctx, func() (any, error) { return nil, unpackKept(ctx, source, volume, &kept, partial) })
 	if err == nil {
 		err = completeKept(partial)
 	}
@@ -77,27 +70,41 @@ func (r *restoration) bring(ctx context.Context) error {
 	return os.Rename(partial, r.Directory)
 }
 
-// openKept opens the file of the state in the volume at source. That it is not there, or cannot be what was written, is a lostFileError.
-func (r *restoration) openKept(source string, volume *capture.StorageVolume) (*os.File, error) {
-	lost := func(format string, args ...any) error {
-		return &lostFileError{r.Kept.Name, volume.String(), fmt.Sprintf(format, args...)}
+// unpackKept writes the content of a file in the volume at source into a folder. That the file is not there, or not what was written, is a lostFileError.
+func unpackKept(ctx context.Context, source string, volume *capture.StorageVolume, kept *capture.KeptFile, into string) error {
+	file, err := openState(source, volume, kept)
+	if err != nil {
+		return err
 	}
-	if _, _, is := capture.ParseKeptName(r.Kept.Name); !is {
+	defer file.Close()
+	fits, err := unpack(ctx, file, kept, into)
+	if !fits {
+		return &lostFileError{kept.Name, volume.String(), "is not what was written: its SHA-256 is another one"}
+	}
+	return err
+}
+
+// openState opens a file in the volume at source, if it can be what was written.
+func openState(source string, volume *capture.StorageVolume, kept *capture.KeptFile) (*os.File, error) {
+	lost := func(format string, args ...any) error {
+		return &lostFileError{kept.Name, volume.String(), fmt.Sprintf(format, args...)}
+	}
+	if _, _, is := capture.ParseKeptName(kept.Name); !is {
 		return nil, lost("has no name of a state")
 	}
 	folder, err := openKept(source, false)
 	if err == nil {
 		defer folder.Close()
 		var file *os.File
-		if file, err = folder.open(r.Kept.Name, unix.O_RDONLY); err == nil {
+		if file, err = folder.open(kept.Name, unix.O_RDONLY); err == nil {
 			info, statErr := file.Stat()
 			switch {
 			case statErr != nil:
 				return nil, errors.Join(statErr, file.Close())
 			case !info.Mode().IsRegular():
 				return nil, errors.Join(lost("is no file"), file.Close())
-			case info.Size() != r.Kept.SizeBytes:
-				return nil, errors.Join(lost("is not what was written: it has %d bytes, and had %d", info.Size(), r.Kept.SizeBytes), file.Close())
+			case info.Size() != kept.SizeBytes:
+				return nil, errors.Join(lost("is not what was written: it has %d bytes, and had %d", info.Size(), kept.SizeBytes), file.Close())
 			}
 			return file, nil
 		}

@@ -38,34 +38,42 @@ func (e *Engine) keepInVolume(ctx context.Context, dir string, record *capture.C
 	if volume == nil || record.Kept != nil {
 		return
 	}
-	type outcome struct {
-		kept *capture.KeptFile
-		err  error
-	}
-	began, done, work := time.Now(), make(chan outcome, 1), *record
-	go func() { // which hangs when the volume does
-		kept, err := e.keep(ctx, dir, &work, volume)
-		done <- outcome{kept, err}
-	}()
-	var came outcome
-	select {
-	case came = <-done:
-	case <-ctx.Done():
-		select {
-		case came = <-done:
-		case <-time.After(stuckPatience):
-			came.err = fmt.Errorf("it does not answer: %w", context.Cause(ctx))
-		}
-	}
-	record.Timings.Volume, record.Kept, record.NotKept = time.Since(began), came.kept, ""
-	if came.err != nil {
-		record.NotKept = fmt.Sprintf("%s: %v", volume, came.err)
+	began, work := time.Now(), *record
+	kept, err := withoutHanging(ctx, func() (*capture.KeptFile, error) { return e.keep(ctx, dir, &work, volume) })
+	record.Timings.Volume, record.Kept, record.NotKept = time.Since(began), kept, ""
+	if err != nil {
+		record.NotKept = fmt.Sprintf("%s: %v", volume, err)
 		e.Log("the state is not kept in %s", record.NotKept)
 	} else {
-		e.Log("%s is in %s after %s, %d MiB of %d", came.kept.Name, volume, record.Timings.Volume, came.kept.SizeBytes>>20, came.kept.ContentBytes>>20)
+		e.Log("%s is in %s after %s, %d MiB of %d", kept.Name, volume, record.Timings.Volume, kept.SizeBytes>>20, kept.ContentBytes>>20)
 	}
 	if err := record.Write(dir); err != nil {
 		e.Log("%v", err)
+	}
+}
+
+// withoutHanging does work on a volume, which ends with the context if the volume answers. If it does not, nobody waits for the work any more, and what
+// comes of it counts for nothing.
+func withoutHanging[T any](ctx context.Context, work func() (T, error)) (value T, err error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		value, err := work()
+		done <- outcome{value, err}
+	}()
+	select {
+	case came := <-done:
+		return came.value, came.err
+	case <-ctx.Done():
+	}
+	select {
+	case came := <-done:
+		return came.value, came.err
+	case <-time.After(stuckPatience):
+		return value, fmt.Errorf("it does not answer: %w", context.Cause(ctx))
 	}
 }
 

@@ -164,7 +164,9 @@ func TestAVolumeThatIsFull(t *testing.T) {
 	w := prepareWorkload(t, c, plainPod, nil)
 	storingOn(t, w, node, dir)
 	c.OnNode(t, node, "mount -t tmpfs -o size=64k none "+dir)
-	t.Cleanup(func() { _, _ = lab.Localcluster(context.Background(), c.Name, "node", "exec", node, "--", "umount", "-l", dir) })
+	t.Cleanup(func() {
+		_, _ = lab.Localcluster(context.Background(), c.Name, "node", "exec", node, "--", "umount", "-l", dir)
+	})
 	w.create(t)
 	pod := w.running(t, nil)
 	before := waitForCount(t, c, pod, 10)
