@@ -192,3 +192,38 @@ func TestAStorageVolumeThatThereIsNot(t *testing.T) {
 		t.Errorf("it is refused as %v", err)
 	}
 }
+
+// A pod that goes on has its states written into its volume as well, and goes on from the last one when it fails, if its policy bears that the volume has moved on.
+func TestALiveCaptureIsKeptInAVolume(t *testing.T) {
+	t.Parallel()
+	c := labelled(t)
+	const node, dir = "worker-1", "/var/lib/states-live"
+	w := prepareWorkload(t, c, deployment, nil)
+	w.template.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	storingOn(t, w, node, dir)
+	w.policy(t, v1alpha1.RestorePolicySpec{VolumeChanges: v1alpha1.VolumeChangesRestore})
+	w.create(t)
+	pod := w.running(t, nil)
+	before := waitForCount(t, c, pod, 10)
+	for _, name := range []string{"one", "two", "three"} {
+		w.byHand(t, name, pod, nil)
+		made := w.named(t, name, isComplete)
+		if made.Status.Volume == nil || made.Status.LocationName != "" {
+			t.Fatalf("the status of %s is %+v", name, made.Status)
+		}
+		now := w.countOf(t, pod)
+		undisturbed(t, before, now)
+		before = now
+	}
+	if got := statesOn(t, c, node, dir); len(got) != 2 {
+		t.Errorf("the volume has %v", got)
+	}
+	w.endForGood(t, pod)
+	next := w.running(t, pod)
+	w.goesOn(t, next, before, nil)
+	w.endForGood(t, next) // whose line is that of the first
+	w.goesOn(t, w.running(t, next), before, nil)
+	if got := statesOn(t, c, node, dir); len(got) != 2 {
+		t.Errorf("the volume has %v", got)
+	}
+}
