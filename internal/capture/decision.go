@@ -53,8 +53,8 @@ type Decision struct {
 	Directory string `json:"directory,omitempty"`
 	// Kept is the file in the pod's storage volume that the runtime brings to Directory, which is not there yet; nil when it is.
 	Kept *KeptFile `json:"kept,omitempty"`
-	// Line is that of the state in its storage volume, which the pod takes up alone; empty where that is not so.
-	Line string `json:"line,omitempty"`
+	// KeptLine is the line of the state in its storage volume, which the pod takes up alone; empty where that is not so.
+	KeptLine string `json:"keptLine,omitempty"`
 	// Containers are those of the capture that are restored, by name.
 	Containers []string `json:"containers,omitempty"`
 	// Compatibility is what this machine is compared with that of the capture by.
@@ -314,6 +314,7 @@ func (n Node) Redecide(podUID string, d *Decision) error { return WriteJSON(n.de
 func (n Node) GoOnFrom(podUID string, d *Decision, state Fetched, container string) error {
 	d.Action, d.Own, d.Reason, d.Message, d.Fallback = Restore, true, "", "", StartCold
 	d.Checkpoint, d.Directory, d.Containers, d.Previous, d.GivenUp = state.Checkpoint, state.Directory, []string{container}, nil, nil
+	d.Kept = state.Kept
 	d.BootID = n.boot()
 	return n.Redecide(podUID, d)
 }

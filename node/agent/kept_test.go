@@ -176,7 +176,7 @@ func decides(t *testing.T, pod *corev1.Pod, local bool) *capture.Decision {
 
 func TestTheRuntimeBringsWhatAVolumeKeeps(t *testing.T) {
 	d := decides(t, newPod("a", storing), false)
-	if d.Action != capture.Restore || d.Line != keptLine {
+	if d.Action != capture.Restore || d.KeptLine != keptLine {
 		t.Errorf("the decision is %+v", d)
 	}
 	if diff := cmp.Diff(&keptFile, d.Kept); diff != "" {
@@ -188,7 +188,7 @@ func TestTheRuntimeBringsWhatAVolumeKeeps(t *testing.T) {
 }
 
 func TestWhatIsOnTheNodeServesBeforeTheVolume(t *testing.T) {
-	if d := decides(t, newPod("a", storing), true); d.Action != capture.Restore || d.Kept != nil || d.Line != keptLine {
+	if d := decides(t, newPod("a", storing), true); d.Action != capture.Restore || d.Kept != nil || d.KeptLine != keptLine {
 		t.Errorf("the decision is %+v", d)
 	}
 }

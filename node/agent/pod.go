@@ -152,7 +152,7 @@ func (a *Agent) decidedToRestore(
 		Action: capture.Restore, Checkpoint: from.Name, Directory: a.stateOf(pod, from), Compatibility: matching.RulesOf(f.Policy),
 		Policy: nameOf(f.Policy), Fallback: fallbackOf(f), Attempts: f.Attempts(), Containers: containersOf(record),
 	}
-	d.Kept, d.Line = a.keptOf(d.Directory, from), lineOf(pod, c.Claim, from)
+	d.Kept, d.KeptLine = a.keptOf(d.Directory, from), lineOf(pod, c.Claim, from)
 	d.Restarts, d.NoRestarts = f.ContainerRestarts(len(d.Containers))
 	if from != c.Claim {
 		d.GivenUp = &capture.GivenUp{Checkpoint: c.Claim.Name, Why: c.Message}

@@ -151,12 +151,12 @@ func (e *Engine) keptLine(record *capture.Capture, volume *capture.StorageVolume
 		return hex.EncodeToString(sum[:8])
 	}
 	d, err := e.Node.Decision(uid)
-	if err != nil || d.Line == "" {
+	if err != nil || d.KeptLine == "" {
 		return uid
 	}
 	for _, name := range d.Containers {
 		if r, err := e.Node.Result(uid, name); err == nil && (r.Consumed || r.Outcome == capture.Restored) {
-			return d.Line
+			return d.KeptLine
 		}
 	}
 	return uid

@@ -340,7 +340,7 @@ func TestTheLastWrittenStateStays(t *testing.T) {
 
 func TestLinesOfStates(t *testing.T) {
 	restored := func(s *store, outcome capture.Outcome) {
-		d := capture.Decision{Action: capture.Restore, Containers: []string{"app"}, Line: "first"}
+		d := capture.Decision{Action: capture.Restore, Containers: []string{"app"}, KeptLine: "first"}
 		if err := s.engine.Node.Decide(uidOfPod, d); err != nil {
 			s.t.Fatal(err)
 		}
