@@ -123,9 +123,7 @@ func (a *attempt) settleLive(ctx context.Context, dir string, record *capture.Ca
 	err := a.thaw(ctx)
 	switch {
 	case record.State == capture.Dumped && a.engine.isThisBoot(record):
-		if len(a.members) > 0 {
-			a.engine.keepInVolume(ctx, dir, record)
-		}
+		a.keepSettled(ctx, dir, record)
 		return errors.Join(err, a.engine.complete(dir, record))
 	case record.State == capture.Dumping && a.canBeginAgain(liveAttemptsFile): // whoever asked for it asks again
 		return errors.Join(err, os.RemoveAll(dir))

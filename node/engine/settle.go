@@ -116,9 +116,7 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		_, err := publish(dir, record.Sequence)
 		return errors.Join(err, a.payAll(ctx))
 	case record.State == capture.Dumped && a.holds(dir):
-		if _, err := os.Stat(filepath.Join(dir, killedFile)); err != nil && len(a.members) > 0 {
-			a.engine.keepInVolume(ctx, dir, record)
-		}
+		a.keepSettled(ctx, dir, record)
 		a.engine.endProcesses(ctx, dir, a.members)
 		return errors.Join(a.engine.complete(dir, record), a.payAll(ctx))
 	case record.State == capture.Failed:

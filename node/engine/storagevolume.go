@@ -27,6 +27,8 @@ const (
 	partialSuffix = ".partial"
 	// keptOthers is how many states of a line stay in a storage volume beside the one that was written last.
 	keptOthers = 1
+	// volumePatience bounds what writing a state may take, where nothing else does.
+	volumePatience = 15 * time.Minute
 	// stuckPatience is for how long a volume that does not answer is waited for when there is no more time.
 	stuckPatience = 2 * time.Second
 )
@@ -38,6 +40,8 @@ func (e *Engine) keepInVolume(ctx context.Context, dir string, record *capture.C
 	if volume == nil || record.Kept != nil {
 		return
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, volumePatience, fmt.Errorf("it has not taken the state after %s", volumePatience))
+	defer cancel()
 	began, work := time.Now(), *record
 	kept, err := withoutHanging(ctx, func() (*capture.KeptFile, error) { return e.keep(ctx, dir, &work, volume) })
 	record.Timings.Volume, record.Kept, record.NotKept = time.Since(began), kept, ""
@@ -50,6 +54,23 @@ func (e *Engine) keepInVolume(ctx context.Context, dir string, record *capture.C
 	if err := record.Write(dir); err != nil {
 		e.Log("%v", err)
 	}
+}
+
+// keepSettled is keepInVolume for a capture that was cut off when it was dumped. If nothing of the pod runs the volume may be gone, and if the pod goes there
+// is no more time than for a KILL.
+func (a *attempt) keepSettled(ctx context.Context, dir string, record *capture.Capture) {
+	if len(a.members) == 0 {
+		return
+	}
+	if record.Trigger.IsTermination() {
+		if _, err := os.Stat(filepath.Join(dir, killedFile)); err == nil {
+			return
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, killPatience, errKillDue)
+		defer cancel()
+	}
+	a.engine.keepInVolume(ctx, dir, record)
 }
 
 // withoutHanging does work on a volume, which ends with the context if the volume answers. If it does not, nobody waits for the work any more, and what
