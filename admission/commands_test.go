@@ -44,7 +44,7 @@ func TestHooksOfKeysAndPolicies(t *testing.T) {
 	}
 	told := []string{"the hook of annotation memverge.ai/post-checkpoint-hook is not run: " +
 		`container "log" of annotation memverge.ai/post-checkpoint-hook-container is not captured`}
-	if diff := cmp.Diff(told, Warnings(pod, asked)); diff != "" {
+	if diff := cmp.Diff(told, Warnings(pod, asked, nil)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/internal/settings"
@@ -31,7 +34,7 @@ type Pods struct {
 	Decoder admission.Decoder
 	// Placement says which nodes a pod prefers; nil for no preference.
 	Placement *Placement
-	// Policies reads CheckpointPolicies, from a cache: somebody waits for the answer.
+	// Policies reads CheckpointPolicies and CheckpointStorageLocations, from a cache: somebody waits for the answer.
 	Policies   client.Reader
 	Namespaces Namespaces
 	// Allows tells whether pods of a namespace are captured and restored; nil is all.
@@ -62,7 +65,7 @@ func (p Pods) Handle(ctx context.Context, request admission.Request) admission.R
 		if err == nil && p.Placement != nil && podspec.IsProtected(pod) {
 			p.place(ctx, request.Namespace, pod)
 		}
-		return slices.Concat(warnings, more, Warnings(pod, asked)), err
+		return slices.Concat(warnings, more, Warnings(pod, asked, policy), p.unencrypted(ctx, pod, policy)), err
 	})
 }
 
@@ -81,6 +84,28 @@ func (p Pods) policyOf(ctx context.Context, pod *corev1.Pod, asked settings.Sett
 		return nil, []string{"the CheckpointPolicies could not be read: what is captured of this pod is what is captured without one"}
 	}
 	return matching.CheckpointPolicyOf(pod.Labels, policies.Items), nil
+}
+
+// unencrypted warns of a pod whose states are kept in a volume as they are, where they would be encrypted in a bucket. That locations cannot be read keeps no
+// pod waiting.
+func (p Pods) unencrypted(ctx context.Context, pod *corev1.Pod, policy *v1alpha1.CheckpointPolicy) (warnings []string) {
+	effective, err := capture.ParseSettings(pod.Annotations[keys.Effective])
+	if err != nil || effective.StorageVolume == nil {
+		return nil
+	}
+	soon, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	locations := &v1alpha1.CheckpointStorageLocationList{}
+	if err := p.Policies.List(soon, locations); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "read the CheckpointStorageLocations", "name", pod.Name)
+		return nil
+	}
+	location, _, _ := v1alpha1.UploadLocation(policy, locations.Items)
+	if location == nil || location.Spec.Encryption == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("the states of this pod are kept in %s, and not encrypted: the keys of CheckpointStorageLocation %q count for what is "+
+		"stored there", effective.StorageVolume, location.Name)}
 }
 
 // place adds the preference for nodes. Without it the pod is made all the same.

@@ -17,12 +17,14 @@ import (
 const minGrace = 120
 
 // Warnings are what the user of an admitted pod should know, and may have to change. kubectl shows them.
-func Warnings(pod *corev1.Pod, asked settings.Settings) []string {
+func Warnings(pod *corev1.Pod, asked settings.Settings, policy *v1alpha1.CheckpointPolicy) (warnings []string) {
 	effective, err := capture.ParseSettings(pod.Annotations[keys.Effective])
 	if err != nil { // it has none
 		return nil
 	}
-	var warnings []string
+	if _, warning, err := asked.KeepIn(pod, podspec.Selected(pod, asked.Selection(policy))); err == nil && warning != "" {
+		warnings = append(warnings, warning)
+	}
 	for _, name := range podspec.PostStart(pod) {
 		warnings = append(warnings, fmt.Sprintf("container %q has a postStart hook, which kubelet runs again when the container is restored; "+
 			"have it do no harm to a program that is in the middle of its work", name))
@@ -54,6 +56,10 @@ func Admit(pod *corev1.Pod, asked settings.Settings, policy *v1alpha1.Checkpoint
 		}
 	}
 	asked.AddTo(&effective, policy)
+	var err error
+	if effective.StorageVolume, _, err = asked.KeepIn(pod, selected); err != nil {
+		return err
+	}
 	effective.Eager = eagerContainers(pod, selected)
 	effective.GracePeriodSeconds = minGrace
 	if grace := pod.Spec.TerminationGracePeriodSeconds; grace != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/transparent-checkpoint/operator/controllers/condition"
 	"github.com/transparent-checkpoint/operator/controllers/origin"
 	apply "github.com/transparent-checkpoint/operator/generated/applyconfiguration/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/matching"
@@ -134,6 +135,9 @@ func (r *Reconciler) nowhere(ctx context.Context, f facts) (reason, help string,
 	if err := r.Client.List(ctx, policies, client.InNamespace(f.checkpoint.Namespace)); err != nil {
 		return "", "", err
 	}
+	if needsNoLocation(f) {
+		return "", "", nil
+	}
 	if name := f.checkpoint.Status.LocationName; name != "" {
 		for i := range locations.Items {
 			if l := &locations.Items[i]; l.Name == name && l.IsReadOnly() {
@@ -150,6 +154,18 @@ func (r *Reconciler) nowhere(ctx context.Context, f facts) (reason, help string,
 	}
 	_, reason, help = v1alpha1.UploadLocation(matching.CheckpointPolicyOf(labels, policies.Items), locations.Items)
 	return reason, help, nil
+}
+
+// needsNoLocation tells whether the state is kept in a volume of the pod, or is going to be as far as is known.
+func needsNoLocation(f facts) bool {
+	if f.checkpoint.Status.Volume != nil {
+		return true
+	}
+	if f.pod == nil || meta.IsStatusConditionTrue(f.checkpoint.Status.Conditions, v1alpha1.CheckpointCaptured) {
+		return false
+	}
+	settings, err := capture.ParseSettings(f.pod.Annotations[keys.Effective])
+	return err == nil && settings.StorageVolume != nil
 }
 
 func (r *Reconciler) rememberEnd(uid types.UID, f facts) time.Time {

@@ -120,7 +120,7 @@ func (f facts) makers() map[string]bool {
 	for i := range f.checkpoints {
 		other := &f.checkpoints[i]
 		if !meta.IsStatusConditionTrue(other.Status.Conditions, v1alpha1.CheckpointReady) || !other.DeletionTimestamp.IsZero() ||
-			!f.mayGo(other) || f.goesBack(other) {
+			!f.mayGo(other) || f.goesBack(other) || other.Status.Volume != nil { // which takes nothing of the quota
 			continue
 		}
 		if other.Status.Claim == nil {

@@ -31,6 +31,10 @@ func of(identity string) func(*v1alpha1.Checkpoint) {
 	return func(c *v1alpha1.Checkpoint) { c.Status.Source.Identity = identity }
 }
 
+func inVolume(c *v1alpha1.Checkpoint) {
+	c.Status.LocationName, c.Status.Volume = "", &v1alpha1.CheckpointVolume{Name: "data"}
+}
+
 // waiting has a Checkpoint wait on its node for room in its namespace.
 func waiting(c *v1alpha1.Checkpoint) {
 	in(v1alpha1.StateUploading, 0)(c)
@@ -133,12 +137,15 @@ func TestOnlyWhatIsOfNoUseMakesRoomForWhatWaits(t *testing.T) {
 		restores    []v1alpha1.RestorePolicy
 		want        []string
 	}{
-		"nothing waits":                 {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("b", 1)}},
-		"there is no quota":             {checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
-		"there is room by now":          {quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
-		"what was restored goes":        {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}, want: []string{"a: Quota"}},
-		"what is of use stays":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("w", 1, waiting)}},
-		"what is pinned stays":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used, pinned), at("w", 1, waiting)}},
+		"nothing waits":          {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("b", 1)}},
+		"there is no quota":      {checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
+		"there is room by now":   {quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
+		"what was restored goes": {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}, want: []string{"a: Quota"}},
+		"what is of use stays":   {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("w", 1, waiting)}},
+		"what is pinned stays":   {quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used, pinned), at("w", 1, waiting)}},
+		"what is in a volume takes no room": {
+			quota: 10, checkpoints: []v1alpha1.Checkpoint{at("a", 2), at("v", 3, used, inVolume), at("w", 1, waiting)},
+		},
 		"what can never fit needs none": {quota: 9, checkpoints: []v1alpha1.Checkpoint{at("a", 2, used), at("w", 1, waiting)}},
 		"what goes already is enough": {
 			quota: 20, checkpoints: []v1alpha1.Checkpoint{at("a", 3, used), at("b", 2, in(v1alpha1.StateExpired, 0)), at("w", 1, waiting)},

@@ -52,6 +52,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &checkpointv1alpha1.CheckpointStorageLocationStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointTriggers"):
 		return &checkpointv1alpha1.CheckpointTriggersApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CheckpointVolume"):
+		return &checkpointv1alpha1.CheckpointVolumeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ContainerSelection"):
 		return &checkpointv1alpha1.ContainerSelectionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Hook"):

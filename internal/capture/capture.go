@@ -83,6 +83,9 @@ type Capture struct {
 	// Hooks are those that were run around the capture, in their order.
 	Hooks   []HookRun `json:"hooks,omitempty"`
 	Failure *Failure  `json:"failure,omitempty"`
+	// Kept is the file in the pod's storage volume that holds it as well; NotKept says why there is none, though the settings ask for one.
+	Kept    *KeptFile `json:"kept,omitempty"`
+	NotKept string    `json:"notKept,omitempty"`
 }
 
 // Pod says whose capture it is.
@@ -156,6 +159,8 @@ type Timings struct {
 	Frozen time.Duration `json:"frozen"`
 	Dump   time.Duration `json:"dump"`
 	Files  time.Duration `json:"files"`
+	// Volume is what it took to write it into the pod's storage volume. A pod that goes stands still meanwhile, which Frozen does not count.
+	Volume time.Duration `json:"volume,omitempty"`
 	// Total is from the signal on until everything was written; the disk may have taken longer to have it all.
 	Total time.Duration `json:"total"`
 }
@@ -196,6 +201,8 @@ type Settings struct {
 	AllowIOUring bool `json:"allowIOUring,omitempty"`
 	// Diagnosis has what a capture or a restore left on the node stay there for a while.
 	Diagnosis bool `json:"diagnosis,omitempty"`
+	// StorageVolume is the volume of the pod in which its states are kept; without it that is a bucket.
+	StorageVolume *StorageVolume `json:"storageVolume,omitempty"`
 	// OfContainers is what was asked for single containers, by their names.
 	OfContainers map[string]ContainerSettings `json:"ofContainers,omitempty"`
 }

@@ -53,6 +53,10 @@ type Decision struct {
 	Fallback Fallback `json:"fallback,omitempty"`
 	// Directory is the folder of the capture, fetched and verified.
 	Directory string `json:"directory,omitempty"`
+	// Kept is the file in the pod's storage volume that the runtime brings to Directory, which is not there yet; nil when it is.
+	Kept *KeptFile `json:"kept,omitempty"`
+	// KeptLine is the line of the state in its storage volume, which the pod takes up alone; empty where that is not so.
+	KeptLine string `json:"keptLine,omitempty"`
 	// Containers are those of the capture that are restored, by name.
 	Containers []string `json:"containers,omitempty"`
 	// Compatibility is what this machine is compared with that of the capture by.
@@ -85,6 +89,8 @@ type Fetched struct {
 	Checkpoint string `json:"checkpoint"`
 	// Directory is the folder of the capture, fetched and verified.
 	Directory string `json:"directory"`
+	// Kept is as in Decision.
+	Kept *KeptFile `json:"kept,omitempty"`
 }
 
 // GivenUp is a Checkpoint that was not restored.
@@ -97,7 +103,7 @@ type GivenUp struct {
 // GoBack makes Previous what is restored, for the reason why.
 func (d *Decision) GoBack(why string) {
 	d.GivenUp = &GivenUp{Checkpoint: d.Checkpoint, Why: why}
-	d.Checkpoint, d.Directory, d.Previous = d.Previous.Checkpoint, d.Previous.Directory, nil
+	d.Checkpoint, d.Directory, d.Kept, d.Previous = d.Previous.Checkpoint, d.Previous.Directory, d.Previous.Kept, nil
 }
 
 // Restores tells whether the decision restores a container of that name. It holds however long the images of the pod take to be pulled: the
@@ -312,6 +318,7 @@ func (n Node) Redecide(podUID string, d *Decision) error { return WriteJSON(n.de
 func (n Node) GoOnFrom(podUID string, d *Decision, state Fetched, container string) error {
 	d.Action, d.Own, d.Reason, d.Message, d.Fallback = Restore, true, "", "", StartCold
 	d.Checkpoint, d.Directory, d.Containers, d.Previous, d.GivenUp = state.Checkpoint, state.Directory, []string{container}, nil, nil
+	d.Kept, d.Begins = state.Kept, false
 	d.BootID = n.boot()
 	return n.Redecide(podUID, d)
 }

@@ -76,6 +76,10 @@ const (
 	ColdOtherLineage = "OtherLineage"
 	// ColdVolumeAdvanced: False; the state that there is to go on from is older than what a volume of the pod holds.
 	ColdVolumeAdvanced = "VolumeAdvanced"
+	// ColdOtherVolume: False; the state is kept in a volume that the pod does not have as its storage volume.
+	ColdOtherVolume = "OtherVolume"
+	// ColdVolumeStateLost: False; the file in the pod's storage volume that held the state is gone, or is not what was written.
+	ColdVolumeStateLost = "VolumeStateLost"
 	// ColdSourceRuns: False; the pod of which the RestorePolicy names a Checkpoint runs still: both would do the same work.
 	ColdSourceRuns = "SourceRuns"
 	// RestoreRefused: False, and the pod does not start, as the RestorePolicy's fallback Fail says. The message begins with the cause's reason.

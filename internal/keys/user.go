@@ -17,6 +17,8 @@ const (
 	CheckpointVolumeSize = "memverge.ai/checkpoint-volume-size"
 	// CheckpointStorageClass is of no use here, where states go to a bucket: who writes it is told.
 	CheckpointStorageClass = "memverge.ai/checkpoint-storage-class"
+	// CheckpointStorageVolume names a volume of the pod in which its states are kept, in the place of a bucket.
+	CheckpointStorageVolume = "memverge.ai/checkpoint-storage-volume"
 	// CheckpointDiagnosis with the value "true" has what a capture or a restore left on the node stay there for a while.
 	CheckpointDiagnosis = "memverge.ai/checkpoint-diagnosis"
 	// CheckpointOptions and RestoreOptions name options of CRIU; internal/criu has the lists of those that may be named.

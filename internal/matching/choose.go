@@ -142,7 +142,7 @@ func (f Facts) chooseLatest() Choice {
 			break
 		}
 		if err := f.mismatch(c); err != nil {
-			return f.orBefore(c, cold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err))
+			return f.orBefore(c, cold(mismatchReason(err), "Checkpoint %s cannot go on here: %v", c.Name, err))
 		}
 		if volumes := f.AdvancedVolumes(); isLive(c) && len(volumes) > 0 {
 			return cold(keys.ColdVolumeAdvanced, "Checkpoint %s is from before what the %s by now", c.Name, holds(volumes))

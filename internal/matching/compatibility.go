@@ -34,6 +34,9 @@ func MachineOf(checkpoint *v1alpha1.Checkpoint) compat.Facts {
 // mismatch says in what node and new pod do not do for a captured one, as far as that is known before it is fetched (design M4). What is only seen in
 // its images, such as rights, the runtime checks.
 func (f Facts) mismatch(c *v1alpha1.Checkpoint) error {
+	if err := f.elsewhere(c); err != nil {
+		return err
+	}
 	if f.Machine != nil {
 		if err := RulesOf(f.Policy).Check(*f.Machine, MachineOf(c)); err != nil {
 			return err

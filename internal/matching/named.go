@@ -70,7 +70,7 @@ func (f Facts) chooseNamed(name string) Choice {
 func (f Facts) namedWhenThere(c *v1alpha1.Checkpoint) Choice {
 	captured := c.Status.Source != nil && c.Status.CaptureTime != nil && f.isSettled(c)
 	if err := f.mismatch(c); err != nil {
-		return f.namedCold(keys.ColdIncompatible, "Checkpoint %s cannot go on here: %v", c.Name, err)
+		return f.namedCold(mismatchReason(err), "Checkpoint %s cannot go on here: %v", c.Name, err)
 	}
 	switch {
 	case f.isNamed() && f.isTooOld(c):

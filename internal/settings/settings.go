@@ -26,6 +26,8 @@ type Settings struct {
 	// VolumeSizeBytes bounds what a capture may take; 0 is no bound.
 	VolumeSizeBytes           int64
 	KeepPreStop, AllowIOUring bool
+	// StorageVolume is the volume of the pod in which its states are kept; nil where no key names one.
+	StorageVolume *Volume
 	// Interval is how often the pod is captured while it goes on, as it was written; empty where no key says so.
 	Interval string
 	// Hooks are those that keys ask for, by their phases: one, or none where a key says that there is none. A phase of which no key says anything is not there.
@@ -56,6 +58,7 @@ func Resolve(pod *corev1.Pod, namespace Namespace) (Settings, error) {
 		VolumeSizeBytes: resolve(&r, keys.CheckpointVolumeSize, bytes),
 		KeepPreStop:     resolve(&r, keys.KeepPreStop, boolean),
 		AllowIOUring:    resolve(&r, keys.IOUring, allow),
+		StorageVolume:   resolve(&r, keys.CheckpointStorageVolume, func(w written) (*Volume, error) { return volume(w, pod) }),
 		Interval:        resolve(&r, keys.CheckpointInterval, interval),
 		Hooks:           r.hooks(),
 		Of:              map[string]Container{},

@@ -72,9 +72,12 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 		if err == nil {
 			return capture.Read(target)
 		}
-		if !isUploaded(checkpoint) {
+		if !isUploaded(checkpoint) && checkpoint.Status.Volume == nil {
 			return nil, err
 		}
+	}
+	if checkpoint.Status.Volume != nil {
+		return keptRecord(checkpoint), nil
 	}
 	bucket, err := a.bucket(ctx, checkpoint.Status.LocationName)
 	if err != nil {

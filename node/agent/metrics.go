@@ -25,6 +25,12 @@ var (
 	uploadFailures = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "checkpoint_upload_failures_total", Help: "Attempts to upload that failed; each is repeated.",
 	})
+	keptBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "checkpoint_volume_bytes_total", Help: "Bytes that were written into storage volumes of pods.",
+	})
+	notKept = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "checkpoint_volume_failures_total", Help: "Captures that could not be written into the storage volumes of their pods.",
+	})
 	probeFindings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "checkpoint_probe_findings", Help: "Containers of this node in which something was found that cannot be dumped, by reason.",
 	}, []string{"reason"})
@@ -49,8 +55,8 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(captures, restores, hooks, uploadedBytes, uploadSeconds, uploadFailures, shutdownSeconds, probeFindings, probeSeconds,
-		diskBytes, diskBudget, evictions)
+	metrics.Registry.MustRegister(captures, restores, hooks, uploadedBytes, uploadSeconds, uploadFailures, keptBytes, notKept, shutdownSeconds,
+		probeFindings, probeSeconds, diskBytes, diskBudget, evictions)
 }
 
 func (a *Agent) countCapture(outcome string) { captures.WithLabelValues(outcome).Inc() }

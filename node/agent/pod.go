@@ -163,6 +163,7 @@ func (a *Agent) decidedToRestore(
 		Policy: nameOf(f.Policy), Fallback: fallbackOf(f), Attempts: f.Attempts(), Containers: containersOf(record),
 		PostRestore: postRestoreOf(pod, f.Policy),
 	}
+	d.Kept, d.KeptLine = a.keptOf(d.Directory, from), lineOf(pod, c.Claim, from)
 	d.Restarts, d.NoRestarts = f.ContainerRestarts(len(d.Containers))
 	if c.Begin != nil {
 		d.Begins = true
@@ -185,6 +186,7 @@ func (a *Agent) decidedToRestore(
 		ctrl.LoggerFrom(ctx).Error(err, "fetch the state before", "checkpoint", before.Name)
 	case slices.Equal(containersOf(record), d.Containers):
 		d.Previous = &capture.Fetched{Checkpoint: before.Name, Directory: a.stateOf(pod, before)}
+		d.Previous.Kept = a.keptOf(d.Previous.Directory, before)
 	}
 	return a.decided(pod, d)
 }

@@ -42,6 +42,7 @@ type publication struct {
 	stop      context.CancelFunc // ends an upload
 	goesOn    bool               // the pod, after this capture
 	told      bool               // that it is captured
+	toldKept  bool               // that it is not in its storage volume
 	failures  int                // to publish, in a row
 	refused   int                // by the bucket, in a row
 	stuck     bool               // until a person does something
@@ -359,7 +360,8 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		if err := a.apply(ctx, checkpoint, r); err != nil {
 			return err
 		}
-		if record.State == capture.Dumping && p.seen == "" && record.Trigger.IsTermination() { // not while a pod goes on
+		// Not while a pod goes on, nor where its own volume is to have the state.
+		if record.State == capture.Dumping && p.seen == "" && record.Trigger.IsTermination() && record.Settings.StorageVolume == nil {
 			a.beginAhead(ctx, dir, checkpoint, source, slots)
 		}
 		p.seen = record.State
@@ -418,6 +420,11 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	if record.Trigger.IsTermination() && a.uploadsOther(dir) {
 		return nil
 	}
+	if record.Kept != nil {
+		return a.publishKept(ctx, dir, record, checkpoint, r, p)
+	}
+	a.tellNotKept(checkpoint, record, p)
+	r.notKept = record.NotKept
 	leave := slots.take(!record.Trigger.IsTermination())
 	if leave == nil { // later; until then the state is on the node
 		if p.seen == capture.Complete && p.told {
@@ -466,7 +473,7 @@ func (a *Agent) refresh(dir string, r *report) {
 		r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 		r.captured.Message = fmt.Sprintf("safe on node %s", a.NodeName)
 	}
-	r.captured.Message += failedHooks(r.hooks)
+	r.captured.Message = r.where(r.captured.Message) + failedHooks(r.hooks)
 }
 
 // tellCaptured tells once by an event, and counts, that a state is captured, when a report has said so.

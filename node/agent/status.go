@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -35,7 +36,17 @@ type report struct {
 	frozen             time.Duration
 	hooks              []capture.HookRun
 	location, manifest string
+	volume             *v1alpha1.CheckpointVolume
+	notKept            string // the storage volume that has it not, and why
 	logTail            string
+}
+
+// where adds to a sentence about where a state is in which storage volume it is not.
+func (r *report) where(sentence string) string {
+	if r.notKept == "" {
+		return sentence
+	}
+	return sentence + "; it is not in " + r.notKept
 }
 
 // apply writes the report into the status of a Checkpoint.
@@ -84,6 +95,10 @@ func (a *Agent) apply(ctx context.Context, checkpoint *v1alpha1.Checkpoint, r re
 	}
 	if r.manifest != "" {
 		status.WithManifestDigest(r.manifest)
+	}
+	if v := cmp.Or(checkpoint.Status.Volume, r.volume); v != nil { // which cannot change
+		status.WithVolume(apply.CheckpointVolume().WithName(v.Name).WithKind(v.Kind).WithSource(v.Source).WithFile(v.File).WithSizeBytes(v.SizeBytes).
+			WithContentBytes(v.ContentBytes).WithDigest(v.Digest))
 	}
 	if r.logTail != "" {
 		status.WithLogTail(r.logTail)

@@ -108,7 +108,8 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	r.manifest = summary.ManifestDigest
 	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), location, v1alpha1.ReadableDuration(took).Duration)
-	r.captured.Status, r.captured.Reason, r.captured.Message = metav1.ConditionTrue, v1alpha1.StateCompleted, "safe in the bucket"+failedHooks(r.hooks)
+	r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
+	r.captured.Message = r.where("safe in the bucket") + failedHooks(r.hooks)
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}

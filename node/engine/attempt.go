@@ -54,8 +54,9 @@ func isForGood(err error) bool {
 		follows  *followsError
 		rights   *MismatchError
 		machines *compat.Mismatch
+		lost     *lostFileError
 	)
-	return errors.Is(err, errLost) || errors.As(err, &follows) || errors.As(err, &rights) || errors.As(err, &machines)
+	return errors.Is(err, errLost) || errors.As(err, &lost) || errors.As(err, &follows) || errors.As(err, &rights) || errors.As(err, &machines)
 }
 
 // goBack has the container, and those of its pod that are still to come, be restored from the state before; false when there is none, or when another
@@ -78,6 +79,6 @@ func (r *restoration) goBack(why error) (bool, error) {
 		return false, fmt.Errorf("go back to Checkpoint %s: %w", d.Checkpoint, err)
 	}
 	r.engine.Log("container %q goes back to Checkpoint %s: %s was not restored: %v", r.Container.Name, d.Checkpoint, d.GivenUp.Checkpoint, why)
-	r.Directory, r.tries = d.Directory, 0
+	r.Directory, r.Kept, r.tries = d.Directory, d.Kept, 0
 	return true, nil
 }

@@ -24,7 +24,7 @@ func (a *attempt) dumpInTries(ctx context.Context) (capture.Reason, error) {
 	return reason, err
 }
 
-// dump writes everything while nothing of the members runs, and then ends them, or lets them go on.
+// dump writes everything while nothing of the members runs, and lets them go on when they do not go.
 func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	if reason, err := a.checkSpace(); err != nil {
 		return reason, err
@@ -66,7 +66,7 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	if a.asks != nil {
 		return a.goOn(ctx)
 	}
-	return a.cut(ctx)
+	return capture.ReasonFilesFailed, a.recordDump()
 }
 
 // sockets are the inodes of the sockets that the members hold.

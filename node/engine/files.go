@@ -80,6 +80,9 @@ func (m member) further(root int, path string, spec *specs.Spec, lines []mountLi
 	if err == nil {
 		err = errors.Join(linkErr, m.mayKeep(point, spec))
 	}
+	if err == nil && slices.Contains(strings.Split(resolved, "/"), capture.KeptFolder) {
+		err = errors.New("it is where states are kept")
+	}
 	kind := stat.Mode & unix.S_IFMT
 	switch {
 	case err != nil:
@@ -205,7 +208,7 @@ func (f *further) part(tell visit) visit {
 		switch {
 		case len(f.Names) > 0 && path == ".":
 			return nil
-		case len(f.Names) > 0 && !slices.Contains(f.Names, first), len(f.Names) == 0 && path == lostAndFound, kind == unix.S_IFCHR, kind == unix.S_IFBLK:
+		case len(f.Names) > 0 && !slices.Contains(f.Names, first), len(f.Names) == 0 && isKept(path), kind == unix.S_IFCHR, kind == unix.S_IFBLK:
 			return fs.SkipDir
 		}
 		var more unix.Statx_t

@@ -12,16 +12,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
-// cut records that everything is there and ends the processes: held as they are, none runs another instruction.
-func (a *attempt) cut(ctx context.Context) (capture.Reason, error) {
-	if err := a.recordDump(); err != nil {
-		return capture.ReasonFilesFailed, err
-	}
-	a.engine.endProcesses(ctx, a.dir, a.members)
-	return "", nil
-}
-
-// recordDump records that everything is there.
+// recordDump records that everything is there. Held as they are, the processes run no other instruction before they are ended.
 func (a *attempt) recordDump() error {
 	a.record.State = capture.Dumped
 	a.record.Timings.Frozen = time.Since(a.started)
@@ -67,8 +58,16 @@ func (e *Engine) endProcesses(ctx context.Context, dir string, members []member)
 	}
 }
 
-// end gives the capture its final name and puts it on the disk.
+// end ends the processes of a dumped pod, gives the capture its final name and puts it on the disk. A storage volume gets it before that: as long as the pod
+// is there, the volume is mounted.
 func (a *attempt) end(ctx context.Context) error {
+	if a.record.Settings.StorageVolume != nil {
+		a.engine.keepInVolume(ctx, a.dir, &a.record)
+		if !a.holds(a.dir) {
+			return a.fail(ctx, capture.ReasonFreezeFailed, errors.New("the pod was not held until its state was in its storage volume"))
+		}
+	}
+	a.engine.endProcesses(ctx, a.dir, a.members)
 	if err := putBack(a.limits); err != nil {
 		a.engine.Log("limits: %v", err)
 	}
@@ -181,6 +180,7 @@ func (e *Engine) giveUp(dir string, record *capture.Capture, failure capture.Fai
 func (e *Engine) fill(dir string, record *capture.Capture, failure capture.Failure) error {
 	record.State, record.Failure = capture.Failed, &failure
 	record.Containers, record.Volumes, record.Shm, record.SizeBytes = nil, nil, false, 0
+	record.Kept, record.NotKept = nil, ""
 	record.Timings.Total = time.Since(record.Started)
 	if err := record.Write(dir); err != nil {
 		return err

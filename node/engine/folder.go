@@ -85,19 +85,25 @@ func (a *attempt) checkSpace() (capture.Reason, error) {
 	if bound := a.record.Settings.VolumeSizeBytes; bound > 0 && need > bound {
 		return capture.ReasonVolumeSizeExceeded, fmt.Errorf("the state takes about %d MiB; memverge.ai/checkpoint-volume-size allows %d MiB", need>>20, bound>>20)
 	}
-	err := a.engine.Node.Reserve(a.dir, need)
-	if full := (*capture.NoSpaceError)(nil); errors.As(err, &full) {
-		if err = a.engine.dropUploaded(need - full.Free); err == nil {
-			err = a.engine.Node.Reserve(a.dir, need)
-		}
-		if errors.As(err, &full) {
-			return capture.ReasonNoSpace, err
-		}
+	err := a.engine.reserve(a.dir, need)
+	if errors.As(err, new(*capture.NoSpaceError)) {
+		return capture.ReasonNoSpace, err
 	}
 	if err != nil {
 		return capture.ReasonFilesFailed, err
 	}
 	return "", nil
+}
+
+// reserve reserves room on the node's disk for what will be written into dir, and makes it if it can.
+func (e *Engine) reserve(dir string, need int64) error {
+	err := e.Node.Reserve(dir, need)
+	if full := (*capture.NoSpaceError)(nil); errors.As(err, &full) {
+		if err = e.dropUploaded(need - full.Free); err == nil {
+			err = e.Node.Reserve(dir, need)
+		}
+	}
+	return err
 }
 
 // dropUploaded makes room of so many bytes, if it can: captures that the bucket has are kept for a quick restore only.

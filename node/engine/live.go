@@ -73,6 +73,9 @@ func (a *attempt) runLive(ctx context.Context) error {
 		return a.end(ctx)
 	}
 	a.unquiesce(ctx)
+	ctx, enough := a.untilStopped(ctx)
+	defer enough()
+	a.engine.keepInVolume(ctx, a.dir, &a.record)
 	err = a.engine.complete(a.dir, &a.record)
 	a.closeHooks()
 	return err
@@ -101,13 +104,27 @@ func (a *attempt) leave() error {
 	return os.RemoveAll(a.dir)
 }
 
+// untilStopped returns a context that ends when the pod is stopped: its last state is worth more than one from before.
+func (a *attempt) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for ctx.Err() == nil {
+			if a.signal().Name != "" {
+				cancel(errors.New("the pod is stopped, and its last state comes after this one"))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
 // goOn records that everything is there, and lets the pod go on; or ends it, when it was stopped meanwhile.
 func (a *attempt) goOn(ctx context.Context) (capture.Reason, error) {
 	if signal := a.signal(); signal.Name != "" {
 		if evidence, found := a.evidence(); found {
 			a.engine.Log("the pod is stopped while its state is captured: this is its last one")
 			a.record.Trigger.Signal, a.record.Trigger.Evidence = signal.String(), evidence
-			return a.cut(ctx)
+			return capture.ReasonFilesFailed, a.recordDump()
 		}
 	}
 	if err := a.recordDump(); err != nil {
@@ -154,6 +171,7 @@ func (a *attempt) settleLive(ctx context.Context, dir string, record *capture.Ca
 	case record.State == capture.Failed:
 		return errors.Join(err, a.engine.giveUp(dir, record, *record.Failure))
 	case record.State == capture.Dumped && a.engine.isThisBoot(record):
+		a.keepSettled(ctx, dir, record)
 		return errors.Join(err, a.engine.complete(dir, record))
 	case record.State == capture.Dumping && a.canBeginAgain(liveAttemptsFile): // whoever asked for it asks again
 		return errors.Join(err, os.RemoveAll(dir))

@@ -28,8 +28,9 @@ const restorePatience = 90 * time.Second
 type RestoreOptions struct {
 	// Container is the record of the new container, which does not exist yet.
 	Container *Container
-	// Directory is the folder of the capture.
+	// Directory is the folder of the capture. Kept is the file in the pod's storage volume that it is brought from; nil where it is there.
 	Directory string
+	Kept      *capture.KeptFile
 	// Compatibility is what this machine is compared with that of the capture by.
 	Compatibility compat.Rules
 	// Others are the containers of the same pod that are restored as well, whether they are there yet or not.
@@ -62,7 +63,7 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 		return err
 	}
 	if d, err := e.Node.Decision(c.Pod.UID); err == nil { // another container may have gone back since it was read
-		opts.Directory = d.Directory
+		opts.Directory, opts.Kept = d.Directory, d.Kept
 	}
 	r := &restoration{engine: e, RestoreOptions: opts, bundle: Bundle{c.Bundle}, result: capture.Result{
 		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(), Again: opts.Again, Own: opts.Own,
@@ -97,6 +98,9 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	}
 	if mismatch := (*compat.Mismatch)(nil); errors.As(err, &mismatch) {
 		r.result.Reason = keys.ColdIncompatible
+	}
+	if lost := (*lostFileError)(nil); errors.As(err, &lost) {
+		r.result.Reason = keys.ColdVolumeStateLost
 	}
 	return errors.Join(err, r.save())
 }
@@ -169,7 +173,7 @@ func (r *restoration) run(ctx context.Context) error {
 	if r.spec, _, err = r.bundle.Spec(); err != nil {
 		return err
 	}
-	record, err := r.check()
+	record, err := r.check(ctx)
 	if err != nil {
 		return err
 	}
@@ -211,13 +215,16 @@ func (r *restoration) images() string {
 	return filepath.Join(r.Directory, "containers", r.Container.Name, "criu")
 }
 
-// check looks at all that can be looked at before anything is changed.
-func (r *restoration) check() (*capture.Capture, error) {
+// check looks at all that can be looked at before anything is changed, once it is on the node.
+func (r *restoration) check(ctx context.Context) (*capture.Capture, error) {
 	if failed, err := r.failedBefore(); err != nil || failed != "" {
 		return nil, errors.Join(err, &followsError{failed})
 	}
 	if d, err := r.engine.Node.Decision(r.Container.Pod.UID); err == nil && !r.engine.Node.HasStates(d) {
 		return nil, errLost
+	}
+	if err := r.bring(ctx); err != nil {
+		return nil, err
 	}
 	record, err := capture.Read(r.Directory)
 	if err != nil {

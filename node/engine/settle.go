@@ -124,6 +124,7 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		_, err := publish(dir, record.Sequence)
 		return errors.Join(err, a.payAll(ctx))
 	case record.State == capture.Dumped && a.holds(dir):
+		a.keepSettled(ctx, dir, record)
 		a.engine.endProcesses(ctx, dir, a.members)
 		return errors.Join(a.engine.complete(dir, record), a.payAll(ctx))
 	case record.State == capture.Failed: // there may be hooks that are still to be run

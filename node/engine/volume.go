@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
 // The folders beside the content of a swapped one, on the same file system. A pod could have made something of that name; it is removed, and a
@@ -19,8 +21,12 @@ const (
 	formerFolder   = ".checkpoint-former"
 )
 
-// lostAndFound is a folder of a file system's own, at the top of a volume; it is left alone unless the volume is an emptyDir, which has none.
+// lostAndFound is a folder of a file system's own, at the top of a volume.
 const lostAndFound = "lost+found"
+
+// isKept tells whether what has that name at the top of a volume is left alone, unless the volume is an emptyDir, which has none of it: it is the file
+// system's own, or holds states.
+func isKept(name string) bool { return name == lostAndFound || name == capture.KeptFolder }
 
 // ownFolders are all of them.
 var ownFolders = []string{stagedFolder, arrivingFolder, formerFolder}
@@ -173,7 +179,7 @@ func (x exchange) namesIn(folder string) ([]string, error) {
 	all, err := file.Readdirnames(-1)
 	var names []string
 	for _, name := range all {
-		isMeant := slices.Contains(x.names, name) || len(x.names) == 0 && (x.whole || name != lostAndFound)
+		isMeant := slices.Contains(x.names, name) || len(x.names) == 0 && (x.whole || !isKept(name))
 		if !slices.Contains(ownFolders, name) && isMeant {
 			names = append(names, name)
 		}

@@ -62,8 +62,8 @@ func (f *front) restoreBy(e *engine.Engine, c *engine.Container, decision *captu
 	}
 	others := slices.DeleteFunc(slices.Clone(decision.Containers), func(name string) bool { return name == c.Name })
 	err = e.Restore(context.Background(), engine.RestoreOptions{
-		Container: c, Directory: decision.Directory, Compatibility: decision.Compatibility, Fallback: fallback, Others: others, More: more,
-		Attempts: decision.Attempts, Again: again, Own: own,
+		Container: c, Directory: decision.Directory, Kept: decision.Kept, Compatibility: decision.Compatibility, Fallback: fallback, Others: others,
+		More: more, Attempts: decision.Attempts, Again: again, Own: own,
 	})
 	if err == nil && (len(others) > 0 || e.HasHooks(c.Pod.UID)) {
 		if err := f.detach("release", c.Pod.UID); err != nil { // the agent sees to it

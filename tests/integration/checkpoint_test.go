@@ -26,6 +26,13 @@ func newCheckpoint() *v1alpha1.Checkpoint {
 	}
 }
 
+func newVolume() *v1alpha1.CheckpointVolume {
+	return &v1alpha1.CheckpointVolume{
+		Name: "data", Kind: v1alpha1.VolumePersistentVolumeClaim, Source: "data-db-0", File: "db-0.1234abcd.20261124T120000-1.tar.zst",
+		SizeBytes: 100, ContentBytes: 1000, Digest: digest,
+	}
+}
+
 func newSource() *v1alpha1.CheckpointSource {
 	return &v1alpha1.CheckpointSource{
 		PodUID: podUID, Node: "worker-1", Lineage: "5d41402abc4b2a76",
@@ -118,6 +125,38 @@ var changedCheckpoints = map[string]update[v1alpha1.Checkpoint]{
 	"a digest is SHA-256": {
 		status:  func(c *v1alpha1.Checkpoint) { c.Status.ManifestDigest = "md5:d41d8cd98f00b204e9800998ecf8427e" },
 		refused: "status.manifestDigest",
+	},
+	"a state is kept in a volume": {
+		status: func(c *v1alpha1.Checkpoint) { c.Status.Volume = newVolume() },
+	},
+	"a state stays in its volume": {
+		of:      func(c *v1alpha1.Checkpoint) { c.Status.Volume = newVolume() },
+		status:  func(c *v1alpha1.Checkpoint) { c.Status.Volume = nil },
+		refused: "volume cannot be removed",
+	},
+	"what is in the volume is not what another says": {
+		of:      func(c *v1alpha1.Checkpoint) { c.Status.Volume = newVolume() },
+		status:  func(c *v1alpha1.Checkpoint) { c.Status.Volume.Digest = "sha256:" + strings.Repeat("0", 64) },
+		refused: "volume is immutable once set",
+	},
+	"a state is not kept twice": {
+		of:      func(c *v1alpha1.Checkpoint) { c.Status.Volume = newVolume() },
+		status:  func(c *v1alpha1.Checkpoint) { c.Status.LocationName = "main" },
+		refused: "a state is kept in a volume or in a location, not in both",
+	},
+	"a file in a volume lies in no other folder": {
+		status: func(c *v1alpha1.Checkpoint) {
+			c.Status.Volume = newVolume()
+			c.Status.Volume.File = "../db-0.1234.20261124T120000-1.tar.zst"
+		},
+		refused: "status.volume.file",
+	},
+	"a volume is of a kind that keeps states": {
+		status: func(c *v1alpha1.Checkpoint) {
+			c.Status.Volume = newVolume()
+			c.Status.Volume.Kind = "EmptyDir"
+		},
+		refused: "status.volume.kind",
 	},
 	"a state is found in a bucket": {
 		status: func(c *v1alpha1.Checkpoint) {

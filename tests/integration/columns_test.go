@@ -51,7 +51,7 @@ func TestColumns(t *testing.T) {
 			want: []column{
 				{"Name", false, checkpoint.Name}, {"Pod", false, "web-7d9f8c6b5-x2x4z"}, {"State", false, "Completed"}, {"Size", false, "257Mi"},
 				{"Frozen", false, "412ms"}, {"Node", false, "worker-1"}, {"Age", false, "AGE"}, {"Owner", true, "web-7d9f8c6b5"},
-				{"Location", true, "minio"}, {"Claimed-By", true, "web-7d9f8c6b5-q8r5t"}, {"Trigger", true, "Termination"}, {"Pinned", true, "true"},
+				{"Location", true, "minio"}, {"Volume", true, nil}, {"Claimed-By", true, "web-7d9f8c6b5-q8r5t"}, {"Trigger", true, "Termination"}, {"Pinned", true, "true"},
 			},
 		},
 		"a Checkpoint that nobody has seen yet": {
@@ -59,7 +59,7 @@ func TestColumns(t *testing.T) {
 			want: []column{
 				{"Name", false, fresh.Name}, {"Pod", false, "web-7d9f8c6b5-x2x4z"}, {"State", false, "Pending"}, {"Size", false, nil},
 				{"Frozen", false, nil}, {"Node", false, nil}, {"Age", false, "AGE"}, {"Owner", true, nil},
-				{"Location", true, nil}, {"Claimed-By", true, nil}, {"Trigger", true, "Termination"}, {"Pinned", true, nil},
+				{"Location", true, nil}, {"Volume", true, nil}, {"Claimed-By", true, nil}, {"Trigger", true, "Termination"}, {"Pinned", true, nil},
 			},
 		},
 		"a RestorePolicy": {

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -11,7 +13,8 @@ const (
 	// CheckpointCaptured is written by the agent of the source pod's node. True: the state is on the node's disk, complete and fsynced, and
 	// the processes may be gone. False for good: nothing was captured, for the reason given; the process got its stop signal.
 	CheckpointCaptured = "Captured"
-	// CheckpointUploaded is written by the agent of the source pod's node. True: the state is in the bucket, manifest included.
+	// CheckpointUploaded is written by the agent of the source pod's node. True: the state is in the bucket, manifest included, or in the pod's storage
+	// volume, see status.volume.
 	CheckpointUploaded = "Uploaded"
 	// CheckpointReady is written by the manager. True: a new pod of the same lineage can be restored from it. Its reason, one of the
 	// State… constants, is the STATE column.
@@ -208,6 +211,8 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.manifestDigest) || has(self.manifestDigest)",message="manifestDigest cannot be removed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.storageName) || has(self.storageName)",message="storageName cannot be removed"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.manifestDigest) || has(self.storageName) == has(oldSelf.storageName)",message="storageName is fixed"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.volume) || has(self.volume)",message="volume cannot be removed"
+// +kubebuilder:validation:XValidation:rule="!has(self.volume) || !has(self.locationName) && !has(self.manifestDigest)",message="a state is kept in a volume or in a location, not in both"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.claim) || oldSelf.claim.phase != 'Consumed' || has(self.claim)",message="a consumed claim is for good"
 type CheckpointStatus struct {
 	// conditions are Captured, Uploaded, Ready and Stalled. The reason of Ready is the state of the Checkpoint.
@@ -276,6 +281,12 @@ type CheckpointStatus struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="manifestDigest is immutable once set"
 	ManifestDigest string `json:"manifestDigest,omitempty"`
 
+	// volume is the file in a volume of the pod that holds the state, in the place of a location: the pod's key memverge.ai/checkpoint-storage-volume says
+	// so. The file stays when the Checkpoint is deleted.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="volume is immutable once set"
+	Volume *CheckpointVolume `json:"volume,omitempty"`
+
 	// claim is the new pod that is restored, or was, from this Checkpoint. While there is one, no other pod can be restored from it.
 	// +optional
 	Claim *CheckpointClaim `json:"claim,omitempty"`
@@ -288,6 +299,68 @@ type CheckpointStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	LogTail string `json:"logTail,omitempty"`
+}
+
+// VolumeKind is a kind of volumes in which states can be kept.
+// +kubebuilder:validation:Enum=PersistentVolumeClaim;HostPath;NFS
+type VolumeKind string
+
+// The kinds of volumes in which states can be kept.
+const (
+	// VolumePersistentVolumeClaim: source is the name of the claim, in the pod's namespace.
+	VolumePersistentVolumeClaim VolumeKind = "PersistentVolumeClaim"
+	// VolumeHostPath: source is the path of a folder of the node, and no other node has what lies there.
+	VolumeHostPath VolumeKind = "HostPath"
+	// VolumeNFS: source is the server and the path that it exports, as SERVER:PATH.
+	VolumeNFS VolumeKind = "NFS"
+)
+
+// CheckpointVolume is the file in a volume of the captured pod that holds its state. Whoever can write to the volume can change it; what does not fit size and
+// digest is not restored.
+type CheckpointVolume struct {
+	// name is the name of the volume in the pod.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+
+	// kind is the kind of the volume.
+	// +required
+	Kind VolumeKind `json:"kind"`
+
+	// source says which volume of that kind it is: the name of a claim, a path of the node, or SERVER:PATH.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Source string `json:"source"`
+
+	// file is the name of the file, in the folder .transparent-checkpoint of the volume.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:Pattern=`^[a-z0-9][a-z0-9.-]*\.[a-z0-9-]+\.[0-9]{8}T[0-9]{6}-[0-9]+\.tar\.zst$`
+	File string `json:"file"`
+
+	// sizeBytes is the size of the file, in bytes.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	SizeBytes int64 `json:"sizeBytes"`
+
+	// contentBytes is what its content takes, in bytes, before compression: a file in which there is more is not restored.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	ContentBytes int64 `json:"contentBytes"`
+
+	// digest is the SHA-256 of the file.
+	// +required
+	// +kubebuilder:validation:MaxLength=71
+	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
+	Digest string `json:"digest"`
+}
+
+// String is the volume for a person.
+func (v *CheckpointVolume) String() string {
+	return fmt.Sprintf("volume %q (%s %s)", v.Name, v.Kind, v.Source)
 }
 
 // CheckpointSource is the captured pod, and its place in what its owner makes.
@@ -498,6 +571,7 @@ type CheckpointClaim struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Owner",type=string,priority=1,JSONPath=`.status.source.owner.name`,description="The controller that made the pod."
 // +kubebuilder:printcolumn:name="Location",type=string,priority=1,JSONPath=`.status.locationName`,description="Where the state is stored."
+// +kubebuilder:printcolumn:name="Volume",type=string,priority=1,JSONPath=`.status.volume.source`,description="The volume of the pod in which it is kept."
 // +kubebuilder:printcolumn:name="Claimed-By",type=string,priority=1,JSONPath=`.status.claim.podName`,description="The new pod that is restored from it."
 // +kubebuilder:printcolumn:name="Trigger",type=string,priority=1,JSONPath=`.spec.trigger`,description="What the capture comes from."
 // +kubebuilder:printcolumn:name="Pinned",type=string,priority=1,JSONPath=`.metadata.labels.memverge\.ai/checkpoint-pin`,description="Whether no rule ends it."

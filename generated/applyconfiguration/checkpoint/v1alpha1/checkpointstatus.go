@@ -38,6 +38,9 @@ type CheckpointStatusApplyConfiguration struct {
 	StorageName *string `json:"storageName,omitempty"`
 	// manifestDigest is the SHA-256 of the manifest in the bucket, which names every byte of the state. What does not fit it is not restored.
 	ManifestDigest *string `json:"manifestDigest,omitempty"`
+	// volume is the file in a volume of the pod that holds the state, in the place of a location: the pod's key memverge.ai/checkpoint-storage-volume says
+	// so. The file stays when the Checkpoint is deleted.
+	Volume *CheckpointVolumeApplyConfiguration `json:"volume,omitempty"`
 	// claim is the new pod that is restored, or was, from this Checkpoint. While there is one, no other pod can be restored from it.
 	Claim *CheckpointClaimApplyConfiguration `json:"claim,omitempty"`
 	// hooks say what became of the hooks around the capture; without hooks it is not there. Those that are run in the restored pod are not counted.
@@ -147,6 +150,14 @@ func (b *CheckpointStatusApplyConfiguration) WithStorageName(value string) *Chec
 // If called multiple times, the ManifestDigest field is set to the value of the last call.
 func (b *CheckpointStatusApplyConfiguration) WithManifestDigest(value string) *CheckpointStatusApplyConfiguration {
 	b.ManifestDigest = &value
+	return b
+}
+
+// WithVolume sets the Volume field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Volume field is set to the value of the last call.
+func (b *CheckpointStatusApplyConfiguration) WithVolume(value *CheckpointVolumeApplyConfiguration) *CheckpointStatusApplyConfiguration {
+	b.Volume = value
 	return b
 }
 

@@ -1,0 +1,340 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/capture"
+)
+
+const (
+	// partialSuffix ends the name of a file that is being written into a storage volume.
+	partialSuffix = ".partial"
+	// keptOthers is how many states of a line stay in a storage volume beside the one that was written last.
+	keptOthers = 1
+	// volumePatience bounds what writing a state may take, where nothing else does.
+	volumePatience = 15 * time.Minute
+	// stuckPatience is for how long a volume that does not answer is waited for when there is no more time.
+	stuckPatience = 2 * time.Second
+)
+
+// keepInVolume writes a capture, of which everything is in its folder, into the storage volume of its pod, if it has one, and says in the record what came of
+// that. Containers of the pod have to be there, or the volume may not be mounted any more. When it fails, the capture is as safe as without a storage volume.
+func (e *Engine) keepInVolume(ctx context.Context, dir string, record *capture.Capture) {
+	volume := record.Settings.StorageVolume
+	if volume == nil || record.Kept != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, volumePatience, fmt.Errorf("it has not taken the state after %s", volumePatience))
+	defer cancel()
+	began, work := time.Now(), *record
+	kept, err := withoutHanging(ctx, func() (*capture.KeptFile, error) { return e.keep(ctx, dir, &work, volume) })
+	record.Timings.Volume, record.Kept, record.NotKept = time.Since(began), kept, ""
+	if err != nil {
+		record.NotKept = fmt.Sprintf("%s: %v", volume, err)
+		e.Log("the state is not kept in %s", record.NotKept)
+	} else {
+		e.Log("%s is in %s after %s, %d MiB of %d", kept.Name, volume, record.Timings.Volume, kept.SizeBytes>>20, kept.ContentBytes>>20)
+	}
+	if err := record.Write(dir); err != nil {
+		e.Log("%v", err)
+	}
+}
+
+// keepSettled is keepInVolume for a capture that was cut off when it was dumped. If nothing of the pod runs the volume may be gone, and if the pod goes there
+// is no more time than for a KILL.
+func (a *attempt) keepSettled(ctx context.Context, dir string, record *capture.Capture) {
+	if len(a.members) == 0 {
+		return
+	}
+	if record.Trigger.IsTermination() {
+		if _, err := os.Stat(filepath.Join(dir, killedFile)); err == nil {
+			return
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, killPatience, errKillDue)
+		defer cancel()
+	}
+	a.engine.keepInVolume(ctx, dir, record)
+}
+
+// withoutHanging does work on a volume, which ends with the context if the volume answers. If it does not, nobody waits for the work any more, and what
+// comes of it counts for nothing.
+func withoutHanging[T any](ctx context.Context, work func() (T, error)) (value T, err error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		value, err := work()
+		done <- outcome{value, err}
+	}()
+	select {
+	case came := <-done:
+		return came.value, came.err
+	case <-ctx.Done():
+	}
+	select {
+	case came := <-done:
+		return came.value, came.err
+	case <-time.After(stuckPatience):
+		return value, fmt.Errorf("it does not answer: %w", context.Cause(ctx))
+	}
+}
+
+// keep writes a capture into a volume, and removes those of its line that are too many then.
+func (e *Engine) keep(ctx context.Context, dir string, record *capture.Capture, volume *capture.StorageVolume) (*capture.KeptFile, error) {
+	source, err := e.sourceOf(record.Pod.UID, volume)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := openKept(source, true)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	line := e.keptLine(record, volume)
+	name := capture.KeptName(record.Pod.Name, line, fmt.Sprintf("%s-%d", record.Started.UTC().Format("20060102T150405"), record.Sequence))
+	if err := folder.prune(line, name, keptOthers); err != nil { // of attempts that were cut off, too
+		return nil, err
+	}
+	kept, err := folder.write(ctx, name, dir)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		if pruneErr := folder.prune(line, name, 0); pruneErr != nil {
+			return nil, errors.Join(err, pruneErr)
+		}
+		e.Log("%s is full; once more without the older states of the pod's line", volume)
+		kept, err = folder.write(ctx, name, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := folder.prune(line, name, keptOthers); err != nil {
+		e.Log("older states stay in %s: %v", volume, err)
+	}
+	return kept, nil
+}
+
+// sourceOf returns the folder on the node at which a storage volume of a pod is mounted.
+func (e *Engine) sourceOf(podUID string, volume *capture.StorageVolume) (source string, err error) {
+	containers, err := containersOf(e.Node, podUID)
+	for _, c := range containers {
+		if volume.Mounts[c.Name] == "" {
+			continue
+		}
+		spec, _, specErr := Bundle{c.Bundle}.Spec()
+		if specErr == nil {
+			source, specErr = mountedAt(spec, volume.Mounts[c.Name])
+		}
+		if specErr == nil {
+			return source, nil
+		}
+		err = errors.Join(err, specErr)
+	}
+	return "", errors.Join(errors.New("no container of the pod is there that mounts it"), err)
+}
+
+// mountedAt returns the folder on the node that a spec mounts at a path of the container, to be written to.
+func mountedAt(spec *specs.Spec, path string) (string, error) {
+	for _, mount := range slices.Backward(spec.Mounts) { // the last one covers the others
+		if filepath.Clean(mount.Destination) != filepath.Clean(path) {
+			continue
+		}
+		if !isBind(mount) || slices.Contains(mount.Options, "ro") {
+			return "", fmt.Errorf("what is mounted at %s is no volume that can be written to", path)
+		}
+		return mount.Source, nil
+	}
+	return "", fmt.Errorf("nothing is mounted at %s", path)
+}
+
+// keptLine is the line of the states of a pod: that of its place, or that of the state that it goes on from, or its own.
+func (e *Engine) keptLine(record *capture.Capture, volume *capture.StorageVolume) string {
+	uid := record.Pod.UID
+	if volume.Line != "" {
+		sum := sha256.Sum256([]byte(record.Pod.Namespace + "/" + volume.Line))
+		return hex.EncodeToString(sum[:8])
+	}
+	d, err := e.Node.Decision(uid)
+	if err != nil || d.KeptLine == "" {
+		return uid
+	}
+	for _, name := range d.Containers {
+		if r, err := e.Node.Result(uid, name); err == nil && (r.Consumed || r.Outcome == capture.Restored) {
+			return d.KeptLine
+		}
+	}
+	return uid
+}
+
+// keptFolder is the folder of a storage volume that holds states. The programs of the pod can do in it as they like, so no link in it is followed and nothing
+// is opened that is no file.
+type keptFolder struct{ *os.File }
+
+// openKept opens that of the volume at source, and makes it with create.
+func openKept(source string, create bool) (keptFolder, error) {
+	root, err := os.Open(source)
+	if err != nil {
+		return keptFolder{}, err
+	}
+	defer root.Close()
+	folder, err := openInside(root, capture.KeptFolder)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		if err := unix.Mkdirat(int(root.Fd()), capture.KeptFolder, 0o700); err != nil {
+			return keptFolder{}, &os.PathError{Op: "make the folder", Path: capture.KeptFolder, Err: err}
+		}
+		if err := root.Sync(); err != nil {
+			return keptFolder{}, err
+		}
+		folder, err = openInside(root, capture.KeptFolder)
+	}
+	if err != nil {
+		return keptFolder{}, err
+	}
+	if create { // a server may map root to somebody else, who then may not
+		_, _ = folder.Chown(0, 0), folder.Chmod(0o700)
+	}
+	return keptFolder{folder}, nil
+}
+
+// open opens a file of the folder.
+func (f keptFolder) open(name string, flags int) (*os.File, error) {
+	how := &unix.OpenHow{
+		Flags:   uint64(flags | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC), // a pipe would wait for its other end
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	if flags&unix.O_CREAT != 0 {
+		how.Mode = 0o600
+	}
+	fd, err := unix.Openat2(int(f.Fd()), name, how)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: filepath.Join(capture.KeptFolder, name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// write writes the folder of a capture into a file, which is there whole or not at all, also after a power cut.
+func (f keptFolder) write(ctx context.Context, name, dir string) (*capture.KeptFile, error) {
+	partial := name + partialSuffix
+	file, err := f.open(partial, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY)
+	if err != nil {
+		return nil, err
+	}
+	sum := &summing{to: file, sum: sha256.New()}
+	kept := &capture.KeptFile{Name: name}
+	kept.ContentBytes, err = pack(ctx, sum, dir)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = unix.Renameat(int(f.Fd()), partial, int(f.Fd()), name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, unix.Unlinkat(int(f.Fd()), partial, 0))
+	}
+	kept.SizeBytes, kept.Digest = sum.count, "sha256:"+hex.EncodeToString(sum.sum.Sum(nil))
+	return kept, f.Sync()
+}
+
+// prune removes all states of a line but one, and those of the others that are the newest; and what was not written to its end.
+func (f keptFolder) prune(line, keep string, others int) error {
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	times := map[string]string{}
+	var names []string
+	for _, entry := range entries {
+		name, isPartial := strings.CutSuffix(entry.Name(), partialSuffix)
+		of, time, is := capture.ParseKeptName(name)
+		switch {
+		case !is || of != line:
+		case isPartial:
+			err = errors.Join(err, root.RemoveAll(entry.Name()))
+		case name != keep:
+			names = append(names, name)
+			times[name] = time
+		}
+	}
+	slices.SortFunc(names, func(x, y string) int { return strings.Compare(times[y], times[x]) })
+	for _, name := range names[min(others, len(names)):] {
+		err = errors.Join(err, root.RemoveAll(name))
+	}
+	return err
+}
+
+// pack writes the folder of a capture as a compressed tar, and returns how many bytes that is when it is not compressed.
+func pack(ctx context.Context, w io.Writer, dir string) (content int64, err error) {
+	compressed, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return 0, err
+	}
+	plain := &counting{to: compressed, ctx: ctx}
+	err = writePart(ctx, plain, dir, "", withoutNotes)
+	return plain.count, errors.Join(err, compressed.Close())
+}
+
+// withoutNotes leaves out what in the folder of a capture is of no use to who restores it.
+func withoutNotes(tell visit) visit {
+	return func(folder int, name, path string, stat *unix.Stat_t) error {
+		switch path {
+		case limitsFile, killedFile, linksFile, capture.ReservedFile, capture.SyncedFile, capture.DiscardedFile:
+			return fs.SkipDir
+		}
+		if strings.HasPrefix(path, "agent") {
+			return fs.SkipDir
+		}
+		return tell(folder, name, path, stat)
+	}
+}
+
+// counting counts what is written, as long as the context lives.
+type counting struct {
+	to    io.Writer
+	ctx   context.Context
+	count int64
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	n, err := c.to.Write(p)
+	c.count += int64(n)
+	return n, err
+}
+
+// summing takes the sum of what is written.
+type summing struct {
+	to    io.Writer
+	sum   hash.Hash
+	count int64
+}
+
+func (s *summing) Write(p []byte) (int, error) {
+	n, err := s.to.Write(p)
+	s.sum.Write(p[:n])
+	s.count += int64(n)
+	return n, err
+}
