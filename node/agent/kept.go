@@ -80,7 +80,11 @@ func (a *Agent) keptOf(dir string, checkpoint *v1alpha1.Checkpoint) *capture.Kep
 }
 
 // lineOf is the line of the states that the pod takes up, alone, as it holds the Checkpoint that it claimed: that of this one, or of the one in its place.
+// Without a claim there is none.
 func lineOf(pod *corev1.Pod, claimed, from *v1alpha1.Checkpoint) (line string) {
+	if claimed == nil {
+		return ""
+	}
 	if claim := claimed.Status.Claim; claim == nil || claim.PodUID != pod.UID {
 		return ""
 	}
