@@ -132,7 +132,7 @@ func TestAChangedStateInAVolumeIsNotRestored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := labelled(t)
-			dir := "/var/lib/states-"+strings.ReplaceAll(name, " ", "-")
+			dir := "/var/lib/states-" + strings.ReplaceAll(name, " ", "-")
 			w := prepareWorkload(t, c, plainPod, nil)
 			storingOn(t, w, dir)
 			w.create(t)
