@@ -17,11 +17,14 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-// storingOn has a workload keep its states in a claim whose volume is a folder of a node.
-func storingOn(t *testing.T, w *workload, node, dir string) {
+// storeNode is the node that has the volumes.
+const storeNode = "worker-1"
+
+// storingOn has a workload keep its states in a claim whose volume is a folder of storeNode.
+func storingOn(t *testing.T, w *workload, dir string) {
 	t.Helper()
-	w.c.OnNode(t, node, "rm -rf "+dir+" && mkdir -p "+dir)
-	claim := claimed(t, w.c, w.ns, node, dir)
+	w.c.OnNode(t, storeNode, "rm -rf "+dir+" && mkdir -p "+dir)
+	claim := claimed(t, w.c, w.ns, storeNode, dir)
 	spec := &w.template.Spec
 	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{
 		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
@@ -34,9 +37,9 @@ func storingOn(t *testing.T, w *workload, node, dir string) {
 }
 
 // statesOn are the names of the states in the folder of a volume.
-func statesOn(t *testing.T, c *lab.Cluster, node, dir string) []string {
+func statesOn(t *testing.T, c *lab.Cluster, dir string) []string {
 	t.Helper()
-	return strings.Fields(c.OnNode(t, node, "ls "+dir+"/"+capture.KeptFolder))
+	return strings.Fields(c.OnNode(t, storeNode, "ls "+dir+"/"+capture.KeptFolder))
 }
 
 // inVolume waits for the Checkpoint of a pod that is gone, which is in its volume and nowhere else, and takes the copy away that its node has.
@@ -47,7 +50,7 @@ func (w *workload) inVolume(t *testing.T, pod *corev1.Pod, dir string) *v1alpha1
 	if s.Volume == nil || s.Volume.Kind != v1alpha1.VolumePersistentVolumeClaim || s.Volume.Source != "data" || s.LocationName != "" {
 		t.Fatalf("its status is %+v", s)
 	}
-	if got := statesOn(t, w.c, pod.Spec.NodeName, dir); len(got) == 0 || !strings.Contains(strings.Join(got, " "), s.Volume.File) {
+	if got := statesOn(t, w.c, dir); len(got) == 0 || !strings.Contains(strings.Join(got, " "), s.Volume.File) {
 		t.Errorf("the volume has %v, and not %s", got, s.Volume.File)
 	}
 	mode := w.c.OnNode(t, pod.Spec.NodeName, "stat -c '%a %u' "+dir+"/"+capture.KeptFolder+" "+dir+"/"+capture.KeptFolder+"/"+s.Volume.File)
@@ -71,9 +74,9 @@ func (w *workload) endForGood(t *testing.T, pod *corev1.Pod) {
 func TestStatesAreKeptInAVolume(t *testing.T) {
 	t.Parallel()
 	c := labelled(t)
-	const node, dir = "worker-1", "/var/lib/states-kept"
+	const dir = "/var/lib/states-kept"
 	w := prepareWorkload(t, c, plainPod, nil)
-	storingOn(t, w, node, dir)
+	storingOn(t, w, dir)
 	w.create(t)
 	pod := w.running(t, nil)
 	before := waitForCount(t, c, pod, 10)
@@ -90,7 +93,7 @@ func TestStatesAreKeptInAVolume(t *testing.T) {
 		w.tells(t, next, keys.RestoredFromCheckpoint)
 		pod = next
 	}
-	if got := statesOn(t, c, node, dir); len(got) != 2 {
+	if got := statesOn(t, c, dir); len(got) != 2 {
 		t.Errorf("the volume has %v", got)
 	}
 	// The copy on the node serves as well.
@@ -104,7 +107,7 @@ func TestStatesAreKeptInAVolume(t *testing.T) {
 	// The file outlives its Checkpoint, whose deletion does not wait for anything.
 	name := v1alpha1.TerminationName(pod.Name, pod.UID)
 	checkpoints := operator.Checkpoints.CheckpointV1alpha1().Checkpoints(w.ns)
-	states := len(statesOn(t, c, node, dir))
+	states := len(statesOn(t, c, dir))
 	if err := checkpoints.Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +117,7 @@ func TestStatesAreKeptInAVolume(t *testing.T) {
 		}
 		return nil
 	})
-	if got := statesOn(t, c, node, dir); len(got) != states {
+	if got := statesOn(t, c, dir); len(got) != states {
 		t.Errorf("the volume had %d states, and has %v", states, got)
 	}
 }
@@ -129,15 +132,15 @@ func TestAChangedStateInAVolumeIsNotRestored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := labelled(t)
-			node, dir := "worker-1", "/var/lib/states-"+strings.ReplaceAll(name, " ", "-")
+			dir := "/var/lib/states-" + strings.ReplaceAll(name, " ", "-")
 			w := prepareWorkload(t, c, plainPod, nil)
-			storingOn(t, w, node, dir)
+			storingOn(t, w, dir)
 			w.create(t)
 			pod := w.running(t, nil)
 			before := waitForCount(t, c, pod, 50)
 			w.endForGood(t, pod)
 			made := w.inVolume(t, pod, dir)
-			c.OnNode(t, node, fmt.Sprintf(test.change, dir+"/"+capture.KeptFolder+"/"+made.Status.Volume.File))
+			c.OnNode(t, storeNode, fmt.Sprintf(test.change, dir+"/"+capture.KeptFolder+"/"+made.Status.Volume.File))
 			w.create(t)
 			next := w.running(t, pod)
 			said := w.restored(t, next)
@@ -160,12 +163,12 @@ func TestAChangedStateInAVolumeIsNotRestored(t *testing.T) {
 func TestAVolumeThatIsFull(t *testing.T) {
 	t.Parallel()
 	c := labelled(t)
-	const node, dir = "worker-1", "/var/lib/states-full"
+	const dir = "/var/lib/states-full"
 	w := prepareWorkload(t, c, plainPod, nil)
-	storingOn(t, w, node, dir)
-	c.OnNode(t, node, "mount -t tmpfs -o size=64k none "+dir)
+	storingOn(t, w, dir)
+	c.OnNode(t, storeNode, "mount -t tmpfs -o size=64k none "+dir)
 	t.Cleanup(func() {
-		_, _ = lab.Localcluster(context.Background(), c.Name, "node", "exec", node, "--", "umount", "-l", dir)
+		_, _ = lab.Localcluster(context.Background(), c.Name, "node", "exec", storeNode, "--", "umount", "-l", dir)
 	})
 	w.create(t)
 	pod := w.running(t, nil)
@@ -193,14 +196,14 @@ func TestAStorageVolumeThatThereIsNot(t *testing.T) {
 	}
 }
 
-// A pod that goes on has its states written into its volume as well, and goes on from the last one when it fails, if its policy bears that the volume has moved on.
+// A pod that goes on has its states written into its volume as well, and those who take its place are of its line.
 func TestALiveCaptureIsKeptInAVolume(t *testing.T) {
 	t.Parallel()
 	c := labelled(t)
-	const node, dir = "worker-1", "/var/lib/states-live"
+	const dir = "/var/lib/states-live"
 	w := prepareWorkload(t, c, deployment, nil)
 	w.template.Spec.RestartPolicy = corev1.RestartPolicyAlways
-	storingOn(t, w, node, dir)
+	storingOn(t, w, dir)
 	w.policy(t, v1alpha1.RestorePolicySpec{VolumeChanges: v1alpha1.VolumeChangesRestore})
 	w.create(t)
 	pod := w.running(t, nil)
@@ -215,7 +218,7 @@ func TestALiveCaptureIsKeptInAVolume(t *testing.T) {
 		undisturbed(t, before, now)
 		before = now
 	}
-	if got := statesOn(t, c, node, dir); len(got) != 2 {
+	if got := statesOn(t, c, dir); len(got) != 2 {
 		t.Errorf("the volume has %v", got)
 	}
 	w.endForGood(t, pod)
@@ -223,7 +226,7 @@ func TestALiveCaptureIsKeptInAVolume(t *testing.T) {
 	w.goesOn(t, next, before, nil)
 	w.endForGood(t, next) // whose line is that of the first
 	w.goesOn(t, w.running(t, next), before, nil)
-	if got := statesOn(t, c, node, dir); len(got) != 2 {
+	if got := statesOn(t, c, dir); len(got) != 2 {
 		t.Errorf("the volume has %v", got)
 	}
 }
