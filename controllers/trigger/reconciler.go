@@ -116,7 +116,13 @@ func (r *Reconciler) create(ctx context.Context, pod *corev1.Pod, policy *v1alph
 	lineage.Outlive(wanted, v1alpha1.RetentionOf(policy))
 	err := r.Client.Create(ctx, wanted)
 	switch {
-	case apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case apierrors.IsAlreadyExists(err):
+		if wanted.Spec.Trigger == v1alpha1.TriggerAnnotation {
+			r.Recorder.Eventf(pod, wanted, corev1.EventTypeNormal, "CheckpointExists", "Checkpoint",
+				"Checkpoint %s is of a wish with the same value; another one is made for another value of %s", wanted.Name, keys.CheckpointTrigger)
+		}
+		return nil
+	case apierrors.IsNotFound(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return nil
 	case err == nil:
 		r.Recorder.Eventf(pod, wanted, corev1.EventTypeNormal, "CheckpointRequested", "Checkpoint", "it is captured as Checkpoint %s (%s)",

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,17 +13,26 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-// leaves has a pod captured while it goes on, and returns what it counted before.
-func (w *workload) leaves(t *testing.T, pod *corev1.Pod, many int) answer {
+// leaves has a pod captured while it goes on, by a wish with that number, and returns what it counted before.
+func (w *workload) leaves(t *testing.T, pod *corev1.Pod, number int) answer {
 	t.Helper()
 	before := w.countOf(t, pod)
-	patch := []byte(`{"metadata":{"annotations":{"` + keys.CheckpointTrigger + `":"now"}}}`)
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"wish-%d"}}}`, keys.CheckpointTrigger, number)
 	if _, err := w.c.Client.CoreV1().Pods(w.ns).Patch(t.Context(), pod.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	w.made(t, pod, v1alpha1.TriggerAnnotation, many)
+	lab.Eventually(t, 2*time.Minute, fmt.Sprintf("the state by wish %d", number), func() error {
+		sum := sha256.Sum256(fmt.Appendf(nil, "wish-%d", number))
+		name := v1alpha1.LiveName(pod.Name, pod.UID, "a"+hex.EncodeToString(sum[:])[:8])
+		c, err := operator.Checkpoints.CheckpointV1alpha1().Checkpoints(w.ns).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		return isComplete(c)
+	})
 	return before
 }
 
