@@ -101,7 +101,7 @@ func TestStatesAreKeptInAVolume(t *testing.T) {
 	w.create(t)
 	next := w.running(t, pod)
 	w.goesOn(t, next, before, nil)
-	if log := engineLog(t, w, next); strings.Contains(log, "brings work.") {
+	if log := c.OnNode(t, storeNode, "cat /run/checkpoint/log/"+string(next.UID)+".log || true"); strings.Contains(log, "brings work.") {
 		t.Errorf("it came from the volume:\n%s", log)
 	}
 	// The file outlives its Checkpoint, whose deletion does not wait for anything.
