@@ -24,8 +24,8 @@ import (
 // Name is the name of the ConfigMap of a location.
 func Name(location string) string { return "checkpoint-deleted-" + location }
 
-// Note notes a Checkpoint that is deleted, in the ConfigMap of its location in that namespace. Folder is where its data is still to be deleted from; empty where
-// it stays. To note it again changes nothing.
+// Note notes a Checkpoint that is deleted, in the ConfigMap of its location in that namespace. Folder is where its data is still to be deleted from; empty
+// where it stays. To note it again changes nothing.
 func Note(ctx context.Context, c client.Client, namespace string, checkpoint *v1alpha1.Checkpoint, folder string) error {
 	name, value := checkpoint.StorageName(), strings.TrimSpace(checkpoint.Namespace+"/"+checkpoint.Name+" "+folder)
 	err := patch(ctx, c, namespace, checkpoint.Status.LocationName, map[string]any{name: value})

@@ -25,7 +25,8 @@ func TestWhyAPodIsTerminated(t *testing.T) {
 	givenUp := func(p *corev1.Pod) {
 		p.Spec.Containers = []corev1.Container{{Name: "app", LivenessProbe: &corev1.Probe{}}}
 		p.Status.Phase = corev1.PodFailed
-		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137}}}}
+		killed := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137}}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: killed}}
 	}
 	evicted := []func(*corev1.Pod){deleted, disrupted("EvictionByEvictionAPI")}
 	cordoned := &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: true}}

@@ -176,7 +176,8 @@ func (f Facts) Attempts() int {
 	return v1alpha1.DefaultAttempts
 }
 
-// ContainerRestarts is how many times a container that kubelet starts again is restored again from one state, and why it is not, though the policy would have it.
+// ContainerRestarts is how many times a container that kubelet starts again is restored again from one state, and why it is not, though the policy would
+// have it.
 // Captured is how many containers the state has, or may have.
 func (f Facts) ContainerRestarts(captured int) (times int, why string) {
 	if f.Policy == nil || f.Policy.Spec.ContainerRestarts == nil || f.Policy.Spec.Mode == v1alpha1.RestoreDisabled || podspec.StartsCold(f.Pod) {

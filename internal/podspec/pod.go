@@ -33,8 +33,8 @@ func IsDisrupted(pod *corev1.Pod) bool {
 // killed is the exit code of a process that got SIGKILL, as every captured one does.
 const killed = 128 + 9
 
-// IsGivenUp tells whether the kubelet ended a pod for good as a liveness or startup probe failed: nobody deleted it, it did not have to make room, and a container
-// with such a probe was killed, as every captured one is.
+// IsGivenUp tells whether the kubelet ended a pod for good as a liveness or startup probe failed: nobody deleted it, it did not have to make room, and a
+// container with such a probe was killed, as every captured one is.
 func IsGivenUp(pod *corev1.Pod) bool {
 	if pod.Status.Phase != corev1.PodFailed || pod.Status.Reason != "" || !pod.DeletionTimestamp.IsZero() || IsDisrupted(pod) {
 		return false

@@ -399,7 +399,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 	}
 	if !m.Uploaded.IsZero() {
 		claim := checkpoint.Status.Claim
-		isOld := a.Now().Sub(m.Uploaded) > cacheTime && !(a.servesRestarts(dir, record) && a.isThere(ctx, record.Pod))
+		isOld := a.Now().Sub(m.Uploaded) > cacheTime && (!a.servesRestarts(dir, record) || !a.isThere(ctx, record.Pod))
 		if claim != nil && claim.Phase == v1alpha1.ClaimConsumed || isOld || a.nearlyFull(a.Node.CapturesRoot()) {
 			return a.retire(dir)
 		}

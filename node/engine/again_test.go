@@ -13,7 +13,8 @@ import (
 func leave(t *testing.T, e *Engine, sequence int, change func(*capture.Capture)) {
 	t.Helper()
 	folder := strconv.Itoa(sequence)
-	record := &capture.Capture{Sequence: sequence, State: capture.Complete, Trigger: capture.Trigger{Asks: &capture.Asks{Checkpoint: "state-" + folder, UID: folder}}}
+	record := &capture.Capture{Sequence: sequence, State: capture.Complete}
+	record.Trigger.Asks = &capture.Asks{Checkpoint: "state-" + folder, UID: folder}
 	record.Containers = []capture.Container{{Name: "c", ID: "first"}}
 	if change != nil {
 		change(record)
@@ -40,7 +41,10 @@ func TestAContainerTakesTheLastStateOfItsLine(t *testing.T) {
 		"one that failed":  {leaves: map[int]func(*capture.Capture){1: nil, 2: func(c *capture.Capture) { c.State = capture.Failed }}, want: "state-1"},
 		"a last one":       {leaves: map[int]func(*capture.Capture){1: nil, 2: func(c *capture.Capture) { c.Trigger.Signal = "SIGTERM" }}, want: "state-1"},
 		"of another":       {leaves: map[int]func(*capture.Capture){1: func(c *capture.Capture) { c.Containers[0].Name = "d" }}},
-		"of several":       {leaves: map[int]func(*capture.Capture){1: func(c *capture.Capture) { c.Containers = append(c.Containers, capture.Container{Name: "d"}) }}, fails: true},
+		"of several": {
+			leaves: map[int]func(*capture.Capture){1: func(c *capture.Capture) { c.Containers = append(c.Containers, capture.Container{Name: "d"}) }},
+			fails:  true,
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			e := quiet(t)

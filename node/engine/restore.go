@@ -66,7 +66,8 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 		opts.Directory, opts.Kept = d.Directory, d.Kept
 	}
 	r := &restoration{engine: e, RestoreOptions: opts, bundle: Bundle{c.Bundle}, result: capture.Result{
-		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(), Again: opts.Again, Own: opts.Own,
+		SchemaVersion: capture.SchemaVersion, Container: c.Name, ContainerID: c.ID, Outcome: capture.Attempted, Started: time.Now().UTC(),
+		Again: opts.Again, Own: opts.Own,
 	}}
 	if err := r.save(); err != nil {
 		return err

@@ -205,15 +205,17 @@ func TestHooksAreGivenAPartOfTheGracePeriod(t *testing.T) {
 	}
 }
 
+// post is a hook of "a" behind a capture.
+func post(number int, state capture.HookState, message string) capture.HookRun {
+	r := ran("a", number, state, message)
+	r.Phase = capture.PostCheckpoint
+	return r
+}
+
 // Whoever finds a capture that was cut off runs the hooks behind it that had not begun, before the pod goes on or ends, and writes down what became of all.
 func TestHooksOfACaptureThatWasCutOff(t *testing.T) {
 	asks := capture.Trigger{Asks: &capture.Asks{Checkpoint: "c", UID: "c-uid"}}
 	stopped := capture.Trigger{Signal: "SIGTERM"}
-	post := func(number int, state capture.HookState, message string) capture.HookRun {
-		r := ran("a", number, state, message)
-		r.Phase = capture.PostCheckpoint
-		return r
-	}
 	for what, test := range map[string]struct {
 		trigger capture.Trigger
 		state   capture.State

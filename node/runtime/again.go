@@ -32,7 +32,7 @@ func (f *front) restoreInLine(e *engine.Engine, c *engine.Container, d *capture.
 			return restored, err
 		}
 		if result, err := f.node.Result(uid, name); again > 0 && err == nil {
-			why = fmt.Errorf("Checkpoint %s was not restored: %s", d.Checkpoint, result.Message)
+			why = fmt.Errorf("what Checkpoint %s has was not restored: %s", d.Checkpoint, result.Message)
 		}
 	}
 	afresh := capture.Line{Containers: []string{c.ID}, Afresh: true, Why: line.Why}

@@ -55,7 +55,7 @@ var testName = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+)`")
 
 func TestTheDocumentationNamesTestsThatThereAre(t *testing.T) {
 	var tests strings.Builder
-	err := filepath.WalkDir(top, func(path string, entry os.DirEntry, err error) error {
+	err := filepath.WalkDir(top, func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}

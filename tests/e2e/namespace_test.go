@@ -15,8 +15,8 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-// A namespace that is deleted is gone soon, and what was captured in it with it: its pods, which are captured at that very moment, its Checkpoints, and what the bucket
-// and the node have of them.
+// A namespace that is deleted is gone soon, and what was captured in it with it: its pods, which are captured at that very moment, its Checkpoints, and what
+// the bucket and the node have of them.
 func TestANamespaceTakesAllOfItsStatesWithIt(t *testing.T) {
 	t.Parallel()
 	c := labelled(t)
@@ -39,13 +39,13 @@ func TestANamespaceTakesAllOfItsStatesWithIt(t *testing.T) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("%v, %+v", err, left.Status.Conditions)
+		return fmt.Errorf("%w, %+v", err, left.Status.Conditions)
 	})
 	t.Logf("it was gone after %s", time.Since(began).Round(time.Second))
 	lab.Eventually(t, 2*time.Minute, "nothing of it is left", func() error {
 		states, err := operator.Objects(t.Context(), keys.StorageRoot+"/"+w.ns+"/")
 		if err != nil || len(states) > 0 {
-			return fmt.Errorf("the bucket has %v, %v", states, err)
+			return fmt.Errorf("the bucket has %v, %w", states, err)
 		}
 		for _, p := range []*corev1.Pod{pod, next} {
 			folders := "/var/lib/checkpoint/captures/" + string(p.UID) + " /var/lib/checkpoint/restores/" + string(p.UID)

@@ -10,8 +10,8 @@ import (
 // death are the words with which a kernel says on its serial line that it has come to an end.
 var death = []string{"Oops: ", "Kernel panic - ", "BUG: unable to handle"}
 
-// NoteDeadKernels writes to the file that TEST_DEAD_KERNELS names, if it names one, which of the cluster's virtual machines' kernels have died, and of what. Under
-// emulation on several threads they do, about once in ten runs, whatever runs in them; a test that fails then has shown nothing. Whoever runs the tests
+// NoteDeadKernels writes to the file that TEST_DEAD_KERNELS names, if it names one, which of the cluster's virtual machines' kernels have died, and of what.
+// Under emulation on several threads they do, about once in ten runs, whatever runs in them; a test that fails then has shown nothing. Whoever runs the tests
 // may run them again for that.
 func NoteDeadKernels(ctx context.Context, name string) {
 	file := os.Getenv("TEST_DEAD_KERNELS")

@@ -138,7 +138,8 @@ func (s *source) write(out *os.File) error {
 
 // reasons writes the groups of constants that say so of themselves.
 func (s *source) reasons(b *strings.Builder) {
-	b.WriteString("\n# Conditions and their reasons\n\nThose of a pod are `memverge.ai/Restored` and `memverge.ai/Checkpointable`; `kubectl describe pod` shows both.\n")
+	b.WriteString("\n# Conditions and their reasons\n\n" +
+		"Those of a pod are `memverge.ai/Restored` and `memverge.ai/Checkpointable`; `kubectl describe pod` shows both.\n")
 	for _, f := range s.files {
 		for group := range groups(f) {
 			doc := sentence(group.Doc.Text())
@@ -180,7 +181,8 @@ func (s *source) inWords(text string) string {
 
 // events writes those whose reason stands in the code; others have that of a condition.
 func (s *source) events(b *strings.Builder) {
-	b.WriteString("\n# Events\n\nBesides these there are events with the reasons of conditions, when those change: of a pod, a Checkpoint, a policy or a location.\n\n" +
+	b.WriteString("\n# Events\n\n" +
+		"Besides these there are events with the reasons of conditions, when those change: of a pod, a Checkpoint, a policy or a location.\n\n" +
 		"| event | kind | by | what it says |\n| --- | --- | --- | --- |\n")
 	rows := map[string]bool{}
 	for _, f := range s.files {
@@ -193,7 +195,7 @@ func (s *source) events(b *strings.Builder) {
 			if !is {
 				return true
 			}
-			kind, reason, text := -1, -1, -1
+			var kind, reason, text int
 			switch {
 			case method.Sel.Name == "Eventf" && len(call.Args) >= 6:
 				kind, reason, text = 2, 3, 5
@@ -276,7 +278,8 @@ func (s *source) said(f file, e ast.Expr) string {
 
 // metrics writes what Prometheus is told.
 func (s *source) metrics(b *strings.Builder) {
-	b.WriteString("\n# Metrics\n\nOf the manager and of the agent of each node, besides those of controller-runtime and Go.\n\n| metric | kind | labels | what it says |\n| --- | --- | --- | --- |\n")
+	b.WriteString("\n# Metrics\n\nOf the manager and of the agent of each node, besides those of controller-runtime and Go.\n\n" +
+		"| metric | kind | labels | what it says |\n| --- | --- | --- | --- |\n")
 	rows := map[string]bool{}
 	for _, f := range s.files {
 		ast.Inspect(f.File, func(n ast.Node) bool {
@@ -321,7 +324,8 @@ func (s *source) metrics(b *strings.Builder) {
 
 // keys writes labels, annotations and variables. Those for users have a page of their own.
 func (s *source) keys(b *strings.Builder) {
-	b.WriteString("\n# Keys\n\nLabels, annotations, conditions and variables. How those are used that a user sets is in [keys.md](keys.md); the others are the operator's own.\n\n" +
+	b.WriteString("\n# Keys\n\n" +
+		"Labels, annotations, conditions and variables. How those are used that a user sets is in [keys.md](keys.md); the others are the operator's own.\n\n" +
 		"| key | what it is |\n| --- | --- |\n")
 	rows := map[string]bool{}
 	for _, f := range s.files {
