@@ -13,7 +13,8 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
-// The hooks of keys and policies are in the annotation that the runtime reads, also when the pod comes by again. Whoever makes it is told of those that are lost.
+// The hooks of keys and policies are in the annotation that the runtime reads, also when the pod comes by again. Whoever makes it is told of those that are
+// lost.
 func TestHooksOfKeysAndPolicies(t *testing.T) {
 	policy := &v1alpha1.CheckpointPolicy{}
 	policy.Spec.Containers = &v1alpha1.ContainerSelection{Include: []string{"app"}}
