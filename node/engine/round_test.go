@@ -205,17 +205,33 @@ func TestHooksAreGivenAPartOfTheGracePeriod(t *testing.T) {
 	}
 }
 
-// post is a hook of "a" behind a capture.
-func post(number int, state capture.HookState, message string) capture.HookRun {
-	r := ran("a", number, state, message)
-	r.Phase = capture.PostCheckpoint
-	return r
+// cutOffCapture is the partial folder of a capture that was cut off in that state, and is not begun again, and what settles it.
+func cutOffCapture(t *testing.T, c *Container, state capture.State, trigger capture.Trigger) (a *attempt, folder string) {
+	t.Helper()
+	e := quiet(t)
+	folder = filepath.Join(e.Node.Captures(uidOfPod), "1.partial")
+	for _, counter := range []string{attemptsFile, liveAttemptsFile} {
+		write(t, filepath.Join(e.Node.Captures(uidOfPod), counter), "..")
+	}
+	record := &capture.Capture{State: state, Trigger: trigger, Sequence: 1}
+	if state == capture.Failed {
+		record.Failure = &capture.Failure{Reason: capture.ReasonDumpFailed}
+	}
+	if err := errors.Join(os.MkdirAll(folder, 0o700), record.Write(folder)); err != nil {
+		t.Fatal(err)
+	}
+	return &attempt{engine: e, podUID: uidOfPod, members: []member{{Container: c}}, owed: signalsOf(e.Node, uidOfPod)}, folder
 }
 
 // Whoever finds a capture that was cut off runs the hooks behind it that had not begun, before the pod goes on or ends, and writes down what became of all.
 func TestHooksOfACaptureThatWasCutOff(t *testing.T) {
 	asks := capture.Trigger{Asks: &capture.Asks{Checkpoint: "c", UID: "c-uid"}}
 	stopped := capture.Trigger{Signal: "SIGTERM"}
+	post := func(number int, state capture.HookState, message string) capture.HookRun {
+		r := ran("a", number, state, message)
+		r.Phase = capture.PostCheckpoint
+		return r
+	}
 	for what, test := range map[string]struct {
 		trigger capture.Trigger
 		state   capture.State
@@ -251,28 +267,17 @@ func TestHooksOfACaptureThatWasCutOff(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			e := quiet(t)
 			c, dir := standIn(t, "a")
 			c.Settings.PostCheckpoint = []capture.Command{shell(dir, "echo 1 >>said"), shell(dir, "echo 2 >>said")}
-			a := &attempt{engine: e, podUID: uidOfPod, members: []member{{Container: c}}, owed: signalsOf(e.Node, uidOfPod)}
-			folder := filepath.Join(e.Node.Captures(uidOfPod), "1.partial")
-			if err := os.MkdirAll(folder, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			for _, counter := range []string{attemptsFile, liveAttemptsFile} { // it is not begun again
-				write(t, filepath.Join(e.Node.Captures(uidOfPod), counter), "..")
-			}
-			record := &capture.Capture{State: test.state, Trigger: test.trigger, Sequence: 1}
-			if test.state == capture.Failed {
-				record.Failure = &capture.Failure{Reason: capture.ReasonDumpFailed}
-			}
+			a, folder := cutOffCapture(t, c, test.state, test.trigger)
+			e := a.engine
 			if test.signal {
 				if err := a.owed.note(Signal{ContainerID: c.ID, Name: "TERM", Came: time.Now()}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			book := e.Node.CaptureHooksFile(uidOfPod)
-			if err := errors.Join(record.Write(folder), (capture.HookReport{Runs: test.before}).Write(book)); err != nil {
+			if err := (capture.HookReport{Runs: test.before}).Write(book); err != nil {
 				t.Fatal(err)
 			}
 			a.openHooks()
