@@ -107,7 +107,7 @@ func TestKubectlKnowsTheShortNames(t *testing.T) {
 		want string
 	}{
 		"checkpoints":           {[]string{"ckpt"}, "NAME POD STATE SIZE FROZEN NODE AGE"},
-		"checkpoints, wide":     {[]string{"ckpt", "-o", "wide"}, "NAME POD STATE SIZE FROZEN NODE AGE OWNER LOCATION CLAIMED-BY TRIGGER PINNED"},
+		"checkpoints, wide":     {[]string{"ckpt", "-o", "wide"}, "NAME POD STATE SIZE FROZEN NODE AGE OWNER LOCATION VOLUME CLAIMED-BY TRIGGER PINNED"},
 		"restore policies":      {[]string{"rp"}, "NAME MODE OWNER FALLBACK RESTORED COLD FAILED AGE"},
 		"checkpoint policies":   {[]string{"cp"}, "NAME STATE PODS KEEP-LAST TTL LOCATION AGE"},
 		"storage locations":     {[]string{"csl"}, "NAME STATE BUCKET ROLE LAST-VALIDATED AGE"},
