@@ -261,7 +261,7 @@ func (a *Agent) tidy(ctx context.Context) error {
 			}
 		}
 		a.forget(alive)
-		a.tidyDiagnosis()
+		a.tidyDiagnosis(ctx)
 		for _, root := range []string{a.Node.PodsRoot(), filepath.Join(a.Node.Root, "run/checkpoint/gates"), filepath.Join(a.Node.Root, "run/checkpoint/execs")} {
 			for _, name := range namesIn(root) {
 				if !alive[name] {

@@ -163,6 +163,9 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	if err == nil && isNew(old, d, o.reason, became) {
 		restores.WithLabelValues(o.reason).Inc()
 	}
+	if keepErr := a.keepRestore(pod, d); keepErr != nil { // whoever looks for a cause has the less of it
+		ctrl.LoggerFrom(ctx).Error(keepErr, "keep what the restore left", "pod", pod.Name)
+	}
 	if err == nil && d.Action == capture.Restore && (d.Restarts == 0 || podspec.HasEnded(pod)) {
 		err = os.RemoveAll(a.statesOf(pod))
 	}
