@@ -119,6 +119,7 @@ func (f Facts) chooseLatest() Choice {
 		}
 	}
 	candidates, old := f.candidates()
+	candidates, lost := f.withoutLost(candidates)
 	newest, turn := time.Time{}, f.turn()
 	if turn < len(candidates) {
 		newest = candidates[0].Status.CaptureTime.Time
@@ -155,6 +156,8 @@ func (f Facts) chooseLatest() Choice {
 		}
 	}
 	switch {
+	case lost != nil && len(candidates) == 0 && going == "":
+		return f.orBefore(lost, cold(keys.ColdWaitTimeout, "Checkpoint %s is on %s alone, and that node is gone", lost.Name, sourceOf(lost).Node))
 	case late.Cold != "" && going == "":
 		return f.orBefore(&candidates[0], late)
 	case late.Cold != "":
@@ -220,6 +223,19 @@ func (f Facts) candidates() (found []v1alpha1.Checkpoint, old Choice) {
 		return cmp.Or(y.Status.CaptureTime.Compare(x.Status.CaptureTime.Time), cmp.Compare(x.Name, y.Name))
 	})
 	return found, old
+}
+
+// withoutLost leaves out what is on nodes alone that are gone, and returns the newest of that.
+func (f Facts) withoutLost(candidates []v1alpha1.Checkpoint) (left []v1alpha1.Checkpoint, lost *v1alpha1.Checkpoint) {
+	for i := range candidates {
+		switch c := &candidates[i]; {
+		case !f.isLost(c):
+			left = append(left, *c)
+		case lost == nil:
+			lost = c
+		}
+	}
+	return left, lost
 }
 
 // holds tells whether the pod has claimed a Checkpoint, of which nothing has run yet.

@@ -118,6 +118,7 @@ type choiceTest struct {
 	machine     *compat.Facts
 	images      map[string]string
 	here        string
+	gone        string // a node
 	claim       string
 	begin       string
 	wait, cold  string
@@ -231,6 +232,7 @@ func check(t *testing.T, what string, test choiceTest) {
 		Pod: pod, Own: lineage.Of(pod), Workload: "web", Policy: test.policy, Checkpoints: test.checkpoints, Siblings: test.siblings, Now: testNow,
 		Machine: test.machine, Images: test.images,
 		Here: func(c *v1alpha1.Checkpoint) bool { return string(sourceOf(c).PodUID) == test.here },
+		Gone: func(node string) bool { return node == test.gone },
 	})
 	claim, begin := "", ""
 	if got.Claim != nil {

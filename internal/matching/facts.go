@@ -35,6 +35,8 @@ type Facts struct {
 	Unpublished []Unpublished
 	// Here tells whether the state of a Checkpoint lies on this node.
 	Here func(*v1alpha1.Checkpoint) bool
+	// Gone tells whether it is known of a node that nothing comes from it any more; nil where nobody knows.
+	Gone func(node string) bool
 	// Machine is the pod's node; nil when it is not known.
 	Machine *compat.Facts
 	// Images are the digests of those images of the pod that the node has already, by the names of the containers.
@@ -54,6 +56,14 @@ type Unpublished struct {
 
 // Patient tells whether the pod may still wait for a state that is on its way.
 func (f Facts) Patient() bool { return f.waited() < f.waitFor() }
+
+// isGone tells whether nothing comes any more from a node.
+func (f Facts) isGone(node string) bool { return node != "" && f.Gone != nil && f.Gone(node) }
+
+// isLost tells whether a state was on a node alone that is gone.
+func (f Facts) isLost(c *v1alpha1.Checkpoint) bool {
+	return !f.isThere(c) && f.isGone(sourceOf(c).Node)
+}
 
 // MayFetch tells whether a state that could not be fetched may be tried again. A policy by which the pod waits for longer makes this longer, too.
 // It begins anew with the agent, for a pod may have waited while its node was down.

@@ -29,7 +29,8 @@ func (f Facts) inFlight(after time.Time) (what, node string) {
 	for i := range f.Siblings {
 		p := &f.Siblings[i]
 		since, going := goingSince(p)
-		if !going || settled[p.UID] || !podspec.IsProtected(p) || podspec.IsPaused(p) || p.Spec.NodeName == "" || !since.After(after) {
+		if !going || settled[p.UID] || !podspec.IsProtected(p) || podspec.IsPaused(p) || p.Spec.NodeName == "" || !since.After(after) ||
+			f.isGone(p.Spec.NodeName) {
 			continue
 		}
 		own := lineage.Of(p)
@@ -46,7 +47,8 @@ func (f Facts) inFlight(after time.Time) (what, node string) {
 	for i := range f.Checkpoints {
 		c := &f.Checkpoints[i]
 		k := kinOf(c)
-		if isLive(c) || !f.isRelative(k) || settled[k.source.PodUID] || !c.DeletionTimestamp.IsZero() || !c.CreationTimestamp.After(after) {
+		if isLive(c) || !f.isRelative(k) || settled[k.source.PodUID] || !c.DeletionTimestamp.IsZero() || !c.CreationTimestamp.After(after) ||
+			f.isGone(k.source.Node) {
 			continue
 		}
 		if f.Now.Sub(c.CreationTimestamp.Time) < max(patience, f.waitFor()) {

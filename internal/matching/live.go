@@ -39,11 +39,11 @@ func (f Facts) isLater(x, c *v1alpha1.Checkpoint) bool {
 	there := f.isCaptured(x) && x.DeletionTimestamp.IsZero() && !isExpired(x)
 	switch {
 	case isLive(x):
-		return there && x.Status.CaptureTime.After(c.Status.CaptureTime.Time) && (f.isThere(x) || f.Patient())
+		return there && x.Status.CaptureTime.After(c.Status.CaptureTime.Time) && (f.isThere(x) || f.Patient() && !f.isLost(x))
 	case there:
-		return true
+		return !f.isLost(x)
 	}
-	return !f.isSettled(x) && f.Patient() && x.DeletionTimestamp.IsZero()
+	return !f.isSettled(x) && f.Patient() && x.DeletionTimestamp.IsZero() && !f.isGone(sourceOf(x).Node)
 }
 
 // isCaptured tells whether there is a state, on its node at least.
@@ -63,7 +63,7 @@ func (f Facts) mayLeaveMore(podUID types.UID) bool {
 		case podspec.HasEnded(p):
 			return p.Status.Phase == corev1.PodSucceeded
 		case !p.DeletionTimestamp.IsZero():
-			return f.Patient()
+			return f.Patient() && !f.isGone(p.Spec.NodeName)
 		}
 		return true
 	}

@@ -43,6 +43,17 @@ func TestNobodyDoesTheWorkOfAPodThatGoesOn(t *testing.T) {
 		"the pod ran out of memory": {
 			siblings: []corev1.Pod{*newPod("old", ended(corev1.PodFailed, 137))}, checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1",
 		},
+		"its last state was on a node that is gone": {
+			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, notUploaded)), gone: "worker-1", claim: "m1",
+		},
+		"it was to be captured on a node that is gone": {
+			siblings: []corev1.Pod{*newPod("old", going)}, checkpoints: all(of(old, time.Minute, milestone("m1"))), gone: "worker-1", claim: "m1",
+		},
+		"its only state was on a node that is gone": {
+			checkpoints: all(of(old, time.Second, notUploaded)), gone: "worker-1", cold: keys.ColdWaitTimeout,
+			says: []string{"Checkpoint old-old-uid is on worker-1 alone, and that node is gone"},
+		},
+		"its node is gone, and the bucket has its state": {checkpoints: all(of(old, time.Second)), gone: "worker-1", claim: "old-old-uid"},
 		"a probe gave its last state up": {
 			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, byProbe)), claim: "m1",
 		},

@@ -79,6 +79,8 @@ func (f Facts) namedWhenThere(c *v1alpha1.Checkpoint) Choice {
 		return claim(c)
 	case captured && f.isThere(c):
 		return Choice{Begin: c}
+	case captured && f.isLost(c):
+		return f.namedCold(keys.ColdWaitTimeout, "Checkpoint %s is on %s alone, and that node is gone", c.Name, c.Status.Source.Node)
 	case f.Patient() && captured:
 		return wait("waiting for the upload of Checkpoint %s from %s", c.Name, c.Status.Source.Node)
 	case f.Patient():

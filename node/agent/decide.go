@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,7 +23,8 @@ import (
 // gather reads what the choice for a new pod is made by. What it asks the API server for is narrow, so that other workloads of the namespace do not
 // make it slower: labels are the index, and the rule verifies by the status what they find.
 func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, error) {
-	f := matching.Facts{Pod: pod, Own: lineage.Of(pod), Now: a.Now(), Served: a.began, Here: func(c *v1alpha1.Checkpoint) bool { return a.localState(c) != "" }}
+	f := matching.Facts{Pod: pod, Own: lineage.Of(pod), Now: a.Now(), Served: a.began, Here: func(c *v1alpha1.Checkpoint) bool { return a.localState(c) != "" },
+		Gone: a.isGone(ctx)}
 	if podspec.StartsCold(pod) {
 		return f, nil
 	}
@@ -59,6 +61,24 @@ func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, er
 		f.Images = a.imagesHere(ctx, pod)
 	}
 	return f, nil
+}
+
+// isGone returns what tells of a node whether nothing comes from it any more: it is no part of the cluster, or somebody has said that it is out of service, as
+// Kubernetes asks a person to do before volumes are taken from it. That a node does not answer is no such sign. Each is asked about once.
+func (a *Agent) isGone(ctx context.Context) func(node string) bool {
+	known := map[string]bool{a.NodeName: false}
+	return func(name string) bool {
+		gone, asked := known[name]
+		if asked {
+			return gone
+		}
+		node := &corev1.Node{}
+		err := a.Everywhere.Get(ctx, client.ObjectKey{Name: name}, node)
+		known[name] = apierrors.IsNotFound(err) || err == nil && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool {
+			return t.Key == corev1.TaintNodeOutOfService
+		})
+		return known[name]
+	}
 }
 
 // addSources adds the pods of which there are Checkpoints though they go on, as far as the siblings are not all of them: with such a pod nobody shares its

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -86,7 +87,6 @@ func TestAPodWhoseNodeLostItsPowerGoesOnFromItsLastPeriodicCheckpoint(t *testing
 	w := prepareWorkload(t, c, deployment, func(template *corev1.PodTemplateSpec) {
 		template.Annotations = map[string]string{keys.CheckpointInterval: "10s"}
 	})
-	w.policy(t, v1alpha1.RestorePolicySpec{WaitFor: &metav1.Duration{Duration: 5 * time.Second}})
 	w.create(t)
 	pod := w.running(t, nil)
 	put(t, c, pod, "/scratch/mine", "before")
@@ -106,12 +106,23 @@ func TestAPodWhoseNodeLostItsPowerGoesOnFromItsLastPeriodicCheckpoint(t *testing
 		}
 		return nil
 	})
-	if err := c.Client.CoreV1().Pods(w.ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
-		t.Fatal(err)
-	}
+	outOfService(t, c, pod.Spec.NodeName) // so its pods are deleted, and nothing is waited for that it may have
 	next := w.running(t, pod)
 	w.goesOn(t, next, before, map[string]string{"/scratch/mine": "before"})
 	if said := w.restored(t, next).Message; !strings.Contains(said, v1alpha1.LiveName(pod.Name, pod.UID, "")) {
 		t.Errorf("it says %s", said)
 	}
+}
+
+// outOfService says of a node, until the test ends, that it is off for good.
+func outOfService(t *testing.T, c *lab.Cluster, node string) {
+	t.Helper()
+	patch := func(ctx context.Context, taints string) {
+		data := []byte(`{"spec":{"taints":` + taints + `}}`)
+		if _, err := c.Client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, data, metav1.PatchOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	patch(t.Context(), `[{"key":"node.kubernetes.io/out-of-service","value":"nodeshutdown","effect":"NoExecute"}]`)
+	t.Cleanup(func() { patch(context.Background(), `null`) })
 }
