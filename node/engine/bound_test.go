@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -43,5 +45,24 @@ func TestACaptureEndsWhenItsKillIsDue(t *testing.T) {
 				t.Errorf("it has ended: %t, %v", ended, context.Cause(ctx))
 			}
 		})
+	}
+}
+
+// A restore has restorePatience, as a context of which this is the smaller copy: then CRIU is killed, also where it does not listen, and with it the runtime
+// fails, so that the container can be created in the same call.
+func TestARestoreEndsWithItsTime(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const script = "#!/bin/sh\ncase \"$*\" in *restore*) sh -c 'trap \"\" TERM INT; while :; do sleep 1; done' & wait $!; exit 1;; esac\n"
+	runtime := filepath.Join(dir, "runtime")
+	if err := os.WriteFile(runtime, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	began := time.Now()
+	err := OCI{Path: runtime}.restore(ctx, "id", dir, dir, dir, nil)
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 10*time.Second {
+		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }
