@@ -136,17 +136,22 @@ func (e *Engine) runRestoreHooks(ctx context.Context, podUID string) (again bool
 	return true, nil
 }
 
-// untilStopped returns a context that ends with the first stop signal for one of the containers: the capture that follows has hooks of its own, and what it
-// captures is restored with those that stand behind it.
+// untilStopped returns a context that ends when all of the pod is stopped: the capture that follows has hooks of its own, and what it captures is restored
+// with those that stand behind it. That one container of several is stopped is no reason for the others to go on without their hooks.
 func (e *Engine) untilStopped(ctx context.Context, podUID string, containers []*Container) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	owed := signalsOf(e.Node, podUID)
 	go func() {
 		for ctx.Err() == nil {
+			stopped := 0
 			for _, c := range containers {
 				if _, came := owed.stop(c.ID); came {
-					cancel(errStopped)
+					stopped++
 				}
+			}
+			_, goes := e.Node.ReadHint(podUID, capture.DeletingHint)
+			if stopped > 0 && (stopped == len(containers) || goes) {
+				cancel(errStopped)
 			}
 			time.Sleep(killInterval)
 		}

@@ -134,14 +134,17 @@ func (e *Engine) answer(ctx context.Context, podUID string) error {
 	}
 	defer done()
 	if work.signal().Name == "" {
+		work.endHooks(ctx)
 		return work.payAll(ctx) // a KILL that came while somebody else was at work
 	}
 	if why, failed := e.Node.ReadHint(podUID, uncapturedHint); failed {
 		e.Log("the pod is not captured any more, as that failed: %s", why)
+		work.endHooks(ctx)
 		return work.stop(ctx)
 	}
 	if why, paused := e.Node.ReadHint(podUID, capture.PausedHint); paused {
 		e.Log("the pod is not captured: %s", why)
+		work.endHooks(ctx)
 		return work.stop(ctx)
 	}
 	return work.run(ctx)
@@ -189,6 +192,8 @@ type attempt struct {
 	mu      sync.Mutex
 	record  capture.Capture
 	hooks   *book // what became of those that are run around the capture
+	// letRestore lets containers of the pod be restored that end while it goes on; nil where they may be.
+	letRestore func()
 	// asks is what a capture of a pod that goes on is made for; nil when the pod goes.
 	asks *capture.Asks
 }
@@ -242,10 +247,7 @@ func (a *attempt) run(ctx context.Context) error {
 func (a *attempt) onlyOne(ctx context.Context) error {
 	a.engine.Log("the signal means container %q alone: the others go on", a.signal().ContainerID)
 	err := a.thaw(ctx)
-	if a.hooks.has(capture.PreCheckpoint) {
-		a.unquiesce(ctx)
-		a.closeHooks()
-	}
+	a.endHooks(ctx)
 	return errors.Join(err, a.stop(ctx))
 }
 

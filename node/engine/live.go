@@ -34,17 +34,18 @@ func (e *Engine) CaptureLive(ctx context.Context, podUID string, asks capture.As
 	case len(work.members) == 0:
 		return errors.New("none of the pod's selected containers runs")
 	}
-	work.asks = &asks
+	work.asks, work.letRestore = &asks, done
 	return work.runLive(ctx)
 }
 
-// runLive freezes the pod, writes its state, and lets it go on.
+// runLive freezes the pod, writes its state, and lets it go on. While it is not frozen its containers may end, and be restored: hooks and volumes take long.
 func (a *attempt) runLive(ctx context.Context) error {
 	ctx, cancel := a.untilKillIsDue(ctx)
 	defer cancel()
 	if reason, err := a.beginWithHooks(ctx); err != nil {
 		return a.failLive(ctx, reason, err)
 	}
+	defer func() { a.letRestore() }()
 	place := turnsOf(a.engine.Node, "capture").await(a.engine.Log, func() bool { return ctx.Err() == nil && a.signal().Name == "" })
 	defer place.release()
 	if a.signal().Name != "" { // it is captured for good, and the hooks that were run are that capture's
@@ -72,13 +73,16 @@ func (a *attempt) runLive(ctx context.Context) error {
 	if a.record.Trigger.IsTermination() {
 		return a.end(ctx)
 	}
+	a.letRestore()
 	a.unquiesce(ctx)
+	if err := a.record.Write(a.dir); err != nil { // from here on what became of hooks is known by the folder
+		a.engine.Log("%v", err)
+	}
+	a.closeHooks()
 	ctx, enough := a.untilStopped(ctx)
 	defer enough()
 	a.engine.keepInVolume(ctx, a.dir, &a.record)
-	err = a.engine.complete(a.dir, &a.record)
-	a.closeHooks()
-	return err
+	return a.engine.complete(a.dir, &a.record)
 }
 
 // beginWithHooks makes the folder and runs the hooks that stand before the freeze, if there are hooks: whoever finds it runs those that stand behind.
@@ -89,11 +93,18 @@ func (a *attempt) beginWithHooks(ctx context.Context) (capture.Reason, error) {
 	if err := a.begin(""); err != nil {
 		return capture.ReasonFilesFailed, err
 	}
+	a.letRestore()
 	err := a.quiesce(ctx)
 	if err != nil {
 		a.started = time.Now() // it was not frozen
+		return capture.ReasonHookFailed, err
 	}
-	return capture.ReasonHookFailed, err
+	restoring, err := lockRestore(a.engine.Node, a.podUID, lockPatience)
+	if err != nil {
+		return capture.ReasonFreezeFailed, err
+	}
+	a.letRestore = restoring.release
+	return "", nil
 }
 
 // leave removes the folder, if there is one, of a capture that is not made.
@@ -160,17 +171,24 @@ func (a *attempt) failLive(ctx context.Context, reason capture.Reason, cause err
 func (a *attempt) settleLive(ctx context.Context, dir string, record *capture.Capture) error {
 	a.engine.unlink(dir)
 	err := a.thaw(ctx)
-	if a.signal().Name == "" { // else the hooks that were run are those of the capture that follows
+	isClosed := len(record.Hooks) > 0 && len(a.hooks.report.Runs) == 0
+	if !isClosed && (a.signal().Name == "" || a.hooks.has(capture.PostCheckpoint)) { // else those that were run are of the capture that follows
 		a.asks = record.Trigger.Asks
 		a.unquiesce(ctx)
 		a.asks = nil // a signal may have come meanwhile, and its capture follows
 		defer a.closeHooks()
 	}
-	record.Hooks = a.hooks.report.Runs
+	if !isClosed {
+		record.Hooks = a.hooks.report.Runs
+	}
 	switch {
 	case record.State == capture.Failed:
 		return errors.Join(err, a.engine.giveUp(dir, record, *record.Failure))
 	case record.State == capture.Dumped && a.engine.isThisBoot(record):
+		ctx, cancel := a.untilKillIsDue(ctx)
+		defer cancel()
+		ctx, enough := a.untilStopped(ctx)
+		defer enough()
 		a.keepSettled(ctx, dir, record)
 		return errors.Join(err, a.engine.complete(dir, record))
 	case record.State == capture.Dumping && a.canBeginAgain(liveAttemptsFile): // whoever asked for it asks again

@@ -158,6 +158,14 @@ func (a *attempt) runHooksOf(ctx context.Context, phase capture.HookPhase, hooks
 	return err
 }
 
+// endHooks runs the hooks that stand behind a capture that is not made after all, if those that stand before it were run.
+func (a *attempt) endHooks(ctx context.Context) {
+	if a.hooks.has(capture.PreCheckpoint) {
+		a.unquiesce(ctx)
+		a.closeHooks()
+	}
+}
+
 // closeHooks forgets what became of the hooks of a capture that is over: the next one has hooks of its own.
 func (a *attempt) closeHooks() {
 	if err := removeFile(a.hooks.path); err != nil {
