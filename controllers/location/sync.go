@@ -172,8 +172,8 @@ func (l *look) begin(ctx context.Context) error {
 		}
 	}
 	notes, err := deleted.Read(ctx, l.Live, l.Namespace, l.location.Name)
-	for name := range notes {
-		l.deleted[name] = false
+	for name, note := range notes {
+		_, _, l.deleted[name] = deleted.Leftover(note) // that is no useless note before the collector has done its work
 	}
 	return err
 }

@@ -27,11 +27,12 @@ func TestWhatAPodBeginsFromStaysAsLongAsThePod(t *testing.T) {
 		change func(*v1alpha1.Checkpoint)
 		want   step
 	}{
-		"no pod names it":    {want: goes},
-		"a pod names it":     {pods: []corev1.Pod{*naming(corev1.PodRunning)}, want: step{keep: true}},
-		"a pod waits for it": {pods: []corev1.Pod{*naming(corev1.PodPending)}, want: step{keep: true}},
-		"which has ended":    {pods: []corev1.Pod{*naming(corev1.PodFailed)}, want: goes},
-		"which was restored": {pods: []corev1.Pod{*naming(corev1.PodRunning)}, change: claimed(v1alpha1.ClaimConsumed, old), want: step{keep: true}},
+		"no pod names it":         {want: goes},
+		"a pod names it":          {pods: []corev1.Pod{*naming(corev1.PodRunning)}, want: step{keep: true}},
+		"a pod waits for it":      {pods: []corev1.Pod{*naming(corev1.PodPending)}, want: step{keep: true}},
+		"which has failed":        {pods: []corev1.Pod{*naming(corev1.PodFailed)}, want: step{keep: true}},
+		"which has done its work": {pods: []corev1.Pod{*naming(corev1.PodSucceeded)}, want: goes},
+		"which was restored":      {pods: []corev1.Pod{*naming(corev1.PodRunning)}, change: claimed(v1alpha1.ClaimConsumed, old), want: step{keep: true}},
 		"it has expired already": {
 			pods: []corev1.Pod{*naming(corev1.PodRunning)}, change: in(v1alpha1.StateExpired, time.Hour), want: step{delete: true, keep: true},
 		},
@@ -58,11 +59,14 @@ func TestThePodsThatMatter(t *testing.T) {
 	other := &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning}}
 	p := ofPods()
 	for what, test := range map[string]struct{ got, want bool }{
-		"one that names a Checkpoint goes":  {p.Delete(event.DeleteEvent{Object: naming(corev1.PodRunning)}), true},
-		"one that names a Checkpoint runs":  {p.Update(event.UpdateEvent{ObjectOld: naming(corev1.PodPending), ObjectNew: naming(corev1.PodRunning)}), false},
-		"one that names a Checkpoint fails": {p.Update(event.UpdateEvent{ObjectOld: naming(corev1.PodRunning), ObjectNew: naming(corev1.PodFailed)}), true},
-		"another goes":                      {p.Delete(event.DeleteEvent{Object: other}), false},
-		"another succeeds":                  {p.Create(event.CreateEvent{Object: &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}}), true},
+		"one that names a Checkpoint goes":          {p.Delete(event.DeleteEvent{Object: naming(corev1.PodRunning)}), true},
+		"one that names a Checkpoint runs":          {p.Update(event.UpdateEvent{ObjectOld: naming(corev1.PodPending), ObjectNew: naming(corev1.PodRunning)}), false},
+		"one that names a Checkpoint fails":         {p.Update(event.UpdateEvent{ObjectOld: naming(corev1.PodRunning), ObjectNew: naming(corev1.PodFailed)}), false},
+		"one that names a Checkpoint is made":       {p.Create(event.CreateEvent{Object: naming(corev1.PodPending)}), true},
+		"one names a Checkpoint from now on":        {p.Update(event.UpdateEvent{ObjectOld: other, ObjectNew: naming(corev1.PodRunning)}), true},
+		"one that names a Checkpoint does its work": {p.Update(event.UpdateEvent{ObjectOld: other, ObjectNew: naming(corev1.PodSucceeded)}), true},
+		"another goes":     {p.Delete(event.DeleteEvent{Object: other}), false},
+		"another succeeds": {p.Create(event.CreateEvent{Object: &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodSucceeded}}}), true},
 	} {
 		if test.got != test.want {
 			t.Errorf("%s: %t", what, test.got)

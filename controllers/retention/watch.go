@@ -44,7 +44,7 @@ func (r *Reconciler) watch(b *builder.Builder) *builder.Builder {
 		Watches(&batchv1.Job{}, ofNamespace).
 		Watches(&appsv1.Deployment{}, ofNamespace).
 		Watches(&appsv1.ReplicaSet{}, ofNamespace).
-		Watches(&corev1.Pod{}, ofNamespace, builder.WithPredicates(ofPods()))
+		Watches(&corev1.Pod{}, namespaceOfPod(), builder.WithPredicates(ofPods()))
 }
 
 // namespaceOf returns the namespace of an object. One without Checkpoints is dealt with at once.

@@ -139,7 +139,7 @@ func (f Facts) chooseLatest() Choice {
 	}
 	for i := range candidates {
 		c := &candidates[i]
-		if f.hasPlace() && (going != "" || i > 0) { // what its place left last is on its way: an older state would take it back
+		if f.hasPlace() && (going != "" || i > 0 || lost != nil && !isOfSame(c, lost)) { // what its place left last is another: this would take it back
 			break
 		}
 		if err := f.mismatch(c); err != nil {
@@ -156,8 +156,12 @@ func (f Facts) chooseLatest() Choice {
 		}
 	}
 	switch {
-	case lost != nil && len(candidates) == 0 && going == "":
-		return f.orBefore(lost, cold(keys.ColdWaitTimeout, "Checkpoint %s is on %s alone, and that node is gone", lost.Name, sourceOf(lost).Node))
+	case lost != nil && going == "" && (len(candidates) == 0 || f.hasPlace()):
+		otherwise := cold(keys.ColdWaitTimeout, "Checkpoint %s is on %s alone, and that node is gone", lost.Name, sourceOf(lost).Node)
+		if f.Own.RestoreFrom != "" {
+			otherwise = f.chooseBeginning()
+		}
+		return f.orBefore(lost, otherwise)
 	case late.Cold != "" && going == "":
 		return f.orBefore(&candidates[0], late)
 	case late.Cold != "":
@@ -223,6 +227,11 @@ func (f Facts) candidates() (found []v1alpha1.Checkpoint, old Choice) {
 		return cmp.Or(y.Status.CaptureTime.Compare(x.Status.CaptureTime.Time), cmp.Compare(x.Name, y.Name))
 	})
 	return found, old
+}
+
+// isOfSame tells whether a Checkpoint is a milestone of the pod that left another one later: going on from it loses what that did since, and no more.
+func isOfSame(c, later *v1alpha1.Checkpoint) bool {
+	return isLive(c) && sourceOf(c).PodUID == sourceOf(later).PodUID
 }
 
 // withoutLost leaves out what is on nodes alone that are gone, and returns the newest of that.

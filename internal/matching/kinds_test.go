@@ -92,6 +92,14 @@ func TestChooseForEveryKind(t *testing.T) {
 			pod:         newPod("db-1", ofSet, uid("new")),
 			checkpoints: all(of(newPod("db-0", ofSet), 0), of(newPod("db-1", ofSet), time.Hour)), claim: "db-1-db-1-uid",
 		},
+		"what it left last is on a node that is gone, and it is not taken back": {
+			pod: newPod("db-0", ofSet, uid("new")), gone: "worker-1", cold: keys.ColdWaitTimeout,
+			checkpoints: all(of(newPod("db-0", ofSet, uid("second")), time.Minute, notUploaded), of(newPod("db-0", ofSet, uid("first")), time.Hour)),
+		},
+		"what it left last is on a node that is gone, and it left milestones before": {
+			pod: newPod("db-0", ofSet, uid("new")), gone: "worker-1", claim: "m1",
+			checkpoints: all(of(newPod("db-0", ofSet, uid("second")), time.Minute, notUploaded), of(newPod("db-0", ofSet, uid("second")), time.Hour, milestone("m1"))),
+		},
 		"and not another's": {pod: newPod("db-1", ofSet), checkpoints: all(of(newPod("db-0", ofSet), 0)), cold: keys.ColdNoCheckpoint},
 		"a changed StatefulSet": {
 			pod:         newPod("db-0", ofSet, uid("new"), controllerRevision("2")),

@@ -297,7 +297,9 @@ func (a *Agent) settleClaim(ctx context.Context, pod *corev1.Pod, o outcome) err
 	}
 	claim, from := checkpoint.Status.Claim, ""
 	if d, err := a.Node.Decision(string(pod.UID)); err == nil && d.Action == capture.Restore && d.Checkpoint != checkpoint.Name {
-		from = d.Checkpoint
+		if from = d.Checkpoint; d.Own && claim != nil { // it tells nothing of what the pod began with
+			from = claim.RestoredFrom
+		}
 	}
 	if claim == nil || claim.PodUID != pod.UID || claim.Phase == v1alpha1.ClaimConsumed && claim.RestoredFrom == from {
 		return nil

@@ -36,41 +36,40 @@ func (e *Engine) PrepareAgain(c *Container) error {
 }
 
 // TakeOwn has a container that is created again go on from the last state that its pod left while it went on, if there is one that the line of the
-// container leads to, and returns the decision that says so by then. Nothing is claimed for it: the pod's work stays its own.
-func (e *Engine) TakeOwn(c *Container, line *capture.Line) (*capture.Decision, error) {
+// container leads to, and returns the decision as it is by then, and whether there was one. Nothing is claimed for it: the pod's work stays its own.
+func (e *Engine) TakeOwn(c *Container, line *capture.Line) (d *capture.Decision, found bool, err error) {
 	lock, err := lockRestore(e.Node, c.Pod.UID, restorePatience)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer lock.release()
-	d, err := e.Node.Decision(c.Pod.UID)
-	if err != nil {
-		return nil, err
+	if d, err = e.Node.Decision(c.Pod.UID); err != nil {
+		return nil, false, err
 	}
 	dir, record := e.lastOwn(c, line)
 	if record == nil {
-		return d, nil
+		return d, false, nil
 	}
 	state := capture.Fetched{Checkpoint: record.Trigger.Asks.Checkpoint}
 	state.Directory = e.Node.State(c.Pod.UID, state.Checkpoint)
 	if d.Own && d.Checkpoint == state.Checkpoint && d.Directory == state.Directory {
-		return d, nil
+		return d, true, nil
 	}
 	if others := len(record.Containers) - 1; others > 0 {
-		return d, fmt.Errorf("it was captured together with %d others, which have moved on", others)
+		return d, true, fmt.Errorf("it was captured together with %d others, which have moved on", others)
 	}
 	partial := state.Directory + ".partial"
 	if err := errors.Join(os.RemoveAll(partial), os.RemoveAll(state.Directory)); err != nil {
-		return d, err
+		return d, true, err
 	}
 	if err := errors.Join(linkTree(dir, partial), os.Rename(partial, state.Directory)); err != nil {
-		return d, err
+		return d, true, err
 	}
 	if err := e.Node.GoOnFrom(c.Pod.UID, d, state, c.Name); err != nil {
-		return d, err
+		return d, true, err
 	}
 	e.dropOtherStates(c.Pod.UID, state.Directory)
-	return d, nil
+	return d, true, nil
 }
 
 // lastOwn returns the newest whole state of a pod that went on, with the container of that name as it has been since it began; nil when there is none.

@@ -56,13 +56,13 @@ func TestAContainerTakesTheLastStateOfItsLine(t *testing.T) {
 				leave(t, e, sequence, change)
 			}
 			c := &Container{Name: "c", ID: "third", Pod: capture.Pod{UID: uidOfPod}}
-			d, err := e.TakeOwn(c, line)
+			d, found, err := e.TakeOwn(c, line)
 			if (err != nil) != test.fails {
 				t.Fatal(err)
 			}
 			if test.want == "" {
-				if d.Own || d.Action != capture.Cold {
-					t.Errorf("the decision is %+v", d)
+				if d.Own || d.Action != capture.Cold || found != test.fails {
+					t.Errorf("the decision is %+v, something was found: %t", d, found)
 				}
 				return
 			}
@@ -73,7 +73,7 @@ func TestAContainerTakesTheLastStateOfItsLine(t *testing.T) {
 				t.Error(err)
 			}
 			leave(t, e, 20, nil) // and the next time from a later one, which alone takes room then
-			next, err := e.TakeOwn(c, line)
+			next, _, err := e.TakeOwn(c, line)
 			if err != nil || next.Checkpoint != "state-20" {
 				t.Fatalf("the next decision is %+v, %v", next, err)
 			}

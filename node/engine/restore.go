@@ -488,7 +488,7 @@ func (r *restoration) process(ctx context.Context) error {
 	err = oci.restore(ctx, r.Container.ID, r.images(), work, r.bundle.Dir, words)
 	r.unquiet()
 	if r.result.Consumed = err == nil || ranInstructions(filepath.Join(work, criu.RestoreLog)); err != nil {
-		if !r.result.Consumed { // CRIU has ended all that was about to run
+		if !r.result.Consumed && r.Again == 0 { // CRIU has ended all that was about to run, and what ran before it ended had its own beginning
 			err = errors.Join(err, removeFile(r.engine.Node.BegunFile(r.Container.Pod.UID, r.Container.Name)))
 		}
 		return err

@@ -26,7 +26,7 @@ func (f *front) restoreInLine(e *engine.Engine, c *engine.Container, d *capture.
 	if err := f.node.SetLine(uid, name, *line); err != nil {
 		return false, err
 	}
-	if why == nil && (d.Own || !line.Afresh) {
+	if why == nil && (again > 0 || !line.Afresh) {
 		restored, err := f.restoreBy(e, c, d, again, values)
 		if restored || err != nil {
 			return restored, err
@@ -49,9 +49,12 @@ func (f *front) again(e *engine.Engine, c *engine.Container, line *capture.Line,
 	if why, paused := f.node.IsPaused(); paused {
 		return d, 0, errors.New(why)
 	}
-	own, err := e.TakeOwn(c, line)
+	own, found, err := e.TakeOwn(c, line)
 	if err != nil {
 		return d, 0, err
+	}
+	if own.Own && !found && line.Afresh && len(line.Containers) == 1 { // that state is from before it began from scratch
+		return own, 0, nil
 	}
 	result, err := f.node.Result(c.Pod.UID, c.Name)
 	times := 0

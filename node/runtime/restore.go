@@ -45,7 +45,7 @@ func (f *front) restoreBy(e *engine.Engine, c *engine.Container, decision *captu
 		return false, nil
 	case !decision.Refuses(result):
 		return false, nil
-	case result.Consumed: // what it was restored from may have run, and is used up
+	case result.Consumed && !decision.Begins: // what it was restored from may have run, and is used up
 		return false, fmt.Errorf("%s: %s", capture.Refusal(decision.Policy), result.Message)
 	}
 	var more []string
