@@ -48,7 +48,14 @@ func say(t *testing.T, c *lab.Cluster, pod *corev1.Pod, path string, words ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := ask(t.Context(), &lab.Cluster{Name: c.Name, Config: patient, Client: client}, pod, path, values)
+	text, began := "", time.Now()
+	for {
+		text, err = ask(t.Context(), &lab.Cluster{Name: c.Name, Config: patient, Client: client}, pod, path, values)
+		if err == nil || !strings.Contains(err.Error(), "connection refused") || time.Since(began) > 30*time.Second {
+			break
+		}
+		time.Sleep(100 * time.Millisecond) // a program that has just begun may not listen yet
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
