@@ -111,25 +111,41 @@ func (e *Engine) keep(ctx context.Context, dir string, record *capture.Capture, 
 	defer folder.Close()
 	line := e.keptLine(record, volume)
 	name := capture.KeptName(record.Pod.Name, line, fmt.Sprintf("%s-%d", record.Started.UTC().Format("20060102T150405"), record.Sequence))
-	if err := folder.prune(line, name, keptOthers); err != nil { // of attempts that were cut off, too
+	others, err := folder.prune(line, name, keptOthers) // of attempts that were cut off, too
+	if err != nil {
 		return nil, err
 	}
 	kept, err := folder.write(ctx, name, dir)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		if pruneErr := folder.prune(line, name, 0); pruneErr != nil {
-			return nil, errors.Join(err, pruneErr)
-		}
+	// The last state of a pod is worth more than one from before, which goes if that helps. Of one that goes on there will be others.
+	if full := (*fullVolumeError)(nil); errors.As(err, &full) && record.Trigger.IsTermination() && full.had+folder.sizeOf(others) >= full.needs {
 		e.Log("%s is full; once more without the older states of the pod's line", volume)
-		kept, err = folder.write(ctx, name, dir)
+		if err = folder.remove(others...); err == nil {
+			kept, err = folder.write(ctx, name, dir)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := folder.prune(line, name, keptOthers); err != nil {
+	if _, err := folder.prune(line, name, keptOthers); err != nil {
 		e.Log("older states stay in %s: %v", volume, err)
 	}
 	return kept, nil
 }
+
+// fullVolumeError says that a volume has no room for a state, of which it was found out what it takes.
+type fullVolumeError struct {
+	cause      error
+	needs, had int64 // bytes: had is what the volume took of it
+}
+
+func (e *fullVolumeError) Error() string {
+	return fmt.Sprintf("%v: the state takes about %d MiB, and there is room for %d", e.cause, e.needs>>20, e.had>>20)
+}
+
+func (e *fullVolumeError) Unwrap() error { return e.cause }
+
+// isFull tells whether an error says that there is no room, or that no more of it may be used.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // sourceOf returns the folder on the node at which a storage volume of a pod is mounted.
 func (e *Engine) sourceOf(podUID string, volume *capture.StorageVolume) (source string, err error) {
@@ -229,7 +245,8 @@ func (f keptFolder) open(name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// write writes the folder of a capture into a file, which is there whole or not at all, also after a power cut.
+// write writes the folder of a capture into a file, which is there whole or not at all, also after a power cut. That there is no room for it is a
+// fullVolumeError.
 func (f keptFolder) write(ctx context.Context, name, dir string) (*capture.KeptFile, error) {
 	partial := name + partialSuffix
 	file, err := f.open(partial, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY)
@@ -238,9 +255,14 @@ func (f keptFolder) write(ctx context.Context, name, dir string) (*capture.KeptF
 	}
 	sum := &summing{to: file, sum: sha256.New()}
 	kept := &capture.KeptFile{Name: name}
-	kept.ContentBytes, err = pack(ctx, sum, dir)
-	if err == nil {
-		err = file.Sync()
+	if kept.ContentBytes, err = pack(ctx, sum, dir); err == nil {
+		if err = sum.full; err == nil {
+			err = file.Sync()
+		}
+		if isFull(err) {
+			const further = 64 // a part of it: what a file system notes of a file, and a page more
+			err = &fullVolumeError{cause: err, needs: sum.count + sum.count/further + 4096, had: allocated(int(file.Fd()), "")}
+		}
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = unix.Renameat(int(f.Fd()), partial, int(f.Fd()), name)
@@ -252,16 +274,52 @@ func (f keptFolder) write(ctx context.Context, name, dir string) (*capture.KeptF
 	return kept, f.Sync()
 }
 
-// prune removes all states of a line but one, and those of the others that are the newest; and what was not written to its end.
-func (f keptFolder) prune(line, keep string, others int) error {
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+// sizeOf returns how many bytes there would be room for without files of the folder.
+func (f keptFolder) sizeOf(names []string) (sum int64) {
+	for _, name := range names {
+		sum += allocated(int(f.Fd()), name)
+	}
+	return sum
+}
+
+// allocated returns what a file takes that has no other name, in bytes; 0 for anything else. Without a name it is the open file itself.
+func allocated(fd int, name string) int64 {
+	var stat unix.Stat_t
+	err := unix.Fstatat(fd, name, &stat, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
+	if err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
+		return 0
+	}
+	return stat.Blocks * 512
+}
+
+// inside opens the folder for what is done to names in it, whatever they are of.
+func (f keptFolder) inside() (*os.Root, error) {
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}
+
+// remove removes names of the folder.
+func (f keptFolder) remove(names ...string) error {
+	root, err := f.inside()
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	for _, name := range names {
+		err = errors.Join(err, root.RemoveAll(name))
+	}
+	return err
+}
+
+// prune removes all states of a line but one, and those of the others that are the newest, of which it returns the names; and what was not written to its end.
+func (f keptFolder) prune(line, keep string, others int) (left []string, err error) {
+	root, err := f.inside()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	times := map[string]string{}
 	var names []string
@@ -278,10 +336,11 @@ func (f keptFolder) prune(line, keep string, others int) error {
 		}
 	}
 	slices.SortFunc(names, func(x, y string) int { return strings.Compare(times[y], times[x]) })
-	for _, name := range names[min(others, len(names)):] {
+	left = names[:min(others, len(names))]
+	for _, name := range names[len(left):] {
 		err = errors.Join(err, root.RemoveAll(name))
 	}
-	return err
+	return left, err
 }
 
 // pack writes the folder of a capture as a compressed tar, and returns how many bytes that is when it is not compressed.
@@ -325,16 +384,24 @@ func (c *counting) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// summing takes the sum of what is written.
+// summing takes the sum of what is written. When there is no room for more of it, that is counted all the same.
 type summing struct {
 	to    io.Writer
 	sum   hash.Hash
 	count int64
+	full  error // why not all of it was written
 }
 
 func (s *summing) Write(p []byte) (int, error) {
-	n, err := s.to.Write(p)
-	s.sum.Write(p[:n])
-	s.count += int64(n)
-	return n, err
+	if s.full == nil {
+		n, err := s.to.Write(p)
+		s.sum.Write(p[:n])
+		if isFull(err) {
+			s.full, err, n = err, nil, len(p)
+		}
+		s.count += int64(n)
+		return n, err
+	}
+	s.count += int64(len(p))
+	return len(p), nil
 }

@@ -27,12 +27,14 @@ type store struct {
 	root   string
 	volume *capture.StorageVolume
 	bundle string
+	// trigger is that of the captures.
+	trigger capture.Trigger
 }
 
 func newStore(t *testing.T) *store {
 	t.Helper()
 	needsRoot(t)
-	s := &store{t: t, engine: quiet(t), root: t.TempDir(), bundle: t.TempDir()}
+	s := &store{t: t, engine: quiet(t), root: t.TempDir(), bundle: t.TempDir(), trigger: capture.Trigger{Signal: "SIGTERM"}}
 	s.volume = &capture.StorageVolume{Name: "data", Kind: "HostPath", Source: s.root, Mounts: map[string]string{"app": "/data"}}
 	s.mounts(specs.Mount{Destination: "/data/", Source: s.root, Type: "bind", Options: []string{"rbind", "rw"}})
 	if err := os.MkdirAll(s.engine.Node.Restores(uidOfPod), 0o700); err != nil {
@@ -71,7 +73,7 @@ func (s *store) captured(ctx context.Context, sequence int) *capture.Capture {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	record := &capture.Capture{
-		State: capture.Dumped, Pod: s.container().Pod, Sequence: sequence, Settings: s.container().Settings,
+		State: capture.Dumped, Pod: s.container().Pod, Sequence: sequence, Settings: s.container().Settings, Trigger: s.trigger,
 		Started: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), Containers: []capture.Container{{Name: "app"}},
 	}
 	if err := record.Write(dir); err != nil {
@@ -368,21 +370,40 @@ func TestLinesOfStates(t *testing.T) {
 	}
 }
 
-func TestAFullVolumeGivesUpOlderStatesOfTheLine(t *testing.T) {
-	s := newStore(t)
-	if err := unix.Mount("none", s.root, "tmpfs", 0, "size=1000k"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(s.root, unix.MNT_DETACH) })
-	other := "db-1.other.20260101T000000-1.tar.zst"
-	write(t, s.path(other), "a state")
-	write(t, s.path("db-0."+uidOfPod+".20260101T000000-1.tar.zst"), string(memory))
-	record := s.captured(t.Context(), 1)
-	if record.Kept == nil {
-		t.Fatal(record.NotKept)
-	}
-	want := slices.Sorted(slices.Values([]string{other, record.Kept.Name}))
-	if diff := cmp.Diff(want, s.kept()); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+// A state that does not fit does not cost the pod the one that it has.
+func TestAFullVolume(t *testing.T) {
+	const older, other = "db-0." + uidOfPod + ".20260101T000000-1.tar.zst", "db-1.other.20260101T000000-1.tar.zst"
+	for name, test := range map[string]struct {
+		older, other int // their sizes in bytes, of a million
+		trigger      capture.Trigger
+		isKept       bool
+	}{
+		"the last state takes the place of an older one": {older: len(memory), trigger: capture.Trigger{Signal: "SIGTERM"}, isKept: true},
+		"that of a pod that goes on does not":            {older: len(memory), trigger: capture.Trigger{Asks: &capture.Asks{Checkpoint: "live"}}},
+		"nor does the last one if it would not help":     {older: len(memory) / 4, other: len(memory), trigger: capture.Trigger{Signal: "SIGTERM"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			if err := unix.Mount("none", s.root, "tmpfs", 0, "size=1000k"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(s.root, unix.MNT_DETACH) })
+			write(t, s.path(other), string(memory[:test.other]))
+			write(t, s.path(older), string(memory[:test.older]))
+			s.trigger = test.trigger
+			record := s.captured(t.Context(), 1)
+			want := []string{older, other}
+			if test.isKept != (record.Kept != nil) || test.isKept != (record.NotKept == "") {
+				t.Fatalf("it is %+v, %q", record.Kept, record.NotKept)
+			}
+			if test.isKept {
+				want[0] = record.Kept.Name
+			} else if !strings.Contains(record.NotKept, "no space left") || !strings.Contains(record.NotKept, "and there is room for 0") {
+				t.Errorf("it says %q", record.NotKept)
+			}
+			if diff := cmp.Diff(want, s.kept()); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
 	}
 }
