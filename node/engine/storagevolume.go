@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -188,15 +189,10 @@ func (e *Engine) keptLine(record *capture.Capture, volume *capture.StorageVolume
 		return hex.EncodeToString(sum[:8])
 	}
 	d, err := e.Node.Decision(uid)
-	if err != nil || d.KeptLine == "" {
+	if err != nil {
 		return uid
 	}
-	for _, name := range d.Containers {
-		if r, err := e.Node.Result(uid, name); err == nil && (r.Consumed || r.Outcome == capture.Restored) {
-			return d.KeptLine
-		}
-	}
-	return uid
+	return cmp.Or(e.Node.TakenLine(uid, d), uid)
 }
 
 // keptFolder is the folder of a storage volume that holds states. The programs of the pod can do in it as they like, so no link in it is followed and nothing
