@@ -28,6 +28,10 @@ const (
 	partialSuffix = ".partial"
 	// keptOthers is how many states of a line stay in a storage volume beside the one that was written last.
 	keptOthers = 1
+	// mostNames is how many names are looked at in the folder of a storage volume for the states of a line, and namesAtOnce how many of them are in memory.
+	mostNames, namesAtOnce = 1_000_000, 1024
+	// volumeTries is how often whoever settles a capture begins to write it into a storage volume.
+	volumeTries = 2
 	// volumePatience bounds what writing a state may take, where nothing else does.
 	volumePatience = 15 * time.Minute
 	// stuckPatience is for how long a volume that does not answer is waited for when there is no more time.
@@ -57,10 +61,13 @@ func (e *Engine) keepInVolume(ctx context.Context, dir string, record *capture.C
 	}
 }
 
+// volumeTriesFile counts, in the folder of a capture, how often that was.
+const volumeTriesFile = "attempts-volume"
+
 // keepSettled is keepInVolume for a capture that was cut off when it was dumped. If nothing of the pod runs the volume may be gone, and if the pod goes there
-// is no more time than for a KILL.
+// is no more time than for a KILL. What has cut it off may do so each time, so it is not tried without end.
 func (a *attempt) keepSettled(ctx context.Context, dir string, record *capture.Capture) {
-	if len(a.members) == 0 {
+	if len(a.members) == 0 || record.Settings.StorageVolume == nil || record.Kept != nil {
 		return
 	}
 	if record.Trigger.IsTermination() {
@@ -71,7 +78,17 @@ func (a *attempt) keepSettled(ctx context.Context, dir string, record *capture.C
 		ctx, cancel = context.WithTimeoutCause(ctx, killPatience, errKillDue)
 		defer cancel()
 	}
-	a.engine.keepInVolume(ctx, dir, record)
+	file := filepath.Join(dir, volumeTriesFile)
+	tries, _ := os.ReadFile(file)
+	if len(tries) < volumeTries && os.WriteFile(file, append(tries, '.'), 0o600) == nil {
+		a.engine.keepInVolume(ctx, dir, record)
+		return
+	}
+	record.NotKept = fmt.Sprintf("%s: it was begun %d times to write the state there, and cut off each time", record.Settings.StorageVolume, 1+len(tries))
+	a.engine.Log("the state is not kept in %s", record.NotKept)
+	if err := record.Write(dir); err != nil {
+		a.engine.Log("%v", err)
+	}
 }
 
 // withoutHanging does work on a volume, which ends with the context if the volume answers. If it does not, nobody waits for the work any more, and what
@@ -112,7 +129,7 @@ func (e *Engine) keep(ctx context.Context, dir string, record *capture.Capture, 
 	defer folder.Close()
 	line := e.keptLine(record, volume)
 	name := capture.KeptName(record.Pod.Name, line, fmt.Sprintf("%s-%d", record.Started.UTC().Format("20060102T150405"), record.Sequence))
-	others, err := folder.prune(line, name, keptOthers) // of attempts that were cut off, too
+	others, err := folder.prune(ctx, line, name, keptOthers) // of attempts that were cut off, too
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +144,7 @@ func (e *Engine) keep(ctx context.Context, dir string, record *capture.Capture, 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := folder.prune(line, name, keptOthers); err != nil {
+	if _, err := folder.prune(ctx, line, name, keptOthers); err != nil {
 		e.Log("older states stay in %s: %v", volume, err)
 	}
 	return kept, nil
@@ -307,36 +324,65 @@ func (f keptFolder) remove(names ...string) error {
 }
 
 // prune removes all states of a line but one, and those of the others that are the newest, of which it returns the names; and what was not written to its end.
-func (f keptFolder) prune(line, keep string, others int) (left []string, err error) {
+func (f keptFolder) prune(ctx context.Context, line, keep string, others int) (left []string, err error) {
 	root, err := f.inside()
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	entries, err := fs.ReadDir(root.FS(), ".")
+	var first error // of as many as there may be names
+	err = f.each(ctx, mostNames, func(name string) {
+		state, isPartial := strings.CutSuffix(name, partialSuffix)
+		of, _, is := capture.ParseKeptName(state)
+		if !is || of != line || name == keep {
+			return
+		}
+		if !isPartial {
+			left = append(left, name)
+			if slices.SortFunc(left, newerFirst); len(left) <= others {
+				return
+			}
+			name, left = left[others], left[:others]
+		}
+		if err := root.RemoveAll(name); err != nil && first == nil {
+			first = err
+		}
+	})
+	return left, errors.Join(err, first)
+}
+
+// newerFirst compares the names of two states by the times in them.
+func newerFirst(x, y string) int {
+	_, timeOfX, _ := capture.ParseKeptName(x)
+	_, timeOfY, _ := capture.ParseKeptName(y)
+	return strings.Compare(timeOfY, timeOfX)
+}
+
+// each tells of all names in the folder, which are few at a time in memory: any program of the pod can make as many as the volume takes. That there are more
+// than most is an error.
+func (f keptFolder) each(ctx context.Context, most int, tell func(name string)) error {
+	all, err := f.open(".", unix.O_RDONLY|unix.O_DIRECTORY) // which begins at the first one
 	if err != nil {
-		return nil, err
+		return err
 	}
-	times := map[string]string{}
-	var names []string
-	for _, entry := range entries {
-		name, isPartial := strings.CutSuffix(entry.Name(), partialSuffix)
-		of, time, is := capture.ParseKeptName(name)
+	defer all.Close()
+	for seen := 0; ; {
+		names, err := all.Readdirnames(namesAtOnce)
+		for _, name := range names {
+			tell(name)
+		}
+		seen += len(names)
 		switch {
-		case !is || of != line:
-		case isPartial:
-			err = errors.Join(err, root.RemoveAll(entry.Name()))
-		case name != keep:
-			names = append(names, name)
-			times[name] = time
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case seen > most:
+			return fmt.Errorf("the folder %s has more than %d names; what is no state is to be removed from it", capture.KeptFolder, most)
 		}
 	}
-	slices.SortFunc(names, func(x, y string) int { return strings.Compare(times[y], times[x]) })
-	left = names[:min(others, len(names))]
-	for _, name := range names[len(left):] {
-		err = errors.Join(err, root.RemoveAll(name))
-	}
-	return left, err
 }
 
 // pack writes the folder of a capture as a compressed tar, and returns how many bytes that is when it is not compressed.
@@ -354,7 +400,7 @@ func pack(ctx context.Context, w io.Writer, dir string) (content int64, err erro
 func withoutNotes(tell visit) visit {
 	return func(folder int, name, path string, stat *unix.Stat_t) error {
 		switch path {
-		case limitsFile, killedFile, linksFile, capture.ReservedFile, capture.SyncedFile, capture.DiscardedFile:
+		case limitsFile, killedFile, linksFile, volumeTriesFile, capture.ReservedFile, capture.SyncedFile, capture.DiscardedFile:
 			return fs.SkipDir
 		}
 		if strings.HasPrefix(path, "agent") {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -80,7 +81,7 @@ func (s *store) captured(ctx context.Context, sequence int) *capture.Capture {
 		s.t.Fatal(err)
 	}
 	write(s.t, filepath.Join(dir, "containers/app/criu/pages-1.img"), string(memory))
-	for _, note := range []string{limitsFile, linksFile, capture.ReservedFile, "agent.json"} {
+	for _, note := range []string{limitsFile, linksFile, volumeTriesFile, capture.ReservedFile, "agent.json"} {
 		write(s.t, filepath.Join(dir, note), "of the node alone")
 	}
 	s.engine.keepInVolume(ctx, dir, record)
@@ -325,6 +326,68 @@ func TestOnlyTheNewestStatesOfALineStay(t *testing.T) {
 	want := slices.Sorted(slices.Values(slices.Concat(others, []string{own("0000-2"), record.Kept.Name})))
 	if diff := cmp.Diff(want, s.kept()); diff != "" || record.Kept.Name != own("0000-3") {
 		t.Errorf("%s (-want +got)\n%s", record.Kept.Name, diff)
+	}
+}
+
+// A pod can make as many names as the volume takes.
+func TestManyNamesInTheFolder(t *testing.T) {
+	s := newStore(t)
+	const many = 2*namesAtOnce + 100
+	state := func(n int) string { return fmt.Sprintf("db-0.%s.20250101T000000-%05d.tar.zst", uidOfPod, n) }
+	for n := range many {
+		write(t, s.path(state((n*7)%many)), "a state")
+		write(t, s.path(fmt.Sprintf("other-%d", n)), "")
+	}
+	folder, err := openKept(s.root, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	seen := 0
+	err = folder.each(t.Context(), many, func(string) { seen++ })
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has more than %d names", many)) || seen > many+namesAtOnce {
+		t.Errorf("after %d names it says %v", seen, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errKillDue)
+	if _, err := folder.prune(ctx, uidOfPod, state(10), 2); !errors.Is(err, errKillDue) {
+		t.Errorf("without time it says %v", err)
+	}
+	left, err := folder.prune(t.Context(), uidOfPod, state(10), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{state(many - 1), state(many - 2)}, left); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	states := slices.DeleteFunc(s.kept(), func(name string) bool { return strings.HasPrefix(name, "other-") })
+	if diff := cmp.Diff([]string{state(10), state(many - 2), state(many - 1)}, states); diff != "" {
+		t.Errorf("there are (-want +got)\n%s", diff)
+	}
+}
+
+// What cuts off the one that writes into a volume, as the end of its memory, may do so each time.
+func TestAStateIsNotWrittenIntoAVolumeWithoutEnd(t *testing.T) {
+	s := newStore(t)
+	dir := t.TempDir()
+	a := &attempt{engine: s.engine, podUID: uidOfPod, members: []member{{Container: s.container()}}}
+	tries := filepath.Join(dir, volumeTriesFile)
+	for _, test := range []struct {
+		before string
+		isKept bool
+	}{{"", true}, {".", true}, {"..", false}} {
+		record := &capture.Capture{State: capture.Dumped, Pod: s.container().Pod, Sequence: 1, Settings: s.container().Settings, Trigger: s.trigger}
+		write(t, tries, test.before)
+		a.keepSettled(t.Context(), dir, record)
+		if test.isKept != (record.Kept != nil) || test.isKept != (record.NotKept == "") {
+			t.Errorf("after %q it is %+v, %q", test.before, record.Kept, record.NotKept)
+		}
+		if said, err := capture.Read(dir); err != nil || said.NotKept != record.NotKept {
+			t.Errorf("after %q the disk has %+v, %v", test.before, said, err)
+		}
+		if counted, err := os.ReadFile(tries); err != nil || test.isKept && len(counted) != len(test.before)+1 {
+			t.Errorf("after %q it has counted %q, %v", test.before, counted, err)
+		}
 	}
 }
 
