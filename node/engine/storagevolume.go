@@ -392,8 +392,19 @@ func pack(ctx context.Context, w io.Writer, dir string) (content int64, err erro
 		return 0, err
 	}
 	plain := &counting{to: compressed, ctx: ctx}
-	err = writePart(ctx, plain, dir, "", withoutNotes)
+	err = writePart(ctx, plain, dir, "", func(tell visit) visit { return withoutNotes(atMost(mostEntries, tell)) })
 	return plain.count, errors.Join(err, compressed.Close())
+}
+
+// atMost has a visit of more than so many files and folders fail.
+func atMost(most int, tell visit) visit {
+	entries := 0
+	return func(folder int, name, path string, stat *unix.Stat_t) error {
+		if entries++; entries > most {
+			return fmt.Errorf("the state has more than %d files and folders, which are too many for a file in a volume", most)
+		}
+		return tell(folder, name, path, stat)
+	}
 }
 
 // withoutNotes leaves out what in the folder of a capture is of no use to who restores it.
