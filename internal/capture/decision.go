@@ -248,6 +248,9 @@ func (n Node) Decide(podUID string, d Decision) error {
 		return err
 	}
 	err := os.Link(own, n.decisionFile(podUID))
+	if err == nil { // nothing more is fetched, though whoever did may have been killed
+		_ = Unreserve(n.Restores(podUID))
+	}
 	return errors.Join(err, os.Remove(own))
 }
 

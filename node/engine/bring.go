@@ -53,15 +53,14 @@ func (r *restoration) bring(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", volume, err)
 	}
-	restores := r.engine.Node.Restores(r.Container.Pod.UID)
-	if err := r.engine.reserve(restores, r.Kept.ContentBytes); err != nil {
+	partial, restores := r.Directory+partialSuffix, r.engine.Node.Restores(r.Container.Pod.UID)
+	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o700)); err != nil { // of one that was cut off
 		return err
+	}
+	if err := r.engine.reserve(restores, r.Kept.ContentBytes); err != nil {
+		return errors.Join(err, os.RemoveAll(partial))
 	}
 	defer func() { _ = capture.Unreserve(restores) }()
-	partial := r.Directory + partialSuffix
-	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o700)); err != nil {
-		return err
-	}
 	r.engine.Log("container %q brings %s from %s", r.Container.Name, r.Kept.Name, volume)
 	kept := *r.Kept
 	_, err = withoutHanging(ctx, func() (any, error) { return nil, unpackKept(ctx, source, volume, &kept, partial) })
