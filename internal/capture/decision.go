@@ -248,6 +248,9 @@ func (n Node) Decide(podUID string, d Decision) error {
 		return err
 	}
 	err := os.Link(own, n.decisionFile(podUID))
+	if err == nil { // nothing more is fetched, though whoever did may have been killed
+		_ = Unreserve(n.Restores(podUID))
+	}
 	return errors.Join(err, os.Remove(own))
 }
 
@@ -313,9 +316,24 @@ func (n Node) whileNoneRestores(podUID string, change func() error) error {
 // Redecide writes a decision anew. Whoever calls it holds RestoreLock, and has read the decision under it.
 func (n Node) Redecide(podUID string, d *Decision) error { return WriteJSON(n.decisionFile(podUID), d) }
 
+// TakenLine returns the line of states in a storage volume that a pod takes up by its decision, once one of its containers has gone on from the state that was
+// claimed; empty where that is not so. A state of the pod itself does not count for that: it has nothing of the line, unless the pod had taken it up before.
+func (n Node) TakenLine(podUID string, d *Decision) string {
+	if d.Own || d.KeptLine == "" { // GoOnFrom has found out
+		return d.KeptLine
+	}
+	for _, name := range d.Containers {
+		if r, err := n.Result(podUID, name); err == nil && r.Own == "" && (r.Consumed || r.Outcome == Restored) {
+			return d.KeptLine
+		}
+	}
+	return ""
+}
+
 // GoOnFrom has the only captured container of a pod, which has ended, be restored from a state of the pod itself. Whoever calls it holds RestoreLock, and has
 // read the decision under it.
 func (n Node) GoOnFrom(podUID string, d *Decision, state Fetched, container string) error {
+	d.KeptLine = n.TakenLine(podUID, d) // the results that tell it will be other ones
 	d.Action, d.Own, d.Reason, d.Message, d.Fallback = Restore, true, "", "", StartCold
 	d.Checkpoint, d.Directory, d.Containers, d.Previous, d.GivenUp = state.Checkpoint, state.Directory, []string{container}, nil, nil
 	d.Kept, d.Begins = state.Kept, false

@@ -106,3 +106,53 @@ func TestAPowerCutTakesWhatWasNotSynced(t *testing.T) {
 		})
 	}
 }
+
+// A pod takes up the line of the state that it claimed, and of no other: not by states of its own when it had started cold.
+func TestTheLineThatAPodTakesUp(t *testing.T) {
+	claimed := Decision{Action: Restore, Checkpoint: "claimed", Containers: []string{"c"}, KeptLine: "line"}
+	restored, cold := Result{Outcome: Restored}, Result{Outcome: RestoreFailed}
+	one, two := Result{Outcome: Restored, Own: "one"}, Result{Outcome: Attempted, Own: "two"}
+	for what, test := range map[string]struct {
+		decision Decision
+		results  []Result // one after the other; before each with Own the pod goes on from that
+		want     string
+	}{
+		"nothing was tried":                       {decision: claimed},
+		"it was restored":                         {decision: claimed, results: []Result{restored}, want: "line"},
+		"it may have run":                         {decision: claimed, results: []Result{{Outcome: RestoreFailed, Consumed: true}}, want: "line"},
+		"it started cold":                         {decision: claimed, results: []Result{cold}},
+		"it goes on from its own, and began cold": {decision: claimed, results: []Result{cold, one}},
+		"twice": {decision: claimed, results: []Result{cold, one, two}},
+		"it goes on from its own, and was restored": {decision: claimed, results: []Result{restored, one}, want: "line"},
+		"more than once":   {decision: claimed, results: []Result{restored, one, two}, want: "line"},
+		"there is no line": {decision: Decision{Action: Restore, Containers: []string{"c"}}, results: []Result{restored}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			node := Node{Root: t.TempDir()}
+			if err := node.Decide("1234", test.decision); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range test.results {
+				if r.Own != "" {
+					d, err := node.Decision("1234")
+					if err == nil {
+						err = node.GoOnFrom("1234", d, Fetched{Checkpoint: r.Own}, "c")
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := WriteJSON(node.ResultFile("1234", "c"), r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d, err := node.Decision("1234")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := node.TakenLine("1234", d); got != test.want {
+				t.Errorf("it is %q, want %q", got, test.want)
+			}
+		})
+	}
+}

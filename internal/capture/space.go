@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReservedFile lies in a folder that is being filled: how many bytes it will take, as a decimal number. What it has already counts for that.
+// ReservedFile lies in a folder that is being filled: how many bytes it will have in all, as a decimal number.
 const ReservedFile = "reserved"
 
 // NoSpaceError says that the node's disk has no room for something, others' reservations counted.
@@ -24,8 +24,8 @@ func (e *NoSpaceError) Error() string {
 	return fmt.Sprintf("the state takes about %d MiB; the node's disk has %d MiB that nobody else has reserved", e.Need>>20, e.Free>>20)
 }
 
-// Reserve reserves room on the node's disk for what will be written into dir, a capture's partial folder or a pod's folder of restores. A
-// NoSpaceError says that there is not enough. The reservation ends when ReservedFile is removed, or dir is.
+// Reserve reserves room on the node's disk for so many bytes that will be written into dir beside what it has, a capture's partial folder or a pod's folder of
+// restores. A NoSpaceError says that there is not enough. The reservation ends when ReservedFile is removed, or dir is.
 func (n Node) Reserve(dir string, need int64) error {
 	path := filepath.Join(n.Root, "run/checkpoint/space.lock")
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -54,7 +54,11 @@ func (n Node) Reserve(dir string, need int64) error {
 	if free -= outstanding; need > free {
 		return &NoSpaceError{Need: need, Free: max(0, free)}
 	}
-	return os.WriteFile(filepath.Join(dir, ReservedFile), []byte(strconv.FormatInt(need, 10)), 0o600)
+	has, err := DiskUsage(dir)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, ReservedFile), []byte(strconv.FormatInt(need+has, 10)), 0o600)
 }
 
 // Unreserve ends a reservation; that there is none is no error.

@@ -92,16 +92,17 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	default:
 		return nil, errNoTurn
 	}
+	restores := a.Node.Restores(string(pod.UID)) // a pod's states are fetched one after the other
 	if size := checkpoint.Status.SizeBytes; size != nil {
 		there, err := capture.DiskUsage(target + image.PartialSuffix) // of a fetch that was cut off
 		if err != nil {
 			return nil, err
 		}
-		if err := a.Node.Reserve(filepath.Dir(target), max(*size-there, 0)); err != nil {
+		if err := a.Node.Reserve(restores, max(*size-there, 0)); err != nil {
 			return nil, err
 		}
 	}
-	defer func() { _ = capture.Unreserve(filepath.Dir(target)) }() // at the latest its folder takes it along
+	defer func() { _ = capture.Unreserve(restores) }() // at the latest the decision does, or the end of its folder
 	progress, stop := a.progress(func(text string) {
 		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+text)
 	})

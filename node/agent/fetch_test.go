@@ -1,17 +1,22 @@
 package agent
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/storage"
 )
@@ -140,6 +145,53 @@ func TestAStateComesFromThisNodeOrTheBucket(t *testing.T) {
 	}
 	if _, err := b.fetch(t.Context(), newPod("third"), c); !isForGood(err) || isThere(b.stateOf(newPod("third"), c)) {
 		t.Errorf("what was changed in the bucket: it says %v, the image is there: %t", err, isThere(b.stateOf(newPod("third"), c)))
+	}
+}
+
+// seen is a store that is looked at whenever something is read of it.
+type seen struct {
+	storage.Store
+	look func()
+}
+
+func (s seen) Get(ctx context.Context, key string, r storage.Range) (io.ReadCloser, error) {
+	s.look()
+	return s.Store.Get(ctx, key, r)
+}
+
+func TestTheRoomOfAStateIsReservedAsLongAsItIsFetched(t *testing.T) {
+	pod, successor := newPod("a"), newPod("new")
+	b := noted(t, pod)
+	reserved, most := filepath.Join(b.Node.Restores(string(successor.UID)), capture.ReservedFile), int64(0)
+	var mu sync.Mutex
+	b.Open = func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
+		return seen{b.store, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if data, err := os.ReadFile(reserved); err == nil {
+				n, _ := strconv.ParseInt(string(data), 10, 64)
+				most = max(most, n)
+			}
+		}}, nil
+	}
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	if err := b.remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	earlier := filepath.Join(b.Node.Restores(string(successor.UID)), "states", "earlier") // of the same pod, which is fetched no more
+	if err := errors.Join(os.MkdirAll(filepath.Dir(earlier), 0o700), os.WriteFile(earlier, make([]byte, 1<<20), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c := b.checkpoint("a-a-uid")
+	if _, err := b.fetch(t.Context(), successor, c); err != nil {
+		t.Fatal(err)
+	}
+	if want := *c.Status.SizeBytes + 1<<20; most < want {
+		t.Errorf("%d bytes were reserved, want %d or more", most, want)
+	}
+	if isThere(reserved) {
+		t.Error("they are reserved still")
 	}
 }
 

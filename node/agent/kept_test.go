@@ -106,6 +106,27 @@ func TestWhatAVolumeKeepsIsPublishedWithoutABucket(t *testing.T) {
 	}
 }
 
+// What the volume has is published, and what is on the node goes, of which the power cut may have taken a part.
+func TestAStateInAVolumeIsPublishedAfterAPowerCut(t *testing.T) {
+	pod := newPod("a", storing)
+	b := noted(t, pod)
+	b.boots("first")
+	dir := b.keptCapture(pod, inVolume)
+	if err := os.Remove(filepath.Join(dir, capture.SyncedFile)); err != nil {
+		t.Fatal(err)
+	}
+	b.tear(dir)
+	b.boots("second")
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	if !isTrue(c, v1alpha1.CheckpointUploaded) || c.Status.Volume == nil || b.localState(c) != "" {
+		t.Errorf("its status is %+v, and it is restored from %q", c.Status, b.localState(c))
+	}
+	if b.look(dir); isThere(dir) {
+		t.Error("its folder is still there")
+	}
+}
+
 func TestWhatAVolumeDoesNotTakeGoesToTheBucket(t *testing.T) {
 	pod := newPod("a", storing)
 	b := noted(t, pod)

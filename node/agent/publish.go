@@ -166,7 +166,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 	if record.State == capture.Complete && isUploadedFrom(dir) && !a.Node.IsWhole(dir, record) {
 		return a.remove(dir) // the bucket has it; of the disk that is not known since the node went down
 	}
-	isDone := record.State == capture.Failed || capture.IsSynced(dir)
+	isDone := record.State == capture.Failed || capture.IsSynced(dir) || record.Kept != nil
 	if !isDone || strings.HasSuffix(dir, ".partial") {
 		if cutOff, err := a.settleWhenCutOff(ctx, dir, p); err != nil || cutOff {
 			return err

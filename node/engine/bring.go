@@ -20,6 +20,10 @@ import (
 // largestWindow bounds what a file in a volume can have us remember of what it held before, in bytes.
 const largestWindow = 32 << 20
 
+// mostEntries bounds the files and folders of a state in a volume: each takes something of the node's disk before it is known whether the file is the one
+// that was written. A state has some hundreds; one that has more is not kept in the volume.
+const mostEntries = 20_000
+
 // lostFileError says that a state is not in its storage volume, or not as it was written.
 type lostFileError struct {
 	file, volume, why string
@@ -49,15 +53,14 @@ func (r *restoration) bring(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", volume, err)
 	}
-	restores := r.engine.Node.Restores(r.Container.Pod.UID)
-	if err := r.engine.reserve(restores, r.Kept.ContentBytes); err != nil {
+	partial, restores := r.Directory+partialSuffix, r.engine.Node.Restores(r.Container.Pod.UID)
+	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o700)); err != nil { // of one that was cut off
 		return err
+	}
+	if err := r.engine.reserve(restores, r.Kept.ContentBytes); err != nil {
+		return errors.Join(err, os.RemoveAll(partial))
 	}
 	defer func() { _ = capture.Unreserve(restores) }()
-	partial := r.Directory + partialSuffix
-	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o700)); err != nil {
-		return err
-	}
 	r.engine.Log("container %q brings %s from %s", r.Container.Name, r.Kept.Name, volume)
 	kept := *r.Kept
 	_, err = withoutHanging(ctx, func() (any, error) { return nil, unpackKept(ctx, source, volume, &kept, partial) })
@@ -132,6 +135,7 @@ func unpack(ctx context.Context, file io.Reader, kept *capture.KeptFile, dir str
 	return counted.left == 0 && "sha256:"+hex.EncodeToString(sum.Sum(nil)) == kept.Digest, err
 }
 
+// unpackTree writes a compressed tar into a folder, of no more bytes than most and no more than mostEntries files and folders.
 func unpackTree(ctx context.Context, compressed io.Reader, most int64, dir string) error {
 	plain, err := zstd.NewReader(compressed, zstd.WithDecoderMaxWindow(largestWindow))
 	if err != nil {
@@ -143,7 +147,7 @@ func unpackTree(ctx context.Context, compressed io.Reader, most int64, dir strin
 		return err
 	}
 	defer into.Close()
-	if err := readTree(ctx, io.LimitReader(plain, most), into); err != nil {
+	if err := readAtMost(ctx, io.LimitReader(plain, most), into, mostEntries); err != nil {
 		return err
 	}
 	if n, _ := plain.Read(make([]byte, 1)); n > 0 {

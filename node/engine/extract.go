@@ -26,6 +26,8 @@ type treeReader struct {
 	buffer  []byte
 	// alone has the root stay as it is.
 	alone bool
+	// most bounds the entries; 0 does not.
+	most int
 	// open are the folders on the way to the last entry, the root first. They stay open, since an archive has what is in a folder behind it.
 	open []openFolder
 }
@@ -40,27 +42,31 @@ type openFolder struct {
 
 // readTree writes the entries of a tar below an open folder, which becomes what the tar says of its root.
 func readTree(ctx context.Context, r io.Reader, root *os.File) error {
-	return readBelow(ctx, r, root, false)
+	return readBelow(ctx, r, root, treeReader{})
+}
+
+// readAtMost is readTree for an archive of which nobody knows whose it is. That it has more entries than most is an error.
+func readAtMost(ctx context.Context, r io.Reader, root *os.File, most int) error {
+	return readBelow(ctx, r, root, treeReader{most: most})
 }
 
 // readContent leaves the folder itself as it is.
 func readContent(ctx context.Context, r io.Reader, root *os.File) error {
-	return readBelow(ctx, r, root, true)
+	return readBelow(ctx, r, root, treeReader{alone: true})
 }
 
-func readBelow(ctx context.Context, r io.Reader, root *os.File, alone bool) error {
+func readBelow(ctx context.Context, r io.Reader, root *os.File, t treeReader) error {
 	fd, err := unix.Openat(int(root.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	archive := tar.NewReader(bufio.NewReaderSize(r, archiveBuffer))
-	t := &treeReader{alone: alone, archive: archive, buffer: make([]byte, archiveBuffer), open: []openFolder{{fd: fd}}}
+	t.archive, t.buffer, t.open = tar.NewReader(bufio.NewReaderSize(r, archiveBuffer)), make([]byte, archiveBuffer), []openFolder{{fd: fd}}
 	err = t.all(ctx)
 	return errors.Join(err, t.leave(0, err == nil))
 }
 
 func (t *treeReader) all(ctx context.Context) error {
-	for {
+	for entries := 0; ; entries++ {
 		h, err := t.archive.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -70,6 +76,9 @@ func (t *treeReader) all(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if t.most > 0 && entries == t.most {
+			return fmt.Errorf("the archive has more than %d entries", t.most)
 		}
 		path := strings.TrimSuffix(h.Name, "/")
 		if !filepath.IsLocal(path) {

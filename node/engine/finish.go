@@ -83,7 +83,7 @@ func (a *attempt) end(ctx context.Context) error {
 
 // complete gives a dumped capture its final name, and then waits for the disk to have it: the agent need not wait for that.
 func (e *Engine) complete(dir string, record *capture.Capture) error {
-	for _, name := range []string{limitsFile, killedFile, linksFile} {
+	for _, name := range []string{limitsFile, killedFile, linksFile, volumeTriesFile} {
 		_ = os.Remove(filepath.Join(dir, name))
 	}
 	_ = capture.Unreserve(dir)

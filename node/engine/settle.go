@@ -74,7 +74,8 @@ func (a *attempt) settle(ctx context.Context) error {
 	return errors.Join(err, globErr)
 }
 
-// settleSync brings a complete capture to the disk of which that is not known. One from before the node went down may have holes: it is given up.
+// settleSync brings a complete capture to the disk of which that is not known. One from before the node went down may have holes: it is given up, unless
+// the volume of its pod has it, which the agent says before it removes the folder.
 func (e *Engine) settleSync(dir string) error {
 	record, err := capture.Read(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && (record.State != capture.Complete || capture.IsSynced(dir)) {
@@ -88,6 +89,9 @@ func (e *Engine) settleSync(dir string) error {
 	}
 	if e.Node.IsWhole(dir, record) {
 		return e.sync(dir)
+	}
+	if record.Kept != nil {
+		return nil
 	}
 	return e.fill(dir, record, interruptedByReboot)
 }
@@ -116,6 +120,13 @@ func (a *attempt) settleOne(ctx context.Context, dir string) error {
 		return errors.Join(a.thaw(ctx), os.RemoveAll(dir))
 	case err != nil: // it was cut off before anything was written
 		return os.RemoveAll(dir)
+	case record.State == capture.Dumped && record.Kept != nil && !a.engine.isThisBoot(record): // the volume has it, and the folder has holes
+		record.State = capture.Complete
+		if err := record.Write(dir); err != nil {
+			return err
+		}
+		_, err := publish(dir, record.Sequence)
+		return err
 	case record.Trigger.IsLive() && record.State != capture.Complete:
 		return a.settleLive(ctx, dir, record)
 	case record.State == capture.Dumped && !a.engine.isThisBoot(record):

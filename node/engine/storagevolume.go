@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -27,6 +28,10 @@ const (
 	partialSuffix = ".partial"
 	// keptOthers is how many states of a line stay in a storage volume beside the one that was written last.
 	keptOthers = 1
+	// mostNames is how many names are looked at in the folder of a storage volume for the states of a line, and namesAtOnce how many of them are in memory.
+	mostNames, namesAtOnce = 1_000_000, 1024
+	// volumeTries is how often whoever settles a capture begins to write it into a storage volume.
+	volumeTries = 2
 	// volumePatience bounds what writing a state may take, where nothing else does.
 	volumePatience = 15 * time.Minute
 	// stuckPatience is for how long a volume that does not answer is waited for when there is no more time.
@@ -56,10 +61,13 @@ func (e *Engine) keepInVolume(ctx context.Context, dir string, record *capture.C
 	}
 }
 
+// volumeTriesFile counts, in the folder of a capture, how often that was.
+const volumeTriesFile = "attempts-volume"
+
 // keepSettled is keepInVolume for a capture that was cut off when it was dumped. If nothing of the pod runs the volume may be gone, and if the pod goes there
-// is no more time than for a KILL.
+// is no more time than for a KILL. What has cut it off may do so each time, so it is not tried without end.
 func (a *attempt) keepSettled(ctx context.Context, dir string, record *capture.Capture) {
-	if len(a.members) == 0 {
+	if len(a.members) == 0 || record.Settings.StorageVolume == nil || record.Kept != nil {
 		return
 	}
 	if record.Trigger.IsTermination() {
@@ -70,7 +78,17 @@ func (a *attempt) keepSettled(ctx context.Context, dir string, record *capture.C
 		ctx, cancel = context.WithTimeoutCause(ctx, killPatience, errKillDue)
 		defer cancel()
 	}
-	a.engine.keepInVolume(ctx, dir, record)
+	file := filepath.Join(dir, volumeTriesFile)
+	tries, _ := os.ReadFile(file)
+	if len(tries) < volumeTries && os.WriteFile(file, append(tries, '.'), 0o600) == nil {
+		a.engine.keepInVolume(ctx, dir, record)
+		return
+	}
+	record.NotKept = fmt.Sprintf("%s: it was begun %d times to write the state there, and cut off each time", record.Settings.StorageVolume, 1+len(tries))
+	a.engine.Log("the state is not kept in %s", record.NotKept)
+	if err := record.Write(dir); err != nil {
+		a.engine.Log("%v", err)
+	}
 }
 
 // withoutHanging does work on a volume, which ends with the context if the volume answers. If it does not, nobody waits for the work any more, and what
@@ -111,25 +129,41 @@ func (e *Engine) keep(ctx context.Context, dir string, record *capture.Capture, 
 	defer folder.Close()
 	line := e.keptLine(record, volume)
 	name := capture.KeptName(record.Pod.Name, line, fmt.Sprintf("%s-%d", record.Started.UTC().Format("20060102T150405"), record.Sequence))
-	if err := folder.prune(line, name, keptOthers); err != nil { // of attempts that were cut off, too
+	others, err := folder.prune(ctx, line, name, keptOthers) // of attempts that were cut off, too
+	if err != nil {
 		return nil, err
 	}
 	kept, err := folder.write(ctx, name, dir)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		if pruneErr := folder.prune(line, name, 0); pruneErr != nil {
-			return nil, errors.Join(err, pruneErr)
-		}
+	// The last state of a pod is worth more than one from before, which goes if that helps. Of one that goes on there will be others.
+	if full := (*fullVolumeError)(nil); errors.As(err, &full) && record.Trigger.IsTermination() && full.had+folder.sizeOf(others) >= full.needs {
 		e.Log("%s is full; once more without the older states of the pod's line", volume)
-		kept, err = folder.write(ctx, name, dir)
+		if err = folder.remove(others...); err == nil {
+			kept, err = folder.write(ctx, name, dir)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := folder.prune(line, name, keptOthers); err != nil {
+	if _, err := folder.prune(ctx, line, name, keptOthers); err != nil {
 		e.Log("older states stay in %s: %v", volume, err)
 	}
 	return kept, nil
 }
+
+// fullVolumeError says that a volume has no room for a state, of which it was found out what it takes.
+type fullVolumeError struct {
+	cause      error
+	needs, had int64 // bytes: had is what the volume took of it
+}
+
+func (e *fullVolumeError) Error() string {
+	return fmt.Sprintf("%v: the state takes about %d MiB, and there is room for %d", e.cause, e.needs>>20, e.had>>20)
+}
+
+func (e *fullVolumeError) Unwrap() error { return e.cause }
+
+// isFull tells whether an error says that there is no room, or that no more of it may be used.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // sourceOf returns the folder on the node at which a storage volume of a pod is mounted.
 func (e *Engine) sourceOf(podUID string, volume *capture.StorageVolume) (source string, err error) {
@@ -172,15 +206,10 @@ func (e *Engine) keptLine(record *capture.Capture, volume *capture.StorageVolume
 		return hex.EncodeToString(sum[:8])
 	}
 	d, err := e.Node.Decision(uid)
-	if err != nil || d.KeptLine == "" {
+	if err != nil {
 		return uid
 	}
-	for _, name := range d.Containers {
-		if r, err := e.Node.Result(uid, name); err == nil && (r.Consumed || r.Outcome == capture.Restored) {
-			return d.KeptLine
-		}
-	}
-	return uid
+	return cmp.Or(e.Node.TakenLine(uid, d), uid)
 }
 
 // keptFolder is the folder of a storage volume that holds states. The programs of the pod can do in it as they like, so no link in it is followed and nothing
@@ -229,7 +258,8 @@ func (f keptFolder) open(name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// write writes the folder of a capture into a file, which is there whole or not at all, also after a power cut.
+// write writes the folder of a capture into a file, which is there whole or not at all, also after a power cut. That there is no room for it is a
+// fullVolumeError.
 func (f keptFolder) write(ctx context.Context, name, dir string) (*capture.KeptFile, error) {
 	partial := name + partialSuffix
 	file, err := f.open(partial, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY)
@@ -238,9 +268,14 @@ func (f keptFolder) write(ctx context.Context, name, dir string) (*capture.KeptF
 	}
 	sum := &summing{to: file, sum: sha256.New()}
 	kept := &capture.KeptFile{Name: name}
-	kept.ContentBytes, err = pack(ctx, sum, dir)
-	if err == nil {
-		err = file.Sync()
+	if kept.ContentBytes, err = pack(ctx, sum, dir); err == nil {
+		if err = sum.full; err == nil {
+			err = file.Sync()
+		}
+		if isFull(err) {
+			const further = 64 // a part of it: what a file system notes of a file, and a page more
+			err = &fullVolumeError{cause: err, needs: sum.count + sum.count/further + 4096, had: allocated(int(file.Fd()), "")}
+		}
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = unix.Renameat(int(f.Fd()), partial, int(f.Fd()), name)
@@ -252,36 +287,102 @@ func (f keptFolder) write(ctx context.Context, name, dir string) (*capture.KeptF
 	return kept, f.Sync()
 }
 
-// prune removes all states of a line but one, and those of the others that are the newest; and what was not written to its end.
-func (f keptFolder) prune(line, keep string, others int) error {
-	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+// sizeOf returns how many bytes there would be room for without files of the folder.
+func (f keptFolder) sizeOf(names []string) (sum int64) {
+	for _, name := range names {
+		sum += allocated(int(f.Fd()), name)
+	}
+	return sum
+}
+
+// allocated returns what a file takes that has no other name, in bytes; 0 for anything else. Without a name it is the open file itself.
+func allocated(fd int, name string) int64 {
+	var stat unix.Stat_t
+	err := unix.Fstatat(fd, name, &stat, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
+	if err != nil || stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Nlink != 1 {
+		return 0
+	}
+	return stat.Blocks * 512
+}
+
+// inside opens the folder for what is done to names in it, whatever they are of.
+func (f keptFolder) inside() (*os.Root, error) {
+	return os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}
+
+// remove removes names of the folder.
+func (f keptFolder) remove(names ...string) error {
+	root, err := f.inside()
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	entries, err := fs.ReadDir(root.FS(), ".")
-	if err != nil {
-		return err
-	}
-	times := map[string]string{}
-	var names []string
-	for _, entry := range entries {
-		name, isPartial := strings.CutSuffix(entry.Name(), partialSuffix)
-		of, time, is := capture.ParseKeptName(name)
-		switch {
-		case !is || of != line:
-		case isPartial:
-			err = errors.Join(err, root.RemoveAll(entry.Name()))
-		case name != keep:
-			names = append(names, name)
-			times[name] = time
-		}
-	}
-	slices.SortFunc(names, func(x, y string) int { return strings.Compare(times[y], times[x]) })
-	for _, name := range names[min(others, len(names)):] {
+	for _, name := range names {
 		err = errors.Join(err, root.RemoveAll(name))
 	}
 	return err
+}
+
+// prune removes all states of a line but one, and those of the others that are the newest, of which it returns the names; and what was not written to its end.
+func (f keptFolder) prune(ctx context.Context, line, keep string, others int) (left []string, err error) {
+	root, err := f.inside()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	var first error // of as many as there may be names
+	err = f.each(ctx, mostNames, func(name string) {
+		state, isPartial := strings.CutSuffix(name, partialSuffix)
+		of, _, is := capture.ParseKeptName(state)
+		if !is || of != line || name == keep {
+			return
+		}
+		if !isPartial {
+			left = append(left, name)
+			if slices.SortFunc(left, newerFirst); len(left) <= others {
+				return
+			}
+			name, left = left[others], left[:others]
+		}
+		if err := root.RemoveAll(name); err != nil && first == nil {
+			first = err
+		}
+	})
+	return left, errors.Join(err, first)
+}
+
+// newerFirst compares the names of two states by the times in them.
+func newerFirst(x, y string) int {
+	_, timeOfX, _ := capture.ParseKeptName(x)
+	_, timeOfY, _ := capture.ParseKeptName(y)
+	return strings.Compare(timeOfY, timeOfX)
+}
+
+// each tells of all names in the folder, which are few at a time in memory: any program of the pod can make as many as the volume takes. That there are more
+// than most is an error.
+func (f keptFolder) each(ctx context.Context, most int, tell func(name string)) error {
+	all, err := f.open(".", unix.O_RDONLY|unix.O_DIRECTORY) // which begins at the first one
+	if err != nil {
+		return err
+	}
+	defer all.Close()
+	for seen := 0; ; {
+		names, err := all.Readdirnames(namesAtOnce)
+		for _, name := range names {
+			tell(name)
+		}
+		seen += len(names)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case seen > most:
+			return fmt.Errorf("the folder %s has more than %d names; what is no state is to be removed from it", capture.KeptFolder, most)
+		}
+	}
 }
 
 // pack writes the folder of a capture as a compressed tar, and returns how many bytes that is when it is not compressed.
@@ -291,15 +392,26 @@ func pack(ctx context.Context, w io.Writer, dir string) (content int64, err erro
 		return 0, err
 	}
 	plain := &counting{to: compressed, ctx: ctx}
-	err = writePart(ctx, plain, dir, "", withoutNotes)
+	err = writePart(ctx, plain, dir, "", func(tell visit) visit { return withoutNotes(atMost(mostEntries, tell)) })
 	return plain.count, errors.Join(err, compressed.Close())
+}
+
+// atMost has a visit of more than so many files and folders fail.
+func atMost(most int, tell visit) visit {
+	entries := 0
+	return func(folder int, name, path string, stat *unix.Stat_t) error {
+		if entries++; entries > most {
+			return fmt.Errorf("the state has more than %d files and folders, which are too many for a file in a volume", most)
+		}
+		return tell(folder, name, path, stat)
+	}
 }
 
 // withoutNotes leaves out what in the folder of a capture is of no use to who restores it.
 func withoutNotes(tell visit) visit {
 	return func(folder int, name, path string, stat *unix.Stat_t) error {
 		switch path {
-		case limitsFile, killedFile, linksFile, capture.ReservedFile, capture.SyncedFile, capture.DiscardedFile:
+		case limitsFile, killedFile, linksFile, volumeTriesFile, capture.ReservedFile, capture.SyncedFile, capture.DiscardedFile:
 			return fs.SkipDir
 		}
 		if strings.HasPrefix(path, "agent") {
@@ -325,16 +437,24 @@ func (c *counting) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// summing takes the sum of what is written.
+// summing takes the sum of what is written. When there is no room for more of it, that is counted all the same.
 type summing struct {
 	to    io.Writer
 	sum   hash.Hash
 	count int64
+	full  error // why not all of it was written
 }
 
 func (s *summing) Write(p []byte) (int, error) {
-	n, err := s.to.Write(p)
-	s.sum.Write(p[:n])
-	s.count += int64(n)
-	return n, err
+	if s.full == nil {
+		n, err := s.to.Write(p)
+		s.sum.Write(p[:n])
+		if isFull(err) {
+			s.full, err, n = err, nil, len(p)
+		}
+		s.count += int64(n)
+		return n, err
+	}
+	s.count += int64(len(p))
+	return len(p), nil
 }

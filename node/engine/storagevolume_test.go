@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -27,12 +28,14 @@ type store struct {
 	root   string
 	volume *capture.StorageVolume
 	bundle string
+	// trigger is that of the captures.
+	trigger capture.Trigger
 }
 
 func newStore(t *testing.T) *store {
 	t.Helper()
 	needsRoot(t)
-	s := &store{t: t, engine: quiet(t), root: t.TempDir(), bundle: t.TempDir()}
+	s := &store{t: t, engine: quiet(t), root: t.TempDir(), bundle: t.TempDir(), trigger: capture.Trigger{Signal: "SIGTERM"}}
 	s.volume = &capture.StorageVolume{Name: "data", Kind: "HostPath", Source: s.root, Mounts: map[string]string{"app": "/data"}}
 	s.mounts(specs.Mount{Destination: "/data/", Source: s.root, Type: "bind", Options: []string{"rbind", "rw"}})
 	if err := os.MkdirAll(s.engine.Node.Restores(uidOfPod), 0o700); err != nil {
@@ -71,14 +74,14 @@ func (s *store) captured(ctx context.Context, sequence int) *capture.Capture {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	record := &capture.Capture{
-		State: capture.Dumped, Pod: s.container().Pod, Sequence: sequence, Settings: s.container().Settings,
+		State: capture.Dumped, Pod: s.container().Pod, Sequence: sequence, Settings: s.container().Settings, Trigger: s.trigger,
 		Started: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), Containers: []capture.Container{{Name: "app"}},
 	}
 	if err := record.Write(dir); err != nil {
 		s.t.Fatal(err)
 	}
 	write(s.t, filepath.Join(dir, "containers/app/criu/pages-1.img"), string(memory))
-	for _, note := range []string{limitsFile, linksFile, capture.ReservedFile, "agent.json"} {
+	for _, note := range []string{limitsFile, linksFile, volumeTriesFile, capture.ReservedFile, "agent.json"} {
 		write(s.t, filepath.Join(dir, note), "of the node alone")
 	}
 	s.engine.keepInVolume(ctx, dir, record)
@@ -326,6 +329,68 @@ func TestOnlyTheNewestStatesOfALineStay(t *testing.T) {
 	}
 }
 
+// A pod can make as many names as the volume takes.
+func TestManyNamesInTheFolder(t *testing.T) {
+	s := newStore(t)
+	const many = 2*namesAtOnce + 100
+	state := func(n int) string { return fmt.Sprintf("db-0.%s.20250101T000000-%05d.tar.zst", uidOfPod, n) }
+	for n := range many {
+		write(t, s.path(state((n*7)%many)), "a state")
+		write(t, s.path(fmt.Sprintf("other-%d", n)), "")
+	}
+	folder, err := openKept(s.root, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	seen := 0
+	err = folder.each(t.Context(), many, func(string) { seen++ })
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has more than %d names", many)) || seen > many+namesAtOnce {
+		t.Errorf("after %d names it says %v", seen, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errKillDue)
+	if _, err := folder.prune(ctx, uidOfPod, state(10), 2); !errors.Is(err, errKillDue) {
+		t.Errorf("without time it says %v", err)
+	}
+	left, err := folder.prune(t.Context(), uidOfPod, state(10), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{state(many - 1), state(many - 2)}, left); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	states := slices.DeleteFunc(s.kept(), func(name string) bool { return strings.HasPrefix(name, "other-") })
+	if diff := cmp.Diff([]string{state(10), state(many - 2), state(many - 1)}, states); diff != "" {
+		t.Errorf("there are (-want +got)\n%s", diff)
+	}
+}
+
+// What cuts off the one that writes into a volume, as the end of its memory, may do so each time.
+func TestAStateIsNotWrittenIntoAVolumeWithoutEnd(t *testing.T) {
+	s := newStore(t)
+	dir := t.TempDir()
+	a := &attempt{engine: s.engine, podUID: uidOfPod, members: []member{{Container: s.container()}}}
+	tries := filepath.Join(dir, volumeTriesFile)
+	for _, test := range []struct {
+		before string
+		isKept bool
+	}{{"", true}, {".", true}, {"..", false}} {
+		record := &capture.Capture{State: capture.Dumped, Pod: s.container().Pod, Sequence: 1, Settings: s.container().Settings, Trigger: s.trigger}
+		write(t, tries, test.before)
+		a.keepSettled(t.Context(), dir, record)
+		if test.isKept != (record.Kept != nil) || test.isKept != (record.NotKept == "") {
+			t.Errorf("after %q it is %+v, %q", test.before, record.Kept, record.NotKept)
+		}
+		if said, err := capture.Read(dir); err != nil || said.NotKept != record.NotKept {
+			t.Errorf("after %q the disk has %+v, %v", test.before, said, err)
+		}
+		if counted, err := os.ReadFile(tries); err != nil || test.isKept && len(counted) != len(test.before)+1 {
+			t.Errorf("after %q it has counted %q, %v", test.before, counted, err)
+		}
+	}
+}
+
 // A clock that is behind does not have the state go that was written just now.
 func TestTheLastWrittenStateStays(t *testing.T) {
 	s := newStore(t)
@@ -368,21 +433,40 @@ func TestLinesOfStates(t *testing.T) {
 	}
 }
 
-func TestAFullVolumeGivesUpOlderStatesOfTheLine(t *testing.T) {
-	s := newStore(t)
-	if err := unix.Mount("none", s.root, "tmpfs", 0, "size=1000k"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(s.root, unix.MNT_DETACH) })
-	other := "db-1.other.20260101T000000-1.tar.zst"
-	write(t, s.path(other), "a state")
-	write(t, s.path("db-0."+uidOfPod+".20260101T000000-1.tar.zst"), string(memory))
-	record := s.captured(t.Context(), 1)
-	if record.Kept == nil {
-		t.Fatal(record.NotKept)
-	}
-	want := slices.Sorted(slices.Values([]string{other, record.Kept.Name}))
-	if diff := cmp.Diff(want, s.kept()); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+// A state that does not fit does not cost the pod the one that it has.
+func TestAFullVolume(t *testing.T) {
+	const older, other = "db-0." + uidOfPod + ".20260101T000000-1.tar.zst", "db-1.other.20260101T000000-1.tar.zst"
+	for name, test := range map[string]struct {
+		older, other int // their sizes in bytes, of a million
+		trigger      capture.Trigger
+		isKept       bool
+	}{
+		"the last state takes the place of an older one": {older: len(memory), trigger: capture.Trigger{Signal: "SIGTERM"}, isKept: true},
+		"that of a pod that goes on does not":            {older: len(memory), trigger: capture.Trigger{Asks: &capture.Asks{Checkpoint: "live"}}},
+		"nor does the last one if it would not help":     {older: len(memory) / 4, other: len(memory), trigger: capture.Trigger{Signal: "SIGTERM"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			if err := unix.Mount("none", s.root, "tmpfs", 0, "size=1000k"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(s.root, unix.MNT_DETACH) })
+			write(t, s.path(other), string(memory[:test.other]))
+			write(t, s.path(older), string(memory[:test.older]))
+			s.trigger = test.trigger
+			record := s.captured(t.Context(), 1)
+			want := []string{older, other}
+			if test.isKept != (record.Kept != nil) || test.isKept != (record.NotKept == "") {
+				t.Fatalf("it is %+v, %q", record.Kept, record.NotKept)
+			}
+			if test.isKept {
+				want[0] = record.Kept.Name
+			} else if !strings.Contains(record.NotKept, "no space left") || !strings.Contains(record.NotKept, "and there is room for 0") {
+				t.Errorf("it says %q", record.NotKept)
+			}
+			if diff := cmp.Diff(want, s.kept()); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
 	}
 }
