@@ -29,6 +29,24 @@ func byProbe(c *v1alpha1.Checkpoint) { c.Spec.Trigger = v1alpha1.TriggerProbe }
 
 func running(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }
 
+func TestANodeThatIsGoneIsNotWaitedFor(t *testing.T) {
+	all := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
+	old := newPod("old")
+	testChoices(t, map[string]choiceTest{
+		"its last state was on a node that is gone": {
+			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, notUploaded)), gone: "worker-1", claim: "m1",
+		},
+		"it was to be captured on a node that is gone": {
+			siblings: []corev1.Pod{*newPod("old", going)}, checkpoints: all(of(old, time.Minute, milestone("m1"))), gone: "worker-1", claim: "m1",
+		},
+		"its only state was on a node that is gone": {
+			checkpoints: all(of(old, time.Second, notUploaded)), gone: "worker-1", cold: keys.ColdWaitTimeout,
+			says: []string{"Checkpoint old-old-uid is on worker-1 alone, and that node is gone"},
+		},
+		"its node is gone, and the bucket has its state": {checkpoints: all(of(old, time.Second)), gone: "worker-1", claim: "old-old-uid"},
+	})
+}
+
 func TestNobodyDoesTheWorkOfAPodThatGoesOn(t *testing.T) {
 	all := func(all ...v1alpha1.Checkpoint) []v1alpha1.Checkpoint { return all }
 	old := newPod("old")
@@ -43,17 +61,6 @@ func TestNobodyDoesTheWorkOfAPodThatGoesOn(t *testing.T) {
 		"the pod ran out of memory": {
 			siblings: []corev1.Pod{*newPod("old", ended(corev1.PodFailed, 137))}, checkpoints: all(of(old, time.Minute, milestone("m1"))), claim: "m1",
 		},
-		"its last state was on a node that is gone": {
-			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, notUploaded)), gone: "worker-1", claim: "m1",
-		},
-		"it was to be captured on a node that is gone": {
-			siblings: []corev1.Pod{*newPod("old", going)}, checkpoints: all(of(old, time.Minute, milestone("m1"))), gone: "worker-1", claim: "m1",
-		},
-		"its only state was on a node that is gone": {
-			checkpoints: all(of(old, time.Second, notUploaded)), gone: "worker-1", cold: keys.ColdWaitTimeout,
-			says: []string{"Checkpoint old-old-uid is on worker-1 alone, and that node is gone"},
-		},
-		"its node is gone, and the bucket has its state": {checkpoints: all(of(old, time.Second)), gone: "worker-1", claim: "old-old-uid"},
 		"a probe gave its last state up": {
 			checkpoints: all(of(old, time.Minute, milestone("m1")), of(old, time.Second, byProbe)), claim: "m1",
 		},
