@@ -89,7 +89,7 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 
 # The tests that run again on nodes that are virtual machines, where everything takes ten times as long, and those of them that CI has time for.
 VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations|TestAppArmor|$(VM_TESTS_POWER)
-VM_TESTS_CI := TestANodeWhoseKubelet|TestAppArmor|TestARestoredContainerSees|TestRightsComeBack/default|privileged|restricted
+VM_TESTS_CI := TestAppArmor|TestARestoredContainerSees|TestRightsComeBack/restricted
 VM_TESTS_POWER := TestAnUploadThatWasCutOff|TestPodsAreInTheBucketBefore|TestANodeWhoseKubelet
 DEAD_KERNELS := $(CURDIR)/build/dead-kernels
 ON_VMS := TEST_DEAD_KERNELS=$(DEAD_KERNELS) TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=2' TEST_PATIENCE=4
