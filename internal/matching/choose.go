@@ -83,11 +83,11 @@ func (f Facts) refuses(reason string) bool {
 	return true
 }
 
-// leaveGivenUp leaves out what a probe gave up, as it would be given up again, unless the policy names it, and returns the name of the last of them.
+// leaveGivenUp leaves out what a probe gave up, as it would be given up again, unless policy or pod name it, and returns the name of the last of them.
 func (f *Facts) leaveGivenUp() (last string) {
 	var left []v1alpha1.Checkpoint
 	for _, c := range f.Checkpoints {
-		if c.Spec.Trigger == v1alpha1.TriggerProbe && c.Name != f.Named() {
+		if c.Spec.Trigger == v1alpha1.TriggerProbe && c.Name != f.Named() && c.Name != f.Own.RestoreFrom {
 			last = c.Name
 			continue
 		}
@@ -192,6 +192,7 @@ func Expected(f Facts) (checkpoint *v1alpha1.Checkpoint, node string) {
 	if f.isNamed() {
 		return f.expectedNamed(f.Policy.Spec.CheckpointName)
 	}
+	f.leaveGivenUp()
 	if _, node = f.inFlight(time.Time{}); node != "" {
 		return nil, node
 	}

@@ -76,8 +76,12 @@ func (a *Agent) keepForDiagnosis(dir string) (kept bool, err error) {
 func (a *Agent) keepRestore(pod *corev1.Pod, d *capture.Decision) error {
 	settings, err := capture.ParseSettings(pod.Annotations[keys.Effective])
 	of := about{Pod: capture.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}, Labels: pod.Labels}
-	if err != nil || !settings.Diagnosis || d.Action != capture.Restore || a.nearlyFull(a.Node.CapturesRoot()) || isDirectory(a.diagnosisOf(of, "restore")) {
+	if err != nil || !settings.Diagnosis || d.Action != capture.Restore || a.nearlyFull(a.Node.CapturesRoot()) {
 		return nil //nolint:nilerr // a pod without settings asks for nothing
+	}
+	done := filepath.Join(a.Node.Restores(string(pod.UID)), "agent-diagnosed") // once, though what is kept goes after a while
+	if _, err := os.Stat(done); err == nil {
+		return nil
 	}
 	dir := filepath.Join(a.Node.Restores(string(pod.UID)), "diagnosis")
 	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
@@ -102,7 +106,10 @@ func (a *Agent) keepRestore(pod *corev1.Pod, d *capture.Decision) error {
 	if err := capture.WriteJSON(filepath.Join(dir, aboutFile), of); err != nil {
 		return err
 	}
-	return a.keep(dir, of, "restore", "restore")
+	if err := a.keep(dir, of, "restore", "restore"); err != nil {
+		return err
+	}
+	return os.WriteFile(done, nil, 0o600)
 }
 
 // copyInto copies a small file from below a folder to the same place below another.

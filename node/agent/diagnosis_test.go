@@ -107,7 +107,10 @@ func TestWhatARestoreLeftIsKeptAndItsLogsAreSent(t *testing.T) {
 	if b.tidyDiagnosis(t.Context()); b.store.objects[key] != nil {
 		t.Error("it is sent again")
 	}
-	if err := b.keepRestore(newPod("b"), &d); err != nil || len(namesIn(b.Node.DiagnosisRoot())) != 1 {
+	if err := errors.Join(os.RemoveAll(kept), b.keepRestore(pod, &d)); err != nil || isThere(kept) {
+		t.Errorf("what has gone after its time is kept again, %v", err)
+	}
+	if err := b.keepRestore(newPod("b"), &d); err != nil || len(namesIn(b.Node.DiagnosisRoot())) != 0 {
 		t.Errorf("of a pod that does not ask something is kept, %v", err)
 	}
 }
