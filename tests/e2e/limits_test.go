@@ -28,8 +28,8 @@ func TestAPodWithLittleProcessorTimeIsCapturedAndRestoredQuickly(t *testing.T) {
 	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
-		template.Spec.Containers[0].Args = []string{"serve", "-touch-mib=1024"}
-		template.Spec.Containers[0].Resources = limitsOf("100m", "1200Mi")
+		template.Spec.Containers[0].Args = []string{"serve", "-touch-mib=512"}
+		template.Spec.Containers[0].Resources = limitsOf("100m", "700Mi")
 	})
 	before, sum := waitForCount(t, c, pod, 1), answerOf(t, c, pod, "checksum")
 	began := time.Now()
@@ -44,10 +44,10 @@ func TestAPodWithLittleProcessorTimeIsCapturedAndRestoredQuickly(t *testing.T) {
 	took := restoredIn(t, w.restored(t, next))
 	frozen := w.checkpoint(t, pod, "is captured", is(v1alpha1.CheckpointReady, metav1.ConditionTrue, v1alpha1.StateCompleted)).Status.Frozen.Duration
 	t.Logf("gone after %s, frozen %s, restored in %s, of which its limit has held it back for %s", gone, frozen, took, held)
-	if held > 5*time.Second { // a restore uses about two seconds of a processor, for which it would wait for eighteen
+	if held > 5*time.Second { // a restore uses about a second of a processor, for which it would wait for nine
 		t.Errorf("its limit has held it back for %s", held)
 	}
-	w.holds(t, next, "10000", strconv.Itoa(1200<<20))
+	w.holds(t, next, "10000", strconv.Itoa(700<<20))
 	if share, err := strconv.Atoi(answerOf(t, c, next, "spin")); err != nil || share > 25 {
 		t.Errorf("it gets %d%% of a processor, %v; it may have 10%%", share, err)
 	}
