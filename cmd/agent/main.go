@@ -34,8 +34,9 @@ import (
 )
 
 type options struct {
-	node, namespace, pod, root, from, criu, socket, metrics, health string
-	install                                                         bool
+	node, namespace, root, from, criu, socket, metrics, health string
+	pod                                                        client.ObjectKey
+	install                                                    bool
 
 	uploadsAtOnce                      int
 	uploadBandwidth, downloadBandwidth string
@@ -45,8 +46,9 @@ type options struct {
 func main() {
 	o := options{}
 	flag.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of the node (default: the environment's NODE_NAME)")
-	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace, which has the Secrets (default: POD_NAMESPACE)")
-	flag.StringVar(&o.pod, "pod", os.Getenv("POD_NAME"), "name of the agent's own pod, if it is one (default: POD_NAME)")
+	flag.StringVar(&o.namespace, "namespace", os.Getenv("OPERATOR_NAMESPACE"), "the manager's namespace, which has the Secrets (default: OPERATOR_NAMESPACE)")
+	flag.StringVar(&o.pod.Name, "pod", os.Getenv("POD_NAME"), "name of the agent's own pod, if it is one (default: POD_NAME)")
+	flag.StringVar(&o.pod.Namespace, "pod-namespace", os.Getenv("POD_NAMESPACE"), "that pod's namespace (default: POD_NAMESPACE)")
 	flag.StringVar(&o.root, "root", "/", "where the node's file system is mounted")
 	flag.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
 	flag.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
@@ -69,7 +71,7 @@ func main() {
 }
 
 func (o options) check() error {
-	for name, value := range map[string]string{"--node (or NODE_NAME)": o.node, "--namespace (or POD_NAMESPACE)": o.namespace} {
+	for name, value := range map[string]string{"--node (or NODE_NAME)": o.node, "--namespace (or OPERATOR_NAMESPACE)": o.namespace} {
 		if value == "" {
 			return fmt.Errorf("%s is empty; it may be a name", name)
 		}
@@ -135,7 +137,7 @@ func run(ctx context.Context, o options) error {
 	}
 	node := capture.Node{Root: o.root}
 	a := &agent.Agent{
-		Node: node, NodeName: o.node, Namespace: o.namespace, PodName: o.pod, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
+		Node: node, NodeName: o.node, Namespace: o.namespace, Pod: o.pod, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
 		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), CaptureLive: agent.CaptureOnNode(node), Now: time.Now,
 		UploadsAtOnce: o.uploadsAtOnce, DiskBudget: budget,
 		Open: func(ctx context.Context, l *v1alpha1.CheckpointStorageLocation, secret map[string][]byte) (storage.Store, error) {

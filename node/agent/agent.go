@@ -28,10 +28,10 @@ import (
 // Agent serves one node.
 type Agent struct {
 	Node capture.Node
-	// NodeName and Namespace are the node's name and the operator's own namespace.
+	// NodeName and Namespace are the node's name and the manager's namespace, which has the Secrets.
 	NodeName, Namespace string
-	// PodName is that of the agent's own pod; empty where it is none.
-	PodName string
+	// Pod is the agent's own pod; empty where it is none.
+	Pod client.ObjectKey
 	// Client reads the pods of this node, CheckpointPolicies, Namespaces and the operator's ConfigMap from a cache, and all else from the API server.
 	Client client.Client
 	// Everywhere reads pods of all nodes, from the API server.

@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
@@ -55,13 +54,13 @@ func (a *Agent) finish(ctx context.Context) {
 
 // isReplaced tells whether another agent takes over: this one's pod is deleted, or is none. Where the API server does not answer, it is not known to be.
 func (a *Agent) isReplaced(ctx context.Context) bool {
-	if a.PodName == "" {
+	if a.Pod.Name == "" {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, stayPatience)
 	defer cancel()
 	pod := &corev1.Pod{}
-	err := a.Everywhere.Get(ctx, client.ObjectKey{Namespace: a.Namespace, Name: a.PodName}, pod)
+	err := a.Everywhere.Get(ctx, a.Pod, pod)
 	return apierrors.IsNotFound(err) || err == nil && !pod.DeletionTimestamp.IsZero()
 }
 

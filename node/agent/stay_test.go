@@ -18,14 +18,14 @@ import (
 // own is the pod of an agent.
 func own(b *bench, changes ...func(*corev1.Pod)) {
 	b.t.Helper()
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: "agent", Finalizers: []string{"a/b"}}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "agents", Name: "agent", Finalizers: []string{"a/b"}}}
 	for _, change := range changes {
 		change(pod)
 	}
 	if err := b.Client.Create(b.t.Context(), pod); err != nil {
 		b.t.Fatal(err)
 	}
-	b.PodName, b.Now = "agent", time.Now
+	b.Pod, b.Now = client.ObjectKeyFromObject(pod), time.Now
 }
 
 // ends tells whether an agent that is to end does so within a moment.
@@ -61,7 +61,7 @@ func TestAnAgentWhosePodIsDeletedEndsAtOnce(t *testing.T) {
 	pod := newPod("a", evicted)
 	b := newBench(t, pod)
 	own(b)
-	if err := b.Client.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: "agent"}}); err != nil {
+	if err := b.Client.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.Pod.Namespace, Name: b.Pod.Name}}); err != nil {
 		t.Fatal(err)
 	}
 	b.captured(pod, "1", capture.Complete)
@@ -126,7 +126,7 @@ func TestAnAgentThatIsNoPodDoesNotStay(t *testing.T) {
 	if !b.isReplaced(t.Context()) {
 		t.Error("it stays")
 	}
-	b.PodName = "gone"
+	b.Pod = client.ObjectKey{Namespace: "checkpoint-agents", Name: "gone"}
 	if !b.isReplaced(t.Context()) {
 		t.Error("it stays though its pod is gone")
 	}

@@ -146,6 +146,6 @@ func (s *story) explain(ctx context.Context) {
 	} else if s.old != nil {
 		s.kubectl(ctx, "events", "-n", namespace, "--for=pod/"+s.old.Name)
 	}
-	s.kubectl(ctx, "get", "pods", "-n", install.Namespace, "-o", "wide")
-	s.kubectl(ctx, "logs", "-n", install.Namespace, "daemonset/"+install.Agent, "--tail=15", "--prefix", "--all-pods")
+	s.kubectl(ctx, "get", "pods", "-n", install.AgentNamespace, "-o", "wide")
+	s.kubectl(ctx, "logs", "-n", install.AgentNamespace, "daemonset/"+install.Agent, "--tail=15", "--prefix", "--all-pods")
 }

@@ -54,13 +54,13 @@ func agents(t *testing.T, c *lab.Cluster, run bool) {
 		where["no-such-node"] = nil
 	}
 	patch := patchJSON(t, map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"nodeSelector": where}}}})
-	all := c.Client.AppsV1().DaemonSets(install.Namespace)
+	all := c.Client.AppsV1().DaemonSets(install.AgentNamespace)
 	if _, err := all.Patch(context.Background(), install.Agent, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	lab.Eventually(t, time.Minute, fmt.Sprintf("agents run: %t", run), func() error {
 		agents := metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + install.Agent}
-		pods, err := c.Client.CoreV1().Pods(install.Namespace).List(context.Background(), agents)
+		pods, err := c.Client.CoreV1().Pods(install.AgentNamespace).List(context.Background(), agents)
 		if err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func disguise(t *testing.T, c *lab.Cluster, node, instruction string) {
 	onNode("sed 's/^flags.*/& " + instruction + "/' /proc/cpuinfo > /run/cpuinfo; mount --bind /run/cpuinfo /proc/cpuinfo")
 	t.Cleanup(func() { onNode("umount /proc/cpuinfo") }) // the label follows within a minute; what is captured and restored goes by the file
 	agents := metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + install.Agent, FieldSelector: "spec.nodeName=" + node}
-	err := c.Client.CoreV1().Pods(install.Namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, agents) // it looks at its start
+	err := c.Client.CoreV1().Pods(install.AgentNamespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, agents) // it looks at its start
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func slowUploads(t *testing.T, c *lab.Cluster, node, bandwidth string) {
 	t.Helper()
 	const flag = "--upload-bandwidth="
 	set := func(ctx context.Context, bandwidth string, strategy appsv1.DaemonSetUpdateStrategyType) {
-		all := c.Client.AppsV1().DaemonSets(install.Namespace)
+		all := c.Client.AppsV1().DaemonSets(install.AgentNamespace)
 		err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 			agents, err := all.Get(ctx, install.Agent, metav1.GetOptions{})
 			if err != nil {
@@ -58,7 +58,7 @@ func slowUploads(t *testing.T, c *lab.Cluster, node, bandwidth string) {
 // anotherAgent ends the agent of a node and waits for the next one.
 func anotherAgent(t *testing.T, c *lab.Cluster, node string) {
 	t.Helper()
-	ctx, pods := context.Background(), c.Client.CoreV1().Pods(install.Namespace)
+	ctx, pods := context.Background(), c.Client.CoreV1().Pods(install.AgentNamespace)
 	before, err := agentOf(ctx, c, node)
 	if err == nil {
 		err = pods.Delete(ctx, before.Name, metav1.DeleteOptions{})
@@ -88,7 +88,7 @@ func awaitAgent(t *testing.T, c *lab.Cluster, node string, former *corev1.Pod) {
 
 // agentOf returns the agent of a node, when it is ready.
 func agentOf(ctx context.Context, c *lab.Cluster, node string) (*corev1.Pod, error) {
-	list, err := c.Client.CoreV1().Pods(install.Namespace).List(ctx, metav1.ListOptions{
+	list, err := c.Client.CoreV1().Pods(install.AgentNamespace).List(ctx, metav1.ListOptions{
 		LabelSelector: "app.kubernetes.io/name=" + install.Agent, FieldSelector: "spec.nodeName=" + node,
 	})
 	if err != nil {

@@ -276,7 +276,7 @@ func diagnose(t *testing.T, c *lab.Cluster) {
 	for _, words := range [][]string{
 		{"kubectl", "--", "get", "pods,checkpoints,restorepolicies", "-A", "-o", "wide"},
 		{"kubectl", "--", "get", "events", "-A", "-o", "custom-columns=NAMESPACE:.metadata.namespace,REASON:.reason,MESSAGE:.message"},
-		{"kubectl", "--", "logs", "-n", install.Namespace, "-l", "app.kubernetes.io/name=" + install.Agent, "--tail=20", "--prefix"},
+		{"kubectl", "--", "logs", "-n", install.AgentNamespace, "-l", "app.kubernetes.io/name=" + install.Agent, "--tail=20", "--prefix"},
 		{"node", "exec", "worker-1", "--", "sh", "-c", "tail -n 20 /run/checkpoint/log/* 2>/dev/null || true"},
 		{"node", "exec", "worker-2", "--", "sh", "-c", "tail -n 20 /run/checkpoint/log/* 2>/dev/null || true"},
 	} {

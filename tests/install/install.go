@@ -23,8 +23,9 @@ import (
 
 // Names of what is installed.
 const (
-	// Namespace is the operator's own.
-	Namespace = "checkpoint-system"
+	// Namespace is the manager's, which has the Secrets as well; AgentNamespace is that of the agents.
+	Namespace      = "checkpoint-system"
+	AgentNamespace = "checkpoint-agents"
 	// Manager is the name of its Deployment, Agent that of its DaemonSet.
 	Manager = "checkpoint-manager"
 	Agent   = "checkpoint-agent"
@@ -175,7 +176,7 @@ func (o *Operator) running(ctx context.Context) (map[string]string, error) {
 	} else if !apierrors.IsNotFound(err) {
 		return nil, err
 	}
-	agent, err := apps.DaemonSets(Namespace).Get(ctx, Agent, metav1.GetOptions{})
+	agent, err := apps.DaemonSets(AgentNamespace).Get(ctx, Agent, metav1.GetOptions{})
 	if err == nil {
 		found[Agent] = agent.Spec.Template.Annotations[imagesAnnotation]
 	} else if !apierrors.IsNotFound(err) {

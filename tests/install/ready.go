@@ -41,7 +41,7 @@ func (o *Operator) managerReady(ctx context.Context) error {
 }
 
 func (o *Operator) agentReady(ctx context.Context) error {
-	d, err := o.Cluster.Client.AppsV1().DaemonSets(Namespace).Get(ctx, Agent, metav1.GetOptions{})
+	d, err := o.Cluster.Client.AppsV1().DaemonSets(AgentNamespace).Get(ctx, Agent, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
@@ -88,9 +88,10 @@ func (o *Operator) locationReady(ctx context.Context) error {
 func (o *Operator) whyNot(ctx context.Context) string {
 	var told strings.Builder
 	for _, args := range [][]string{
-		{"get", "pods", "-n", Namespace, "-o", "wide"},
+		{"get", "pods", "-A", "-l", "app.kubernetes.io/name in (" + Manager + "," + Agent + ")", "-o", "wide"},
 		{"get", "events", "-n", Namespace, "--field-selector=type=Warning"},
-		{"logs", "-n", Namespace, "daemonset/" + Agent, "--tail=10"},
+		{"get", "events", "-n", AgentNamespace, "--field-selector=type=Warning"},
+		{"logs", "-n", AgentNamespace, "daemonset/" + Agent, "--tail=10"},
 		{"logs", "-n", Namespace, "deployment/" + Manager, "--tail=10"},
 	} {
 		output, err := o.Kubectl(ctx, args...)
