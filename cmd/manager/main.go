@@ -42,6 +42,10 @@ type options struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "uninstall" {
+		uninstall(os.Args[2:])
+		return
+	}
 	var o options
 	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace; default is POD_NAMESPACE")
 	flag.StringVar(&o.health, "health-address", ":8081", "where healthz and readyz are")
