@@ -3,7 +3,7 @@ SHELL := /bin/bash
 
 # Whatever is built once and used again lies here, outside the tree. Go keeps its own caches where `go env` says.
 CACHE ?= $(or $(LOCALCLUSTER_CACHE),$(HOME)/.cache/transparent-checkpoint)
-NAME ?= demo
+NAME ?= $(or $(LOCALCLUSTER_NAME),demo)
 REFERENCE := $(CACHE)/reference/crd-ref-docs-$(shell cat tests/reference/go.mod tests/reference/go.sum | sha256sum | cut -c1-12)
 LINTER := $(CACHE)/lint/golangci-lint-$(shell cat tests/lint/go.mod tests/lint/go.sum | sha256sum | cut -c1-12)
 

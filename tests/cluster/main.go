@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,9 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.PersistentFlags().StringVar(&c.name, "name", spec.DefaultName, "the cluster's name; several may run at once")
-	root.AddCommand(c.up(), c.down(), c.status(), c.kubeconfig(), c.kubectl(), c.image(), c.node(), c.component(), c.logs(), c.build())
+	root.PersistentFlags().StringVar(&c.name, "name", cmp.Or(os.Getenv("LOCALCLUSTER_NAME"), spec.DefaultName),
+		"the cluster's name, or LOCALCLUSTER_NAME; several may run at once")
+	root.AddCommand(c.up(), c.down(), c.status(), c.kubeconfig(), c.kubectl(), c.bucket(), c.image(), c.node(), c.component(), c.logs(), c.build())
 	root.AddCommand(c.supervise(), c.nodeInit(), c.registry(), c.enter())
 	return root
 }

@@ -45,6 +45,13 @@ type s3Status struct {
 	SecretKey string `json:"secretKey"`
 }
 
+func s3Of(state *spec.State) s3Status {
+	return s3Status{
+		Endpoint: fmt.Sprintf("127.0.0.1:%d", state.S3Port), InCluster: fmt.Sprintf("%s:%d", spec.PlaneIP, spec.S3Port),
+		AccessKey: state.S3AccessKey, SecretKey: state.S3SecretKey,
+	}
+}
+
 type nodeStatus struct {
 	plane.NodeStatus
 	// Ready is the node's condition at the API server.
@@ -88,10 +95,7 @@ func gather(ctx context.Context, cluster spec.Cluster, state *spec.State) (*clus
 	}
 	status := &clusterStatus{
 		Name: cluster.Name, Created: state.Created, Kubeconfig: cluster.Kubeconfig(), API: fmt.Sprintf("https://127.0.0.1:%d", state.APIPort),
-		S3: s3Status{
-			Endpoint: fmt.Sprintf("127.0.0.1:%d", state.S3Port), InCluster: fmt.Sprintf("%s:%d", spec.PlaneIP, spec.S3Port),
-			AccessKey: state.S3AccessKey, SecretKey: state.S3SecretKey,
-		},
+		S3:   s3Of(state),
 		CRIU: debian.CRIUVersion, PrlimitShim: shim,
 	}
 	supervised := &plane.Status{}

@@ -57,10 +57,19 @@ type Operator struct {
 // Install brings the operator onto a cluster that is up, or brings it up to date there, and returns when it is ready. Without a step nobody
 // is told of the progress.
 func Install(ctx context.Context, cluster *lab.Cluster, step Step) (*Operator, error) {
+	root, err := lab.Root()
+	if err != nil {
+		return nil, err
+	}
+	return InstallFrom(ctx, cluster, root, step)
+}
+
+// InstallFrom is Install of another source tree, as that of an earlier commit.
+func InstallFrom(ctx context.Context, cluster *lab.Cluster, root string, step Step) (*Operator, error) {
 	if step == nil {
 		step = func(_ string, work func() error) error { return work() }
 	}
-	o, err := open(ctx, cluster, step)
+	o, err := open(ctx, cluster, root, step)
 	if err != nil {
 		return nil, err
 	}
@@ -83,14 +92,14 @@ func Install(ctx context.Context, cluster *lab.Cluster, step Step) (*Operator, e
 
 // Open returns the operator of a cluster on which it is installed.
 func Open(ctx context.Context, cluster *lab.Cluster) (*Operator, error) {
-	return open(ctx, cluster, nil)
-}
-
-func open(ctx context.Context, cluster *lab.Cluster, step Step) (*Operator, error) {
 	root, err := lab.Root()
 	if err != nil {
 		return nil, err
 	}
+	return open(ctx, cluster, root, nil)
+}
+
+func open(ctx context.Context, cluster *lab.Cluster, root string, step Step) (*Operator, error) {
 	status, err := cluster.ReadStatus(ctx)
 	if err != nil {
 		return nil, err

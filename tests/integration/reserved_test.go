@@ -1,0 +1,157 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/tests/builder"
+	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
+)
+
+// clientOf is a client of somebody else, who may do all that RBAC decides about.
+func clientOf(t *testing.T, user, node string) *kubernetes.Clientset {
+	t.Helper()
+	config := rest.CopyConfig(shared.Config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
+	if node != "" {
+		config.Impersonate.Extra = map[string][]string{"authentication.kubernetes.io/node-name": {node}}
+	}
+	c, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const (
+	theManager = "system:serviceaccount:checkpoint-system:checkpoint-manager"
+	theAgent   = "system:serviceaccount:checkpoint-agents:checkpoint-agent"
+)
+
+func TestTheAnnotationThatTheRuntimeObeysIsReserved(t *testing.T) {
+	ns := namespace(t)
+	awaitServiceAccount(t, ns)
+	forged := map[string]string{keys.Effective: `{"schemaVersion":1}`}
+	lab.Eventually(t, 30*time.Second, "the policy is in force", func() error {
+		if _, err := tryPod(t, ns, nil, forged); err == nil {
+			return errors.New("a pod with the reserved annotation was taken")
+		}
+		return nil
+	})
+	_, err := tryPod(t, ns, nil, forged)
+	checkAnswer(t, err, `annotation memverge.ai/effective is reserved; to have the pod captured, give it the label memverge.ai/checkpoint-mode: "true" instead`)
+	_, err = tryPod(t, ns, map[string]string{keys.CheckpointMode: keys.True}, forged)
+	checkAnswer(t, err, "")
+
+	template := builder.MakePod(ns, "web").Obj()
+	set := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: appsv1.DeploymentSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}, Annotations: forged}, Spec: template.Spec},
+	}}
+	_, err = shared.Client.AppsV1().Deployments(ns).Create(t.Context(), set, dryRun)
+	checkAnswer(t, err, "annotation memverge.ai/effective is written when a pod is made, from its other keys; on the template of pods it may not be there")
+
+	pod := builder.MakePod(ns, "web").Obj()
+	pod.Labels, pod.Annotations, pod.Spec.AutomountServiceAccountToken = map[string]string{keys.CheckpointMode: keys.True}, forged, new(false)
+	if pod, err = shared.Client.CoreV1().Pods(ns).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	patch := func(annotations map[string]string) error {
+		_, err := shared.Client.CoreV1().Pods(ns).Patch(t.Context(), pod.Name, types.MergePatchType, metadataPatch(nil, annotations), dryRunPatch)
+		return err
+	}
+	checkAnswer(t, patch(map[string]string{keys.Effective: `{"schemaVersion":2}`}), "was written when the pod was made, and may not change")
+	checkAnswer(t, patch(map[string]string{keys.Effective: ""}), "was written when the pod was made, and may not change")
+	checkAnswer(t, patch(map[string]string{"a": "b"}), "")
+}
+
+var dryRunPatch = metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}}
+
+func TestTheConditionsOfPodsAreReserved(t *testing.T) {
+	ns := namespace(t)
+	awaitServiceAccount(t, ns)
+	pod := builder.MakePod(ns, "web").Node("a").Obj()
+	pod.Annotations, pod.Spec.AutomountServiceAccountToken = nil, new(false)
+	if _, err := shared.Client.CoreV1().Pods(ns).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	say := func(c *kubernetes.Clientset, kind, status string, dry bool) error {
+		patch := fmt.Appendf(nil, `{"status":{"conditions":[{"type":%q,"status":%q}]}}`, kind, status)
+		options := metav1.PatchOptions{}
+		if dry {
+			options = dryRunPatch
+		}
+		_, err := c.CoreV1().Pods(ns).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, patch, options, "status")
+		return err
+	}
+	const refused = "may be written by checkpoint-manager and checkpoint-agent alone"
+	lab.Eventually(t, 30*time.Second, "the policy is in force", func() error {
+		if say(shared.Client, keys.Restored, "True", true) == nil {
+			return errors.New("anybody may say that a pod was restored")
+		}
+		return nil
+	})
+	checkRights(t, say(shared.Client, keys.Checkpointable, "True", true), refused)
+	checkRights(t, say(clientOf(t, theManager, ""), keys.Checkpointable, "True", true), "")
+	checkRights(t, say(clientOf(t, theAgent, "b"), keys.Restored, "True", true), `the checkpoint-agent of node "b" may change nothing of node "a"`)
+	checkRights(t, say(clientOf(t, theAgent, ""), keys.Restored, "True", true), `the checkpoint-agent of node "" may change nothing of node "a"`)
+	checkRights(t, say(clientOf(t, theAgent, "a"), keys.Restored, "True", false), "")
+	checkRights(t, say(shared.Client, "Ready", "True", true), "")
+	checkRights(t, say(shared.Client, keys.Restored, "False", true), refused)
+	_, err := shared.Client.CoreV1().Pods(ns).Patch(t.Context(), pod.Name, types.JSONPatchType, []byte(`[{"op":"remove","path":"/status/conditions"}]`),
+		dryRunPatch, "status")
+	checkRights(t, err, refused)
+}
+
+// checkRights wants it forbidden with those words; with none it wants it allowed.
+func checkRights(t *testing.T, err error, refused string) {
+	t.Helper()
+	if refused == "" && err != nil || refused != "" && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), refused)) {
+		t.Errorf("the answer is %v; wanted: %q", err, refused)
+	}
+}
+
+func TestAnAgentChangesItsOwnNodeAlone(t *testing.T) {
+	name := namespace(t)
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"disk": "fast"}}}
+	if _, err := shared.Client.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := shared.Client.CoreV1().Nodes().Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	try := func(of string, patch string) error {
+		_, err := clientOf(t, theAgent, of).CoreV1().Nodes().Patch(t.Context(), name, types.MergePatchType, []byte(patch), dryRunPatch)
+		return err
+	}
+	ours, facts := `{"metadata":{"labels":{"memverge.ai/checkpoint-ready":"true"}}}`, `{"metadata":{"annotations":{"memverge.ai/checkpoint-node-facts":"{}"}}}`
+	lab.Eventually(t, 30*time.Second, "the policy is in force", func() error {
+		if try("another", ours) == nil {
+			return errors.New("an agent may label another node")
+		}
+		return nil
+	})
+	checkAnswer(t, try(name, ours), "")
+	checkAnswer(t, try(name, facts), "")
+	for what, patch := range map[string]string{
+		"another label": `{"metadata":{"labels":{"disk":"slow"}}}`, "one that is taken away": `{"metadata":{"labels":{"disk":null}}}`,
+		"an annotation": `{"metadata":{"annotations":{"a":"b"}}}`, "a taint": `{"spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}`,
+	} {
+		t.Run(what, func(t *testing.T) { checkRights(t, try(name, patch), "may change nothing of its node but") })
+	}
+}
