@@ -134,7 +134,7 @@ func (r *Removal) cleanObjects(ctx context.Context) error {
 			fmt.Fprintf(r.Out, "  node %s keeps its labels and a runtime that captures nothing, for as long as it has these pods: %s\n", node.Name, some(pods[node.Name]))
 			continue
 		}
-		if err := r.clean(ctx, node, keys.NodeReady, keys.NodeClass, keys.NodeFacts); err != nil {
+		if err := r.clean(ctx, node, "memverge.ai/"); err != nil {
 			return err
 		}
 	}
@@ -150,12 +150,10 @@ func (r *Removal) cleanObjects(ctx context.Context) error {
 	return nil
 }
 
-// clean takes those labels and annotations off an object, and all that have one of them before a hyphen: of the variants of handlers.
-func (r *Removal) clean(ctx context.Context, object client.Object, names ...string) error {
+// clean takes the labels and annotations off an object that begin with something.
+func (r *Removal) clean(ctx context.Context, object client.Object, prefix string) error {
 	before := client.MergeFrom(object.DeepCopyObject().(client.Object))
-	ours := func(key, _ string) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return key == name || strings.HasPrefix(key, name+"-") })
-	}
+	ours := func(key, _ string) bool { return strings.HasPrefix(key, prefix) }
 	labels, annotations := object.GetLabels(), object.GetAnnotations()
 	was := len(labels) + len(annotations)
 	maps.DeleteFunc(labels, ours)
