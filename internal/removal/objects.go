@@ -182,7 +182,7 @@ func (r *Removal) removeRuntimeClasses(ctx context.Context) error {
 		if len(pods) > 0 {
 			all := slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(pods))...)))
 			fmt.Fprintf(r.Out, "  RuntimeClass %s stays, as %d pods run with it: %s\n"+
-				"  When they are gone: kubectl delete runtimeclass %[1]s\n", class.Name, len(all), some(all))
+				"  When they are gone: kubectl delete runtimeclass %[1]s, and take the labels off their nodes: docs/installation.md\n", class.Name, len(all), some(all))
 			continue
 		}
 		if err := client.IgnoreNotFound(r.Client.Delete(ctx, class)); err != nil {

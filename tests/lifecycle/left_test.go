@@ -1,7 +1,7 @@
 package lifecycle
 
 import (
-	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -58,17 +58,10 @@ func kubectl(t *testing.T, c *lab.Cluster, args ...string) string {
 // eventually waits until nothing is left of which it is told.
 func eventually(t *testing.T, patience time.Duration, what string, left func() string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for {
-		last := strings.TrimSpace(left())
-		if last == "" {
-			return
+	lab.Eventually(t, patience, what, func() error {
+		if last := strings.TrimSpace(left()); last != "" {
+			return errors.New(last)
 		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("%s: not after %s: %s", what, patience, last)
-		case <-time.After(500 * time.Millisecond):
-		}
-	}
+		return nil
+	})
 }
