@@ -76,7 +76,7 @@ bin/localcluster:
 	@CGO_ENABLED=0 go build -o $@ ./tests/cluster
 
 # Those that bring up a cluster, one at a time: together they would be too slow for each other's patience.
-CLUSTERS := ./tests/integration ./tests/e2e ./tests/fidelity
+CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity
 
 .PHONY: test
 test: bin/localcluster prerequisites ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
@@ -91,8 +91,9 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations|TestAppArmor|$(VM_TESTS_POWER)
 VM_TESTS_CI := TestAppArmor|TestARestoredContainerSees|TestRightsComeBack/restricted
 VM_TESTS_POWER := TestAnUploadThatWasCutOff|TestPodsAreInTheBucketBefore|TestANodeWhoseKubelet
+VMS := 2
 DEAD_KERNELS := $(CURDIR)/build/dead-kernels
-ON_VMS := TEST_DEAD_KERNELS=$(DEAD_KERNELS) TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=2' TEST_PATIENCE=4
+ON_VMS = TEST_DEAD_KERNELS=$(DEAD_KERNELS) TEST_CLUSTER=vm TEST_NODES='--nodes=0 --vm-nodes=$(VMS)' TEST_PATIENCE=4
 # Those that need a node of each kind, where kernel, processor and version of the control groups differ.
 BOTH_TESTS := TestAPodCrossesBetweenVersionsOfControlGroups|TestAPodGoesBackToItsKindOfNode
 ON_BOTH := TEST_CLUSTER=vm TEST_NODES='--nodes=1 --vm-nodes=1 --vm-cpu=Haswell-noTSX' TEST_PATIENCE=4
@@ -104,9 +105,15 @@ test-vm: bin/localcluster prerequisites vm-image ## run tests on nodes as users 
 
 .PHONY: _test-vm-ci
 _test-vm-ci: # once more where the emulation took the kernel of a machine with it, which shows nothing of what is tested
-	@mkdir -p build && rm -f $(DEAD_KERNELS); $(MAKE) --no-print-directory test-vm ONLY='$(VM_TESTS_CI)' || { \
+	@mkdir -p build && rm -f $(DEAD_KERNELS); $(MAKE) --no-print-directory _test-vm-once || { \
 	  [ -s $(DEAD_KERNELS) ] && echo "a virtual machine's kernel died of its emulation (docs/local-cluster.md); the tests on them run once more:" && \
-	  cat $(DEAD_KERNELS) && $(MAKE) --no-print-directory test-vm ONLY='$(VM_TESTS_CI)'; }
+	  cat $(DEAD_KERNELS) && $(MAKE) --no-print-directory _test-vm-once; }
+
+.PHONY: _test-vm-once
+_test-vm-once: VMS := 1
+_test-vm-once: vm-image # on one machine, which the second package takes over from the first
+	TEST_KEEP=true $(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
+	$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved'
 
 .PHONY: bench
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl

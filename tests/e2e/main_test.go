@@ -30,6 +30,8 @@ func run(m *testing.M) (code int) {
 	defer func() {
 		if code != 0 {
 			lab.NoteDeadKernels(ctx, name)
+		} else if lab.Keeps() {
+			return
 		}
 		if err := (&lab.Cluster{Name: name}).Down(ctx); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -29,7 +29,7 @@ func manyPods(t *testing.T) int32 {
 		}
 		return int32(many)
 	}
-	return 20
+	return 12
 }
 
 // TestManyPodsOfANodeAreDeletedAtOnce deletes them all in one request. Every one comes back with its own memory, and the node does not do all at once.

@@ -20,6 +20,9 @@ func run(m *testing.M) (code int) {
 		return m.Run()
 	}
 	defer func() {
+		if code != 0 {
+			lab.NoteDeadKernels(context.Background(), name)
+		}
 		if err := (&lab.Cluster{Name: name}).Down(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1

@@ -42,6 +42,9 @@ func Unable() string {
 // tested at the same time.
 func NameOr(name string) string { return cmp.Or(os.Getenv("TEST_CLUSTER"), name) }
 
+// Keeps tells whether a test package whose tests passed leaves its cluster to the next one, by TEST_KEEP: virtual machines take minutes to come up.
+func Keeps() bool { return os.Getenv("TEST_KEEP") != "" }
+
 // Root is the top of the source tree.
 func Root() (string, error) {
 	dir, err := os.Getwd()
@@ -196,7 +199,7 @@ func Eventually(t *testing.T, patience time.Duration, what string, check func() 
 	t.Helper()
 	patience = time.Duration(int64(patience) * patienceFactor())
 	began := time.Now()
-	for {
+	for pause := 100 * time.Millisecond; ; pause = min(pause*11/10, 500*time.Millisecond) { // looking takes processor time from what is waited for
 		err := check()
 		if err == nil {
 			t.Logf("%s: after %s", what, time.Since(began).Round(10*time.Millisecond))
@@ -205,6 +208,6 @@ func Eventually(t *testing.T, patience time.Duration, what string, check func() 
 		if time.Since(began) > patience || t.Context().Err() != nil {
 			t.Fatalf("%s: not after %s: %v", what, patience, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
