@@ -51,23 +51,16 @@ demo: bin/localcluster prerequisites ## watch a process survive the deletion of 
 .PHONY: demo-down
 demo-down: cluster-down ## end the demo's cluster and remove everything of it
 
-BINARIES := build/images/bin
-AGENT := build/images/agent
-
 .PHONY: images
-images: bin/localcluster prerequisites ## build the operator's images: OCI tars in build/images, without Docker; `image load` takes them
-	@mkdir -p build/images && flock build/images/lock $(MAKE) --silent --no-print-directory _images
+images: bin/localcluster prerequisites ## build the operator's images for this machine: OCI tars in build/images, without Docker; `image load` takes them
+	@mkdir -p build/images && flock build/images/lock go run ./manifests/images --plain --tag dev --platforms linux/$$(go env GOARCH)
 
-.PHONY: _images
-_images: # one at a time: demo, tests and benchmarks all call it
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BINARIES)/ ./cmd/manager ./cmd/agent ./cmd/checkpoint-runtime
-	@criu=$$(bin/localcluster build --agent-criu) && rm -rf $(AGENT) && mkdir -p $(AGENT)/opt/checkpoint-image/{bin,lib} && \
-	gcc -shared -fPIC -O2 -Wall -Wextra -Werror -o $(AGENT)/opt/checkpoint-image/lib/shared-ipc.so node/criu/shared-ipc.c && \
-	ln $(BINARIES)/agent $(AGENT)/agent && ln $(BINARIES)/checkpoint-runtime $(AGENT)/opt/checkpoint-image/bin/ && \
-	cp -R $$criu $(AGENT)/opt/checkpoint-image/criu
-	@bin/localcluster image build localhost/checkpoint-manager:dev --binary $(BINARIES)/manager --user 65532:65532 \
-	  --output build/images/checkpoint-manager.tar
-	@bin/localcluster image build localhost/checkpoint-agent:dev --tree $(AGENT) --entrypoint /agent --output build/images/checkpoint-agent.tar
+.PHONY: images-all
+images-all: bin/localcluster prerequisites ## build them for amd64 and arm64, reproducibly, into build/release (REPOSITORY=registry/path VERSION=v0.1.0)
+	@command -v aarch64-linux-gnu-gcc > /dev/null || { apt-get update -q && \
+	  apt-get install -q -y --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross; }
+	@mkdir -p build/release && flock build/release/lock go run ./manifests/images --platforms linux/amd64,linux/arm64 --output build/release \
+	  $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(VERSION),--version $(VERSION))
 
 ##@ Building and checking
 
