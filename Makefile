@@ -6,6 +6,7 @@ CACHE ?= $(or $(LOCALCLUSTER_CACHE),$(HOME)/.cache/transparent-checkpoint)
 NAME ?= demo
 REFERENCE := $(CACHE)/reference/crd-ref-docs-$(shell cat tests/reference/go.mod tests/reference/go.sum | sha256sum | cut -c1-12)
 LINTER := $(CACHE)/lint/golangci-lint-$(shell cat tests/lint/go.mod tests/lint/go.sum | sha256sum | cut -c1-12)
+VULNCHECK := $(CACHE)/lint/vulncheck-$(shell cat tests/vulncheck/go.* tests/vulncheck/main.go | sha256sum | cut -c1-12)
 
 export LOCALCLUSTER_CACHE := $(CACHE)
 export GOFLAGS := -buildvcs=false
@@ -118,6 +119,19 @@ $(LINTER):
 	@echo "building golangci-lint (about 1 minute) …"
 	@cd tests/lint && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
+.PHONY: vulncheck
+vulncheck: $(VULNCHECK) ## look for known vulnerabilities in what we call, where the database of them can be reached (GOVULNDB=URL)
+	@$(VULNCHECK) ./...
+
+$(VULNCHECK):
+	@mkdir -p $(dir $@)
+	@cd tests/vulncheck && go test -count=1 . && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ .
+
+.PHONY: cross
+cross: ## compile and vet for arm64 what goes into the images
+	@mkdir -p build/cross && CGO_ENABLED=0 GOARCH=arm64 go build -trimpath -o build/cross/ ./cmd/...
+	CGO_ENABLED=0 GOARCH=arm64 go vet -trimpath ./admission/... ./cmd/... ./controllers/... ./internal/... ./node/... ./storage/...
+
 ##@ Generated code, by tools of the versions in go.mod
 
 API := github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1
@@ -153,8 +167,8 @@ manifests: ## write what comes from markers in the code: the CustomResourceDefin
 	@mkdir -p manifests/crd && rm -rf manifests/crd/bases && mv build/_crd manifests/crd/bases
 
 .PHONY: verify
-verify: lint ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
-	@for module in . tests/checkpointctl tests/lint tests/reference $(wildcard tests/cluster/parts/*/go.mod); do \
+verify: lint cross vulncheck ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
+	@for module in . tests/checkpointctl tests/lint tests/reference tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
 	  { echo "these files did not fit the API types (make generate manifests); they have been written anew"; exit 1; }
