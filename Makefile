@@ -6,6 +6,7 @@ CACHE ?= $(or $(LOCALCLUSTER_CACHE),$(HOME)/.cache/transparent-checkpoint)
 NAME ?= $(or $(LOCALCLUSTER_NAME),demo)
 REFERENCE := $(CACHE)/reference/crd-ref-docs-$(shell cat tests/reference/go.mod tests/reference/go.sum | sha256sum | cut -c1-12)
 LINTER := $(CACHE)/lint/golangci-lint-$(shell cat tests/lint/go.mod tests/lint/go.sum | sha256sum | cut -c1-12)
+VULNCHECK := $(CACHE)/lint/vulncheck-$(shell cat tests/vulncheck/go.* tests/vulncheck/main.go | sha256sum | cut -c1-12)
 
 export LOCALCLUSTER_CACHE := $(CACHE)
 export GOFLAGS := -buildvcs=false
@@ -51,23 +52,16 @@ demo: bin/localcluster prerequisites ## watch a process survive the deletion of 
 .PHONY: demo-down
 demo-down: cluster-down ## end the demo's cluster and remove everything of it
 
-BINARIES := build/images/bin
-AGENT := build/images/agent
-
 .PHONY: images
-images: bin/localcluster prerequisites ## build the operator's images: OCI tars in build/images, without Docker; `image load` takes them
-	@mkdir -p build/images && flock build/images/lock $(MAKE) --silent --no-print-directory _images
+images: bin/localcluster prerequisites ## build the operator's images for this machine: OCI tars in build/images, without Docker; `image load` takes them
+	@mkdir -p build/images && flock build/images/lock go run ./manifests/images --plain --tag dev --platforms linux/$$(go env GOARCH)
 
-.PHONY: _images
-_images: # one at a time: demo, tests and benchmarks all call it
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BINARIES)/ ./cmd/manager ./cmd/agent ./cmd/checkpoint-runtime
-	@criu=$$(bin/localcluster build --agent-criu) && rm -rf $(AGENT) && mkdir -p $(AGENT)/opt/checkpoint-image/{bin,lib} && \
-	gcc -shared -fPIC -O2 -Wall -Wextra -Werror -o $(AGENT)/opt/checkpoint-image/lib/shared-ipc.so node/criu/shared-ipc.c && \
-	ln $(BINARIES)/agent $(AGENT)/agent && ln $(BINARIES)/checkpoint-runtime $(AGENT)/opt/checkpoint-image/bin/ && \
-	cp -R $$criu $(AGENT)/opt/checkpoint-image/criu
-	@bin/localcluster image build localhost/checkpoint-manager:dev --binary $(BINARIES)/manager --user 65532:65532 \
-	  --output build/images/checkpoint-manager.tar
-	@bin/localcluster image build localhost/checkpoint-agent:dev --tree $(AGENT) --entrypoint /agent --output build/images/checkpoint-agent.tar
+.PHONY: images-all
+images-all: bin/localcluster prerequisites ## build them for amd64 and arm64, reproducibly, into build/release (REPOSITORY=registry/path VERSION=v0.1.0)
+	@command -v aarch64-linux-gnu-gcc > /dev/null || { apt-get update -q && \
+	  apt-get install -q -y --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross; }
+	@mkdir -p build/release && flock build/release/lock go run ./manifests/images --platforms linux/amd64,linux/arm64 --output build/release \
+	  $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(VERSION),--version $(VERSION))
 
 ##@ Building and checking
 
@@ -132,6 +126,19 @@ $(LINTER):
 	@echo "building golangci-lint (about 1 minute) …"
 	@cd tests/lint && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
+.PHONY: vulncheck
+vulncheck: $(VULNCHECK) ## look for known vulnerabilities in what we call, where the database of them can be reached (GOVULNDB=URL)
+	@$(VULNCHECK) ./...
+
+$(VULNCHECK):
+	@mkdir -p $(dir $@)
+	@cd tests/vulncheck && go test -count=1 . && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ .
+
+.PHONY: cross
+cross: ## compile and vet for arm64 what goes into the images
+	@mkdir -p build/cross && CGO_ENABLED=0 GOARCH=arm64 go build -trimpath -o build/cross/ ./cmd/...
+	CGO_ENABLED=0 GOARCH=arm64 go vet -trimpath ./admission/... ./cmd/... ./controllers/... ./internal/... ./node/... ./storage/...
+
 ##@ Generated code, by tools of the versions in go.mod
 
 API := github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1
@@ -167,8 +174,8 @@ manifests: ## write what comes from markers in the code: the CustomResourceDefin
 	@mkdir -p manifests/crd && rm -rf manifests/crd/bases && mv build/_crd manifests/crd/bases
 
 .PHONY: verify
-verify: lint ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
-	@for module in . tests/checkpointctl tests/lint tests/reference $(wildcard tests/cluster/parts/*/go.mod); do \
+verify: lint cross vulncheck ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
+	@for module in . tests/checkpointctl tests/lint tests/reference tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
 	  { echo "these files did not fit the API types (make generate manifests); they have been written anew"; exit 1; }

@@ -73,15 +73,16 @@ type wish struct {
 const agentCRIUHome = "/opt/checkpoint/criu"
 
 func (c *command) build() *cobra.Command {
-	var agentCRIU, machine bool
+	var machine bool
+	var architecture string
 	command := &cobra.Command{Use: "build", Short: "Build everything that a cluster needs and print the folder that it lies in", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			builder, err := c.builder()
 			if err != nil {
 				return err
 			}
-			if agentCRIU {
-				dir, err := builder.AgentCRIU(command.Context(), agentCRIUHome)
+			if architecture != "" {
+				dir, err := builder.ForImages(command.Context(), architecture, agentCRIUHome)
 				if err != nil {
 					return err
 				}
@@ -103,7 +104,7 @@ func (c *command) build() *cobra.Command {
 			_, err = fmt.Println(set)
 			return err
 		}}
-	command.Flags().BoolVar(&agentCRIU, "agent-criu", false, "build only the CRIU that the agent brings to "+agentCRIUHome+" of a node, and print its folder")
+	command.Flags().StringVar(&architecture, "for-images", "", "make only what the operator's images of this architecture have of Debian, and print its folder")
 	command.Flags().BoolVar(&machine, "vm-image", false, "build only what virtual machines boot from, and print its folder")
 	return command
 }

@@ -3,12 +3,12 @@ package debian
 import (
 	"context"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 )
 
 // CRIUVersion is the package that the bundle is made from, and criuSuite the release that has it. The 4.1.1 of the stable release cannot
@@ -18,82 +18,86 @@ const (
 	criuSuite   = "forky"
 )
 
-const loader = "ld-linux-x86-64.so.2"
+// layout is where Debian has the loader of programs, and the libraries that it finds.
+type layout struct{ loader, libraries string }
 
-// CRIU makes a folder with criu and every library that it needs, its loader included, so that it runs on any machine. The loader's
-// path must be absolute in the program: home is where the folder will stand. The old kind of rpath is forced, as only that one also
-// holds for the libraries of the libraries.
-func (c Cache) CRIU(ctx context.Context, dir, home string) error {
+var layouts = map[string]layout{
+	"amd64": {loader: "ld-linux-x86-64.so.2", libraries: "usr/lib/x86_64-linux-gnu"},
+	"arm64": {loader: "ld-linux-aarch64.so.1", libraries: "usr/lib/aarch64-linux-gnu"},
+}
+
+// CRIU makes a folder with criu of an architecture, as Go and Debian name it, and every library that it needs, its loader included, so that it
+// runs on any machine. The loader's path must be absolute in the program: home is where the folder will stand.
+func (c Cache) CRIU(ctx context.Context, architecture, dir, home string) error {
+	return inStead(dir, func(partial string) (string, error) {
+		from, err := c.unpack(ctx, filepath.Join(partial, "unpacked"), architecture, "criu="+CRIUVersion)
+		if err != nil {
+			return "", err
+		}
+		bundle := filepath.Join(partial, "criu")
+		return bundle, from.criu(ctx, bundle, home)
+	})
+}
+
+// ForImages makes a folder with what the operator's images have of Debian: criu/, as CRIU makes it, ca-certificates.crt, the authorities that
+// Debian trusts, and packages.json, the list of the Packages that all this was taken from.
+func (c Cache) ForImages(ctx context.Context, architecture, dir, home string) error {
+	return inStead(dir, func(partial string) (string, error) {
+		from, err := c.unpack(ctx, filepath.Join(partial, "unpacked"), architecture, "criu="+CRIUVersion, "ca-certificates")
+		if err != nil {
+			return "", err
+		}
+		made := filepath.Join(partial, "made")
+		if err := from.criu(ctx, filepath.Join(made, "criu"), home); err != nil {
+			return "", err
+		}
+		if err := from.certificates(filepath.Join(made, "ca-certificates.crt")); err != nil {
+			return "", err
+		}
+		list, err := json.MarshalIndent(from.taken(), "", "  ")
+		if err != nil {
+			return "", err
+		}
+		return made, os.WriteFile(filepath.Join(made, "packages.json"), append(list, '\n'), 0o644)
+	})
+}
+
+// inStead puts the folder that work makes in the place of dir. Half a folder never stands there.
+func inStead(dir string, work func(partial string) (made string, err error)) error {
 	partial := dir + ".partial"
-	tree := filepath.Join(partial, "tree")
-	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(tree, 0o755), os.MkdirAll(filepath.Join(partial, "criu"), 0o755)); err != nil {
+	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o755)); err != nil {
 		return err
 	}
-	packages, err := c.download(ctx, filepath.Join(partial, "apt"), "criu="+CRIUVersion)
+	made, err := work(partial)
 	if err != nil {
 		return err
 	}
-	for _, path := range packages {
-		if err := run(ctx, "dpkg-deb", "--extract", path, tree); err != nil {
-			return err
-		}
-	}
-	bundle := filepath.Join(partial, "criu")
-	if err := copyProgram(filepath.Join(tree, "usr/sbin/criu"), filepath.Join(bundle, "criu")); err != nil {
-		return err
-	}
-	if err := copyLibraries(tree, bundle); err != nil {
-		return err
-	}
-	interpreter, program := filepath.Join(home, loader), filepath.Join(bundle, "criu")
-	if err := run(ctx, "patchelf", "--set-interpreter", interpreter, "--force-rpath", "--set-rpath", home, program); err != nil {
-		return err
-	}
-	if err := os.Rename(bundle, dir); err != nil {
-		return err
-	}
-	return os.RemoveAll(partial)
+	return errors.Join(os.Rename(made, dir), os.RemoveAll(partial))
 }
 
-// download fetches a package of CRIU's suite and all that it depends on, for a machine that has nothing installed.
-func (c Cache) download(ctx context.Context, dir, name string) ([]string, error) {
-	mirror, err := mirror(ctx)
-	if err != nil {
-		return nil, err
+// criu fills bundle. The old kind of rpath is forced, as only that one also holds for the libraries of the libraries. patchelf changes
+// programs of any architecture.
+func (u *unpacked) criu(ctx context.Context, bundle, home string) error {
+	if err := os.MkdirAll(bundle, 0o755); err != nil {
+		return err
 	}
-	for _, path := range []string{"lists/partial", "cache/archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, path), 0o755); err != nil {
-			return nil, err
-		}
+	program := filepath.Join(bundle, "criu")
+	if err := u.copy("usr/sbin/criu", program); err != nil {
+		return err
 	}
-	files := map[string]string{
-		"status":       "",
-		"sources.list": fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keyring, mirror, criuSuite),
-		"apt.conf": fmt.Sprintf("Dir::Etc::sourcelist %q;\nDir::Etc::sourceparts \"/dev/null\";\nDir::State::lists %q;\nDir::State::status %q;\nDir::Cache %q;\n",
-			filepath.Join(dir, "sources.list"), filepath.Join(dir, "lists"), filepath.Join(dir, "status"), filepath.Join(dir, "cache")),
+	if err := u.copyLibraries(bundle); err != nil {
+		return err
 	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			return nil, err
-		}
-	}
-	for _, args := range [][]string{{"update"}, {"install", "--download-only", "--no-install-recommends", "-y", name}} {
-		command := exec.CommandContext(ctx, "apt-get", append([]string{"-q"}, args...)...)
-		command.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(dir, "apt.conf"))
-		if output, err := command.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("apt-get %s: %w:\n%s", args[0], err, tail(output))
-		}
-	}
-	return filepath.Glob(filepath.Join(dir, "cache/archives/*.deb"))
+	return run(ctx, "patchelf", "--set-interpreter", home+"/"+u.layout.loader, "--force-rpath", "--set-rpath", home, program)
 }
 
-// copyLibraries copies the loader and, library by library, what the program in bundle needs from a tree of extracted packages.
-func copyLibraries(tree, bundle string) error {
+// copyLibraries copies the loader and, library by library, what the program in bundle needs.
+func (u *unpacked) copyLibraries(bundle string) error {
 	needed, err := importsOf(filepath.Join(bundle, "criu"))
 	if err != nil {
 		return err
 	}
-	needed = append(needed, loader)
+	needed = append(needed, u.layout.loader)
 	for len(needed) > 0 {
 		name := needed[0]
 		needed = needed[1:]
@@ -101,7 +105,7 @@ func copyLibraries(tree, bundle string) error {
 		if _, err := os.Stat(target); err == nil {
 			continue
 		}
-		if err := copyProgram(filepath.Join(tree, "usr/lib/x86_64-linux-gnu", name), target); err != nil {
+		if err := u.copy(filepath.Join(u.layout.libraries, name), target); err != nil {
 			return err
 		}
 		more, err := importsOf(target)
@@ -122,11 +126,23 @@ func importsOf(path string) ([]string, error) {
 	return file.ImportedLibraries()
 }
 
-// copyProgram follows links within the tree that the file comes from, as versioned libraries have them.
-func copyProgram(from, to string) error {
-	data, err := os.ReadFile(from)
+// certificates writes all authorities into one file, as update-ca-certificates does on a machine where nobody chose among them.
+func (u *unpacked) certificates(target string) error {
+	const folder = "usr/share/ca-certificates/mozilla"
+	entries, err := os.ReadDir(filepath.Join(u.tree, folder)) // in the order of their names
 	if err != nil {
-		return fmt.Errorf("%s is not where its package should have it: %w", strings.TrimPrefix(filepath.Base(to), "./"), err)
+		return err
 	}
-	return os.WriteFile(to, data, 0o755)
+	var all []byte
+	for _, entry := range entries {
+		data, err := u.read(filepath.Join(folder, entry.Name()), filepath.Base(target))
+		if err != nil {
+			return err
+		}
+		all = slices.Concat(all, data)
+		if len(data) > 0 && data[len(data)-1] != '\n' {
+			all = append(all, '\n')
+		}
+	}
+	return os.WriteFile(target, all, 0o644)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -80,9 +81,9 @@ func (b Builder) Ensure(ctx context.Context) (Set, error) {
 	return b.assemble(parts)
 }
 
-// AgentCRIU builds, unless the cache has it, the CRIU that goes into the agent's image, and returns its folder. It is the one of the nodes
-// but for its home, and without the shim.
-func (b Builder) AgentCRIU(ctx context.Context, home string) (string, error) {
+// ForImages makes, unless the cache has it, what the operator's images of an architecture have of Debian, and returns its folder: see there. Its
+// CRIU will stand in home.
+func (b Builder) ForImages(ctx context.Context, architecture, home string) (string, error) {
 	if err := b.prerequisites(); err != nil {
 		return "", err
 	}
@@ -91,10 +92,11 @@ func (b Builder) AgentCRIU(ctx context.Context, home string) (string, error) {
 		return "", err
 	}
 	defer lock.Close()
-	dir, err := b.once("bundle CRIU "+debian.CRIUVersion+" for "+home, "", "agent-criu", short(debian.CRIUVersion+home), func(dir string) error {
-		return debian.Cache{Dir: b.Cache}.CRIU(ctx, filepath.Join(dir, "criu"), home)
+	step := fmt.Sprintf("bundle CRIU %s of %s for the operator's images", debian.CRIUVersion, architecture)
+	dir, err := b.once(step, "", "images-"+architecture, short(debian.CRIUVersion+home), func(dir string) error {
+		return debian.Cache{Dir: b.Cache}.ForImages(ctx, architecture, filepath.Join(dir, "debian"), home)
 	})
-	return filepath.Join(dir, "criu"), err
+	return filepath.Join(dir, "debian"), err
 }
 
 // prerequisites names everything that the machine lacks, at once.
@@ -173,7 +175,7 @@ func (b Builder) debianParts(ctx context.Context, parts *built) error {
 		return err
 	}
 	parts.criu, err = b.once("bundle CRIU "+debian.CRIUVersion, "", "criu", key, func(dir string) error {
-		if err := cache.CRIU(ctx, filepath.Join(dir, "criu"), spec.CRIUDirectory); err != nil {
+		if err := cache.CRIU(ctx, runtime.GOARCH, filepath.Join(dir, "criu"), spec.CRIUDirectory); err != nil {
 			return err
 		}
 		return compile(ctx, "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", filepath.Join(dir, "criu/prlimit-shim.so"),
