@@ -29,6 +29,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/operator"
 	"github.com/transparent-checkpoint/operator/node/agent"
+	"github.com/transparent-checkpoint/operator/node/install"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/limit"
 )
@@ -152,9 +153,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if o.install {
-		installer := &agent.Installer{
+		installer := &install.Installer{
 			Node: node, NodeName: o.node, Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("checkpoint-agent"), From: o.from,
-			CRIUDirectory: o.criu, Host: agent.Host{Socket: o.socket},
+			CRIUDirectory: o.criu, Host: install.Host{Socket: o.socket},
 		}
 		if err := mgr.Add(manager.RunnableFunc(installer.Run)); err != nil {
 			return err
