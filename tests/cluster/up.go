@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/transparent-checkpoint/operator/internal/criu"
 	"github.com/transparent-checkpoint/operator/tests/cluster/host"
 	"github.com/transparent-checkpoint/operator/tests/cluster/image"
 	"github.com/transparent-checkpoint/operator/tests/cluster/parts"
@@ -69,9 +70,6 @@ type wish struct {
 }
 
 // build makes the parts without a cluster, for whoever wants the waiting done beforehand.
-// agentCRIUHome is where the agent installs its CRIU on a node; the loader's path in it is absolute.
-const agentCRIUHome = "/opt/checkpoint/criu"
-
 func (c *command) build() *cobra.Command {
 	var agentCRIU, machine bool
 	command := &cobra.Command{Use: "build", Short: "Build everything that a cluster needs and print the folder that it lies in", Args: cobra.NoArgs,
@@ -81,7 +79,7 @@ func (c *command) build() *cobra.Command {
 				return err
 			}
 			if agentCRIU {
-				dir, err := builder.AgentCRIU(command.Context(), agentCRIUHome)
+				dir, err := builder.AgentCRIU(command.Context(), criu.BuiltHome)
 				if err != nil {
 					return err
 				}
@@ -103,7 +101,7 @@ func (c *command) build() *cobra.Command {
 			_, err = fmt.Println(set)
 			return err
 		}}
-	command.Flags().BoolVar(&agentCRIU, "agent-criu", false, "build only the CRIU that the agent brings to "+agentCRIUHome+" of a node, and print its folder")
+	command.Flags().BoolVar(&agentCRIU, "agent-criu", false, "build only the CRIU that the agent brings to the nodes, and print its folder")
 	command.Flags().BoolVar(&machine, "vm-image", false, "build only what virtual machines boot from, and print its folder")
 	return command
 }

@@ -45,7 +45,7 @@ func (c Cache) CRIU(ctx context.Context, dir, home string) error {
 	if err := copyLibraries(tree, bundle); err != nil {
 		return err
 	}
-	interpreter, program := filepath.Join(home, loader), filepath.Join(bundle, "criu")
+	interpreter, program := home+"/"+loader, filepath.Join(bundle, "criu") // a home may end in slashes, see criu.BuiltHome
 	if err := run(ctx, "patchelf", "--set-interpreter", interpreter, "--force-rpath", "--set-rpath", home, program); err != nil {
 		return err
 	}

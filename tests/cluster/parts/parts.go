@@ -91,7 +91,7 @@ func (b Builder) AgentCRIU(ctx context.Context, home string) (string, error) {
 		return "", err
 	}
 	defer lock.Close()
-	dir, err := b.once("bundle CRIU "+debian.CRIUVersion+" for "+home, "", "agent-criu", short(debian.CRIUVersion+home), func(dir string) error {
+	dir, err := b.once("bundle CRIU "+debian.CRIUVersion+" for "+filepath.Clean(home), "", "agent-criu", short(debian.CRIUVersion+home), func(dir string) error {
 		return debian.Cache{Dir: b.Cache}.CRIU(ctx, filepath.Join(dir, "criu"), home)
 	})
 	return filepath.Join(dir, "criu"), err
