@@ -237,8 +237,8 @@ func TestRemovalWhilePodsRun(t *testing.T) {
 	if diff := cmp.Diff(before, written(t, f.dir, "/nowhere")); diff != "" || !f.node().IsRetired() || f.restarts != 1 {
 		t.Errorf("after %d restarts (-want +got)\n%s", f.restarts, diff)
 	}
-	if got := labelsOf(t, i); len(got) > 0 {
-		t.Errorf("the node has the labels %v", got)
+	if diff := cmp.Diff(map[string]string{keys.NodeReady: keys.True}, labelsOf(t, i)); diff != "" {
+		t.Errorf("the labels by which pods are there (-want +got)\n%s", diff)
 	}
 	if !i.once(t.Context()) || f.node().IsRetired() || f.node().HasSandboxes() || f.restarts != 1 {
 		t.Errorf("after it was installed again it is retired: %t, %d restarts", f.node().IsRetired(), f.restarts)

@@ -76,20 +76,23 @@ func (i *Installer) asksIsOver(ctx context.Context) (bool, error) {
 // States that are nowhere else stay on the node's disk.
 func (i *Installer) Remove(ctx context.Context) error {
 	log := ctrl.LoggerFrom(ctx).WithName("remove")
-	if err := i.unlabel(ctx); err != nil { // it may have no right to, any more
-		log.Error(err, "take the labels off the node")
-	}
 	runtime, err := i.runtime(ctx)
 	if err != nil {
 		return err
 	}
-	node := i.nodeAt(runtime)
-	if _, err := os.Stat(node.Home()); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	node, pods := i.nodeAt(runtime), 0
+	_, err = os.Stat(node.Home())
+	installed := err == nil
+	if installed {
+		if pods, err = i.retire(ctx, runtime); err != nil {
+			return fmt.Errorf("retire the runtime: %w", err)
+		}
 	}
-	pods, err := i.retire(ctx, runtime)
-	if err != nil {
-		return fmt.Errorf("retire the runtime: %w", err)
+	if err := i.unlabel(ctx, pods > 0); err != nil { // it may have no right to, any more
+		log.Error(err, "take the labels off the node")
+	}
+	if !installed {
+		return nil
 	}
 	if pods > 0 {
 		log.Info("the runtime is retired, and removes itself when the last pod of its handlers is gone", "pods", pods)
@@ -153,15 +156,17 @@ func (i *Installer) retire(ctx context.Context, runtime containerRuntime) (int, 
 	return len(now), nil
 }
 
-// unlabel takes everything off the node object that agent and installer have written there.
-func (i *Installer) unlabel(ctx context.Context) error {
+// unlabel takes everything off the node object that agent and installer have written there, but for the labels by which pods of our handlers may be there
+// if that is asked for: kubelet looks at them again when its node has started.
+func (i *Installer) unlabel(ctx context.Context, keepReady bool) error {
 	node := &corev1.Node{}
 	if err := i.Client.Get(ctx, client.ObjectKey{Name: i.NodeName}, node); err != nil {
 		return err
 	}
 	labels, annotations := map[string]any{}, map[string]any{}
 	for name := range node.Labels {
-		if name == keys.NodeReady || strings.HasPrefix(name, keys.NodeReady+"-") || name == keys.NodeClass || name == keys.GracefulShutdown {
+		ready := name == keys.NodeReady || strings.HasPrefix(name, keys.NodeReady+"-")
+		if ready && !keepReady || name == keys.NodeClass || name == keys.GracefulShutdown {
 			labels[name] = nil
 		}
 	}

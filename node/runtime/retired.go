@@ -16,7 +16,7 @@ import (
 const clearVerb = "clear"
 
 // clearPatience is how long it waits for that: kubelet may make a new sandbox for a pod that has lost its own.
-const clearPatience = 20 * time.Second
+const clearPatience = 10 * time.Second
 
 // retired answers a call when the operator is gone from the node. Nothing is captured or restored any more, but a capture that was begun is not disturbed.
 func (f *front) retired() error {
