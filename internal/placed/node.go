@@ -31,6 +31,12 @@ func Clear(node capture.Node) (kept []string, err error) {
 	for _, dir := range dirs {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
+	for _, pattern := range []string{"checkpoint-runtime", "*/checkpoint-runtime"} { // the control groups of captures; one that is at work keeps its own
+		groups, _ := filepath.Glob(filepath.Join(node.Root, "sys/fs/cgroup", pattern))
+		for _, group := range groups {
+			_ = os.Remove(group)
+		}
+	}
 	return kept, err
 }
 

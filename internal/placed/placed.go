@@ -91,7 +91,7 @@ func (r *Record) Drop(path string) {
 // TakeBack makes a file what it was before, and tells whether it has changed. Of a file that somebody has changed since, what we added is taken out and all
 // else stays. The root is that of the node's file system as it is seen from here.
 func (f File) TakeBack(root string) (changed bool, err error) {
-	path := filepath.Join(root, f.Path)
+	path := At(root, f.Path)
 	has, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, f.dropBackup(root)
@@ -129,7 +129,7 @@ func (f File) dropBackup(root string) error {
 	if f.Backup == "" {
 		return nil
 	}
-	if err := os.Remove(filepath.Join(root, f.Backup)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(At(root, f.Backup)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/transparent-checkpoint/operator/internal/placed"
 )
@@ -59,7 +60,7 @@ func (c configuration) write(targets []target) (changed []string, restart bool, 
 
 // writeOne writes the account before the file: what is in a file is always known.
 func (c configuration) writeOne(record *placed.Record, t target) (changed bool, err error) {
-	file := filepath.Join(c.root, t.path)
+	file := placed.At(c.root, t.path)
 	has, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		has, err = nil, nil
@@ -84,7 +85,7 @@ func (c configuration) writeOne(record *placed.Record, t target) (changed bool, 
 		return false, nil
 	}
 	if has != nil && t.insert != nil && known == nil && !bytes.Equal(has, wanted) {
-		entry.Backup = t.path + backupSuffix
+		entry.Backup = strings.TrimPrefix(file, strings.TrimSuffix(c.root, "/")) + backupSuffix
 		if err := c.backUp(file, has); err != nil {
 			return false, err
 		}
@@ -113,7 +114,7 @@ func (c configuration) without(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	has, err := os.ReadFile(filepath.Join(c.root, path))
+	has, err := os.ReadFile(placed.At(c.root, path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

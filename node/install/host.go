@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/transparent-checkpoint/operator/internal/placed"
 )
 
 // sockets are where container runtimes listen, in the order in which they are tried: that of containerd, that of k3s and RKE2, that of CRI-O.
@@ -55,7 +57,7 @@ func (h Host) find(ctx context.Context) (containerRuntime, error) {
 	}
 	var failures []error
 	for _, socket := range tried {
-		p, err := behind(filepath.Join("/proc/1/root", socket))
+		p, err := behind(placed.At("/proc/1/root", socket))
 		if err == nil {
 			_, err = p.serves(ctx)
 		}
@@ -162,7 +164,7 @@ func (p process) lookUp(name string) (string, error) {
 
 // isProgram tells whether there is a program of that path on the node, of which the agent's own file system shows little.
 func isProgram(root, path string) bool {
-	info, err := os.Stat(filepath.Join(root, path))
+	info, err := os.Stat(placed.At(root, path))
 	return err == nil && !info.IsDir() && info.Mode()&0o111 != 0
 }
 

@@ -216,8 +216,10 @@ func (i *Installer) configure(ctx context.Context, runtime containerRuntime, han
 	if err != nil {
 		return changed, err
 	}
-	if !restart && serves(ctx, runtime, handlers) {
-		return changed, nil
+	if !restart {
+		if served, err := serves(ctx, runtime, handlers); served || err != nil {
+			return changed, err
+		}
 	}
 	if err := runtime.wouldServe(ctx, handlers); err != nil {
 		_, backErr := c.takeBack()
@@ -238,9 +240,9 @@ func (i *Installer) configure(ctx context.Context, runtime containerRuntime, han
 }
 
 // serves tells whether a container runtime has all handlers.
-func serves(ctx context.Context, runtime containerRuntime, handlers []handler) bool {
+func serves(ctx context.Context, runtime containerRuntime, handlers []handler) (bool, error) {
 	names, err := runtime.serves(ctx)
-	return err == nil && !slices.ContainsFunc(handlers, func(h handler) bool { return !slices.Contains(names, h.name) })
+	return err == nil && !slices.ContainsFunc(handlers, func(h handler) bool { return !slices.Contains(names, h.name) }), err
 }
 
 func (i *Installer) awaitServed(ctx context.Context, handlers []handler) error {
@@ -248,8 +250,10 @@ func (i *Installer) awaitServed(ctx context.Context, handlers []handler) error {
 	defer cancel()
 	for {
 		runtime, err := i.runtime(ctx)
-		if err == nil && serves(ctx, runtime, handlers) {
-			return nil
+		if err == nil {
+			if served, _ := serves(ctx, runtime, handlers); served {
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -74,6 +74,9 @@ func isSandbox(dir string) bool {
 // clear removes what is left on the node when no sandbox of the handlers is there for a while. The container runtime forgets them when it is restarted the
 // next time.
 func (f *front) clear() error {
+	if err := engine.EnterOwnCgroup(); err != nil {
+		f.engine("retired").Log("own cgroup: %v", err)
+	}
 	time.Sleep(clearPatience)
 	lock, err := os.Open(f.node.RetiredFile())
 	if err != nil {
@@ -90,6 +93,7 @@ func (f *front) clear() error {
 	if _, err := record.TakeBack(f.node.Root); err != nil {
 		return err
 	}
+	engine.LeaveOwnCgroup()
 	_, err = placed.Clear(f.node)
 	return err
 }
