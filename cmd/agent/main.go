@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,14 +30,15 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/operator"
 	"github.com/transparent-checkpoint/operator/node/agent"
+	"github.com/transparent-checkpoint/operator/node/install"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/limit"
 )
 
 type options struct {
-	node, namespace, root, from, criu, socket, metrics, health string
-	pod                                                        client.ObjectKey
-	install                                                    bool
+	node, namespace, root, home, from, criu, socket, metrics, health string
+	pod                                                              client.ObjectKey
+	install, remove                                                  bool
 
 	uploadsAtOnce                      int
 	uploadBandwidth, downloadBandwidth string
@@ -53,7 +55,11 @@ func main() {
 	flag.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
 	flag.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
 	flag.StringVar(&o.criu, "criu-directory", "", "folder in which a node may have a criu of its own, to be used there instead of the one that is installed")
-	flag.StringVar(&o.socket, "containerd", "/run/containerd/containerd.sock", "socket of containerd")
+	flag.StringVar(&o.home, "home", capture.DefaultHome,
+		"folder of the node in which the runtime is installed: where /opt cannot be written to, another one in which programs can be run")
+	flag.StringVar(&o.socket, "cri-socket", "",
+		"socket of the container runtime on the node (default: the first that answers of containerd's, that of k3s and RKE2, and CRI-O's)")
+	flag.BoolVar(&o.remove, "remove", false, "take the installation off the node, and end")
 	flag.StringVar(&o.metrics, "metrics", ":9436", "address of the metrics; 0 for none")
 	flag.StringVar(&o.health, "health", ":9437", "address of /healthz and /readyz; 0 for none")
 	flag.IntVar(&o.uploadsAtOnce, "uploads-at-once", agent.DefaultUploadsAtOnce,
@@ -125,6 +131,9 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	if o.remove {
+		return o.removeNow(ctx, scheme)
+	}
 	mgr, err := ctrl.NewManager(ctrl.GetConfigOrDie(), ctrl.Options{
 		Scheme:                 scheme,
 		Cache:                  cacheOptions(o.node, o.namespace),
@@ -135,7 +144,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	node := capture.Node{Root: o.root}
+	node := capture.Node{Root: o.root, HomeDir: o.home}
 	a := &agent.Agent{
 		Node: node, NodeName: o.node, Namespace: o.namespace, Pod: o.pod, Client: mgr.GetClient(), Everywhere: mgr.GetAPIReader(),
 		Recorder: mgr.GetEventRecorder("checkpoint-agent"), Settle: agent.SettleOnNode(node), CaptureLive: agent.CaptureOnNode(node), Now: time.Now,
@@ -151,11 +160,9 @@ func run(ctx context.Context, o options) error {
 	if err := a.Setup(mgr); err != nil {
 		return err
 	}
+	installer := o.installer(node, mgr.GetClient(), mgr.GetAPIReader())
+	installer.Recorder = mgr.GetEventRecorder("checkpoint-agent")
 	if o.install {
-		installer := &agent.Installer{
-			Node: node, NodeName: o.node, Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("checkpoint-agent"), From: o.from,
-			CRIUDirectory: o.criu, Host: agent.Host{Socket: o.socket},
-		}
 		if err := mgr.Add(manager.RunnableFunc(installer.Run)); err != nil {
 			return err
 		}
@@ -166,7 +173,41 @@ func run(ctx context.Context, o options) error {
 	if err := mgr.AddReadyzCheck("alive", healthz.Ping); err != nil {
 		return err
 	}
-	return mgr.Start(a.Stay(ctx))
+	err = mgr.Start(a.Stay(ctx))
+	if o.install {
+		err = errors.Join(err, removeWhenOver(installer))
+	}
+	return err
+}
+
+func (o options) installer(node capture.Node, c client.Client, everywhere client.Reader) *install.Installer {
+	return &install.Installer{
+		Node: node, NodeName: o.node, Pod: o.pod, Client: c, Everywhere: everywhere, From: o.from, CRIUDirectory: o.criu, Host: install.Host{Socket: o.socket},
+	}
+}
+
+// removePatience is how long the removal may take, the restart of the container runtime among it.
+const removePatience = 5 * time.Minute
+
+// removeWhenOver takes the installation off the node when no other agent takes over from this one, which has ended.
+func removeWhenOver(installer *install.Installer) error {
+	ctx, cancel := context.WithTimeout(context.Background(), removePatience)
+	defer cancel()
+	if !installer.IsOver(ctx) {
+		return nil
+	}
+	return installer.Remove(ctrl.LoggerInto(ctx, ctrl.Log))
+}
+
+// removeNow is all that an agent does which was called for that.
+func (o options) removeNow(ctx context.Context, scheme *runtime.Scheme) error {
+	ctx, cancel := context.WithTimeout(ctx, removePatience)
+	defer cancel()
+	c, err := client.New(ctrl.GetConfigOrDie(), client.Options{Scheme: scheme})
+	if err != nil {
+		return err
+	}
+	return o.installer(capture.Node{Root: o.root, HomeDir: o.home}, c, c).Remove(ctrl.LoggerInto(ctx, ctrl.Log))
 }
 
 // cacheOptions have the agent hold the pods of its node, the Checkpoints that ask for captures of those, and the operator's ConfigMap, and no others.

@@ -1,5 +1,5 @@
 // Command checkpoint-runtime stands before a node's OCI runtime under the handler transparent-checkpoint: it takes runc's command line, and
-// captures and restores the pods that have the label. Its configuration, runtime.json, lies in the folder above its own.
+// captures and restores the pods that have the label. Its configuration, runtime.json, lies in the folder above that of the versions.
 package main
 
 import (
@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/node/engine"
 	"github.com/transparent-checkpoint/operator/node/runtime"
 )
@@ -20,7 +21,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if err := runtime.Main(filepath.Dir(filepath.Dir(self)), os.Args[1:]); err != nil {
+	if err := runtime.Main(capture.HomeOf(self), os.Args[0], os.Args[1:]); err != nil {
 		os.Exit(1)
 	}
 }

@@ -1,7 +1,9 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,7 +14,14 @@ import (
 
 // Node is the part of a node's file system in which runtime and agent meet. Root is "/" but in tests and in the agent's own pod. All
 // folders are root's alone.
-type Node struct{ Root string }
+type Node struct {
+	Root string
+	// HomeDir is the folder on the node in which the runtime is installed; empty means DefaultHome.
+	HomeDir string
+}
+
+// DefaultHome is where the runtime is installed on a node that can be written to there.
+const DefaultHome = "/opt/checkpoint"
 
 // DiagnosisRoot is where folders of captures stay for whoever looks for a cause, if their pods ask for it.
 func (n Node) DiagnosisRoot() string { return filepath.Join(n.Root, "var/lib/checkpoint/diagnosis") }
@@ -42,8 +51,21 @@ func (n Node) Containers() string { return filepath.Join(n.Root, "run/checkpoint
 // AgentLock is held by a live agent (flock, exclusive) for as long as it can answer.
 func (n Node) AgentLock() string { return filepath.Join(n.Root, "run/checkpoint/agent.lock") }
 
-// Home is where the agent installs the runtime: bin/checkpoint-runtime, criu/ and RuntimeConfigFile.
-func (n Node) Home() string { return filepath.Join(n.Root, "opt/checkpoint") }
+// Home is where the agent installs the runtime: bin/checkpoint-runtime, lib/, criu/ and RuntimeConfigFile. The programs are links to those of the newest
+// version, which lie in versions/DIGEST.
+func (n Node) Home() string { return filepath.Join(n.Root, cmp.Or(n.HomeDir, DefaultHome)) }
+
+// Versions is the name of the folder in Home that holds a folder for each version of the programs.
+const Versions = "versions"
+
+// HomeOf returns the Home of a program that lies in its folder bin, be it a version's or that of Home itself.
+func HomeOf(program string) string {
+	dir := filepath.Dir(filepath.Dir(program))
+	if above := filepath.Dir(dir); filepath.Base(above) == Versions {
+		return filepath.Dir(above)
+	}
+	return dir
+}
 
 // The hints of the agent on a pod.
 const (
@@ -112,6 +134,8 @@ type RuntimeConfig struct {
 	SchemaVersion int `json:"schemaVersion"`
 	// Runtime is the path of the OCI runtime that ours stands before: that of the node's default handler.
 	Runtime string `json:"runtime"`
+	// Runtimes are those of the node's other handlers before which ours stands, by their names. Ours is called bin/checkpoint-runtime-NAME for them.
+	Runtimes map[string]string `json:"runtimes,omitempty"`
 	// CRIUDirectory is the folder that holds criu. It is put first into the PATH of the OCI runtime.
 	CRIUDirectory string `json:"criuDirectory"`
 	// KubeletRoot is kubelet's folder; empty means /var/lib/kubelet.
@@ -129,6 +153,21 @@ func ReadRuntimeConfig(home string) (*RuntimeConfig, error) {
 	c := &RuntimeConfig{KubeletRoot: "/var/lib/kubelet"}
 	return c, readJSON(filepath.Join(home, RuntimeConfigFile), c)
 }
+
+// For returns the configuration for the name by which the runtime was called: that of its program, or with a handler's name behind it.
+func (c RuntimeConfig) For(program string) (RuntimeConfig, error) {
+	name, variant := strings.CutPrefix(filepath.Base(program), RuntimeProgram+"-")
+	if !variant {
+		return c, nil
+	}
+	if c.Runtime = c.Runtimes[name]; c.Runtime == "" {
+		return c, fmt.Errorf("%s: runtimes has no %q, the name by which this program was called", RuntimeConfigFile, name)
+	}
+	return c, nil
+}
+
+// RuntimeProgram is the name of the program of the runtime.
+const RuntimeProgram = "checkpoint-runtime"
 
 // Hint writes a hint on a pod in one step.
 func (n Node) Hint(podUID, name, text string) error {

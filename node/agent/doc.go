@@ -4,5 +4,5 @@
 //
 // It imports the storage port and the image format, no adapter. Start reading at Agent; publish.go and upload.go are the way out, pod.go,
 // decide.go and fetch.go the way in, result.go what came of it, probe.go and verdict.go what keeps a
-// running pod from being captured, install.go how the runtime gets onto the node.
+// running pod from being captured. How the runtime gets onto the node is in node/install.
 package agent

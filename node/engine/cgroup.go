@@ -164,6 +164,17 @@ func (g cgroup) memory() int64 {
 // neither to containerd, nor to the pod, which at the brim of its memory limit could not be written out.
 func EnterOwnCgroup() error { return enterOwnCgroup(os.Getpid()) }
 
+// LeaveOwnCgroup moves this process to the root of the control groups, where that is allowed.
+func LeaveOwnCgroup() {
+	roots := []string{cgroupMount}
+	if !isUnified() {
+		roots, _ = filepath.Glob(filepath.Join(cgroupMount, "*"))
+	}
+	for _, root := range roots {
+		_ = os.WriteFile(filepath.Join(root, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
+	}
+}
+
 func enterOwnCgroup(pid int) error {
 	const name = "checkpoint-runtime"
 	own := []string{filepath.Join(cgroupMount, name)}

@@ -13,18 +13,6 @@ import (
 	"github.com/transparent-checkpoint/operator/node/engine"
 )
 
-// The annotations by which containerd's CRI says what a container is
-// (https://github.com/containerd/containerd/blob/main/internal/cri/annotations/annotations.go).
-const (
-	containerType    = "io.kubernetes.cri.container-type"
-	containerName    = "io.kubernetes.cri.container-name"
-	sandboxID        = "io.kubernetes.cri.sandbox-id"
-	sandboxName      = "io.kubernetes.cri.sandbox-name"
-	sandboxNamespace = "io.kubernetes.cri.sandbox-namespace"
-	sandboxUID       = "io.kubernetes.cri.sandbox-uid"
-	imageName        = "io.kubernetes.cri.image-name"
-)
-
 // create makes the sandbox of a labelled pod wait for the decision, and restores its containers when the decision says so. Whatever
 // goes wrong with a restore, the container is created.
 func (f *front) create() error {
@@ -32,14 +20,7 @@ func (f *front) create() error {
 	if len(operands) != 1 {
 		return f.pass()
 	}
-	dir := values["bundle"]
-	if dir == "" {
-		dir = values["b"]
-	}
-	if dir == "" {
-		dir = "."
-	}
-	dir, err := filepath.Abs(dir)
+	dir, err := filepath.Abs(bundleIn(values))
 	if err != nil {
 		return err
 	}
@@ -49,7 +30,7 @@ func (f *front) create() error {
 		return f.pass() // whose error is better
 	}
 	value, labelled := spec.Annotations[keys.Effective]
-	if !labelled || spec.Annotations[sandboxUID] == "" {
+	if !labelled || !factsOf(spec.Annotations).fromAContainerRuntime {
 		return f.pass()
 	}
 	settings, err := capture.ParseSettings(value)
@@ -61,7 +42,7 @@ func (f *front) create() error {
 		return f.pass()
 	}
 	c.Settings, c.SpecDigest = settings, digest
-	if spec.Annotations[containerType] == "sandbox" {
+	if factsOf(spec.Annotations).sandbox {
 		return f.createSandbox(c)
 	}
 	return f.createContainer(c, bundle, values)
@@ -99,10 +80,9 @@ func sharesWithNode(spec *specs.Spec) bool {
 
 // record says of a new container what its capture will need to know.
 func (f *front) record(id, bundle, pidFile string, spec *specs.Spec) *engine.Container {
-	a := spec.Annotations
+	says := factsOf(spec.Annotations)
 	c := &engine.Container{
-		ID: id, Name: a[containerName], Bundle: bundle, PIDFile: pidFile, Image: a[imageName], Sandbox: a[sandboxID],
-		Pod:     capture.Pod{Namespace: a[sandboxNamespace], Name: a[sandboxName], UID: a[sandboxUID]},
+		ID: id, Name: says.container, Bundle: bundle, PIDFile: pidFile, Image: says.image, Sandbox: says.sandboxID, Pod: says.pod,
 		Runtime: f.config.Runtime, CRIUDirectory: f.config.CRIUDirectory, Global: f.words.global, Volumes: map[string]string{}, Own: map[string]string{},
 	}
 	if !filepath.IsAbs(pidFile) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,25 +25,34 @@ type front struct {
 	words  words
 }
 
-// Main answers one call: args are the words behind the program's name, home the folder that holds its configuration. It does not return
-// when the call is passed on. The error has been told to whoever called, in the log that the command line names.
-func Main(home string, args []string) error {
-	f := &front{node: capture.Node{Root: "/"}, args: args, words: parse(args)}
-	if err := f.run(home); err != nil {
+// Main answers one call: home is the folder that holds its configuration, program the name by which it was called, which says for which handler, and args
+// are the words behind that. It does not return when the call is passed on. The error has been told to whoever called, in the log that the command line
+// names.
+func Main(home, program string, args []string) error {
+	f := &front{node: capture.Node{Root: "/", HomeDir: home}, args: args, words: parse(args)}
+	if err := f.run(program); err != nil {
 		f.tell(err)
 		return err
 	}
 	return nil
 }
 
-func (f *front) run(home string) error {
-	config, err := capture.ReadRuntimeConfig(home)
+func (f *front) run(program string) error {
+	config, err := capture.ReadRuntimeConfig(f.node.Home())
 	if err != nil {
 		return fmt.Errorf("configuration of the checkpoint runtime: %w", err)
 	}
-	f.config = *config
+	if f.config, err = config.For(program); err != nil {
+		return err
+	}
 	if f.self, err = os.Executable(); err != nil {
 		return err
+	}
+	if f.words.verb == clearVerb {
+		return f.clear()
+	}
+	if f.node.IsRetired() && slices.Contains([]string{"create", "start", "kill", "exec", "delete"}, f.words.verb) {
+		return f.retired()
 	}
 	switch f.words.verb {
 	case "create":

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/transparent-checkpoint/operator/internal/criu"
 	"github.com/transparent-checkpoint/operator/tests/cluster/host"
 	"github.com/transparent-checkpoint/operator/tests/cluster/image"
 	"github.com/transparent-checkpoint/operator/tests/cluster/parts"
@@ -69,9 +70,6 @@ type wish struct {
 }
 
 // build makes the parts without a cluster, for whoever wants the waiting done beforehand.
-// agentCRIUHome is where the agent installs its CRIU on a node; the loader's path in it is absolute.
-const agentCRIUHome = "/opt/checkpoint/criu"
-
 func (c *command) build() *cobra.Command {
 	var machine bool
 	var architecture string
@@ -82,7 +80,7 @@ func (c *command) build() *cobra.Command {
 				return err
 			}
 			if architecture != "" {
-				dir, err := builder.ForImages(command.Context(), architecture, agentCRIUHome)
+				dir, err := builder.ForImages(command.Context(), architecture, criu.BuiltHome)
 				if err != nil {
 					return err
 				}
