@@ -77,7 +77,7 @@ test: bin/localcluster prerequisites ## run every test; those on a real cluster 
 	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
-	go test -count=1 -timeout 60m -p 1 $(TESTFLAGS) $$on || failed=1; \
+	go test -count=1 -timeout 60m -p 1 -parallel 3 $(TESTFLAGS) $$on || failed=1; \
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed
 

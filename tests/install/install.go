@@ -87,7 +87,7 @@ func InstallFrom(ctx context.Context, cluster *lab.Cluster, root string, step St
 	if err := step("apply manifests/default and the storage location", func() error { return o.apply(ctx, digests) }); err != nil {
 		return nil, err
 	}
-	return o, step("wait until manager, agents and nodes are ready", func() error { return o.awaitReady(ctx) })
+	return o, step("wait until manager, agents and nodes are ready", func() error { return o.AwaitReady(ctx) })
 }
 
 // Open returns the operator of a cluster on which it is installed.

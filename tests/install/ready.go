@@ -17,8 +17,8 @@ import (
 // readyPatience is how long pods of manager and agent may take to start.
 const readyPatience = 2 * time.Minute
 
-// awaitReady waits until manager and agents run in their newest build, every node takes labelled pods, and the bucket can be used.
-func (o *Operator) awaitReady(ctx context.Context) error {
+// AwaitReady waits until manager and agents run in their newest build, every node takes labelled pods, and the bucket can be used.
+func (o *Operator) AwaitReady(ctx context.Context) error {
 	for _, check := range []func(context.Context) error{o.managerReady, o.agentReady, o.nodesReady, o.locationReady} {
 		err := eventually(ctx, readyPatience, func() error { return check(ctx) })
 		if err != nil {

@@ -71,6 +71,7 @@ func newAgent(t *testing.T, ns, node string, store storage.Store, count *attempt
 	}
 	own := rest.CopyConfig(shared.Config)
 	own.QPS = -1 // as in the agent itself
+	own.Impersonate = impersonated(theAgent, node)
 	own.Wrap(count.wrap)
 	mgr, err := ctrl.NewManager(own, ctrl.Options{
 		Scheme: scheme, Logger: zap.New(zap.WriteTo(io.Discard)), Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",

@@ -373,7 +373,7 @@ func restored(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	patch := fmt.Sprintf(`{"status":{"conditions":[{"type":%q,"status":"True","reason":%q,"message":"at %s"}]}}`,
 		keys.Restored, keys.RestoredFromCheckpoint, time.Now().Format(time.RFC3339Nano))
-	_, err := shared.Client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, []byte(patch),
+	_, err := clientOf(t, theManager, "").CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType, []byte(patch),
 		metav1.PatchOptions{}, "status")
 	if err != nil {
 		t.Fatal(err)

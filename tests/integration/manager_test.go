@@ -37,7 +37,7 @@ func startManagerOf(t *testing.T, ns, operator string, store storage.Store) {
 			t.Fatal(err)
 		}
 	}
-	manager, err := ctrl.NewManager(shared.Config, ctrl.Options{
+	manager, err := ctrl.NewManager(managing(), ctrl.Options{
 		Scheme: scheme, Logger: zap.New(zap.WriteTo(t.Output())), Metrics: server.Options{BindAddress: "0"},
 		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{ns: {}}},
 		Controller: config.Controller{SkipNameValidation: new(true)}, // each test has a manager of its own

@@ -12,8 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
@@ -213,12 +211,7 @@ func TestPodsThatWereMissedInANamespaceThatAsks(t *testing.T) {
 // Of Namespaces the manager may change its label alone, whatever its role allows.
 func TestTheManagerChangesNothingElseOfANamespace(t *testing.T) {
 	ns := namespace(t)
-	config := rest.CopyConfig(shared.Config)
-	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:checkpoint-system:checkpoint-manager", Groups: []string{"system:masters"}}
-	manager, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	manager := clientOf(t, theManager, "")
 	try := func(labels, annotations map[string]string) error {
 		_, err := manager.CoreV1().Namespaces().Patch(t.Context(), ns, types.MergePatchType, metadataPatch(labels, annotations), metav1.PatchOptions{})
 		return err

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,14 +20,26 @@ import (
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
-// clientOf is a client of somebody else, who may do all that RBAC decides about.
+// impersonated is somebody who may do all that RBAC decides about, with a token of that node.
+func impersonated(user, node string) rest.ImpersonationConfig {
+	who := rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
+	if node != "" {
+		who.Extra = map[string][]string{"authentication.kubernetes.io/node-name": {node}}
+	}
+	return who
+}
+
+// managing speaks to the API server as the manager, which may write what is reserved.
+func managing() *rest.Config {
+	config := rest.CopyConfig(shared.Config)
+	config.Impersonate = impersonated(theManager, "")
+	return config
+}
+
 func clientOf(t *testing.T, user, node string) *kubernetes.Clientset {
 	t.Helper()
 	config := rest.CopyConfig(shared.Config)
-	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:masters"}}
-	if node != "" {
-		config.Impersonate.Extra = map[string][]string{"authentication.kubernetes.io/node-name": {node}}
-	}
+	config.Impersonate = impersonated(user, node)
 	c, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -55,14 +66,6 @@ func TestTheAnnotationThatTheRuntimeObeysIsReserved(t *testing.T) {
 	checkAnswer(t, err, `annotation memverge.ai/effective is reserved; to have the pod captured, give it the label memverge.ai/checkpoint-mode: "true" instead`)
 	_, err = tryPod(t, ns, map[string]string{keys.CheckpointMode: keys.True}, forged)
 	checkAnswer(t, err, "")
-
-	template := builder.MakePod(ns, "web").Obj()
-	set := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: appsv1.DeploymentSpec{
-		Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
-		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"a": "b"}, Annotations: forged}, Spec: template.Spec},
-	}}
-	_, err = shared.Client.AppsV1().Deployments(ns).Create(t.Context(), set, dryRun)
-	checkAnswer(t, err, "annotation memverge.ai/effective is written when a pod is made, from its other keys; on the template of pods it may not be there")
 
 	pod := builder.MakePod(ns, "web").Obj()
 	pod.Labels, pod.Annotations, pod.Spec.AutomountServiceAccountToken = map[string]string{keys.CheckpointMode: keys.True}, forged, new(false)
