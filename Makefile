@@ -5,6 +5,7 @@ SHELL := /bin/bash
 CACHE ?= $(or $(LOCALCLUSTER_CACHE),$(HOME)/.cache/transparent-checkpoint)
 NAME ?= $(or $(LOCALCLUSTER_NAME),demo)
 REFERENCE := $(CACHE)/reference/crd-ref-docs-$(shell cat tests/reference/go.mod tests/reference/go.sum | sha256sum | cut -c1-12)
+HELM := $(CACHE)/helm/helm-$(shell cat tests/chart/go.mod tests/chart/go.sum | sha256sum | cut -c1-12)
 LINTER := $(CACHE)/lint/golangci-lint-$(shell cat tests/lint/go.mod tests/lint/go.sum | sha256sum | cut -c1-12)
 VULNCHECK := $(CACHE)/lint/vulncheck-$(shell cat tests/vulncheck/go.* tests/vulncheck/main.go | sha256sum | cut -c1-12)
 
@@ -63,6 +64,12 @@ images-all: bin/localcluster prerequisites ## build them for amd64 and arm64, re
 	@mkdir -p build/release && flock build/release/lock go run ./manifests/images --platforms linux/amd64,linux/arm64 --output build/release \
 	  $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(VERSION),--version $(VERSION))
 
+.PHONY: chart helm
+chart: $(HELM) ## package the Helm chart: build/chart/transparent-checkpoint-VERSION.tgz (VERSION=v0.1.0, of the images)
+	@$(HELM) package manifests/chart --destination build/chart $(if $(VERSION),--version $(VERSION:v%=%) --app-version $(VERSION))
+helm: $(HELM) ## build Helm, in the version that tests/chart/go.mod has, and say where it is
+	@echo $(HELM)
+
 ##@ Building and checking
 
 .PHONY: bin/localcluster
@@ -73,10 +80,11 @@ bin/localcluster:
 CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity
 
 .PHONY: test
-test: bin/localcluster prerequisites ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
+test: bin/localcluster prerequisites $(HELM) ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
 	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
+	(cd tests/chart && HELM=$(HELM) go test -count=1 $(TESTFLAGS) ./...) || failed=1; \
 	go test -count=1 -timeout 60m -p 1 -parallel 3 $(TESTFLAGS) $$on || failed=1; \
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed
@@ -119,12 +127,15 @@ fidelity: bin/localcluster prerequisites ## find out which programs survive: a t
 
 .PHONY: lint
 lint: $(LINTER) ## check the style and who imports whom
-	$(LINTER) run ./...
+	$(LINTER) run ./... && cd tests/chart && $(LINTER) run ./...
 
-$(LINTER):
-	@mkdir -p $(dir $@)
-	@echo "building golangci-lint (about 1 minute) …"
-	@cd tests/lint && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+# Tools whose versions modules of their own have: which module, and what is built of it.
+$(LINTER): TOOL := lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+$(REFERENCE): TOOL := reference github.com/elastic/crd-ref-docs
+$(HELM): TOOL := chart helm.sh/helm/v4/cmd/helm
+$(LINTER) $(REFERENCE) $(HELM):
+	@mkdir -p $(dir $@) && echo "building $(notdir $(lastword $(TOOL))) (about 1 minute) …" >&2
+	@cd tests/$(firstword $(TOOL)) && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ $(lastword $(TOOL))
 
 .PHONY: vulncheck
 vulncheck: $(VULNCHECK) ## look for known vulnerabilities in what we call, where the database of them can be reached (GOVULNDB=URL)
@@ -145,7 +156,7 @@ API := github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1
 GENERATED := github.com/transparent-checkpoint/operator/generated
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen
 CODEGEN := go run k8s.io/code-generator/cmd
-DERIVED := find generated manifests/crd/bases apis docs/reference.md -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
+DERIVED := find generated manifests/crd/bases manifests/chart apis docs/reference.md -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
 
 # The tools write beside, and the result takes its place only when all of them succeeded. What no type stands behind any more goes with that.
 .PHONY: generate
@@ -163,23 +174,20 @@ generate: $(REFERENCE) ## write what comes from the API types: deepcopy function
 	go run ./tests/docs/signals >> build/_reference.md
 	@rm -rf generated && mv build/_generated generated && mv build/_reference.md docs/reference.md
 
-$(REFERENCE):
-	@mkdir -p $(dir $@)
-	@cd tests/reference && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/elastic/crd-ref-docs
-
 .PHONY: manifests
-manifests: ## write what comes from markers in the code: the CustomResourceDefinitions
+manifests: ## write what comes from markers in the code, the CustomResourceDefinitions, and of all manifests the Helm chart
 	@rm -rf build/_crd
 	$(CONTROLLER_GEN) crd paths=./apis/... output:crd:dir=build/_crd
 	@mkdir -p manifests/crd && rm -rf manifests/crd/bases && mv build/_crd manifests/crd/bases
+	cd tests/chart && go run .
 
 .PHONY: verify
 verify: lint cross vulncheck ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
-	@for module in . tests/checkpointctl tests/lint tests/reference tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
+	@for module in . tests/chart tests/checkpointctl tests/lint tests/reference tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
-	  { echo "these files did not fit the API types (make generate manifests); they have been written anew"; exit 1; }
-	@new="$$(git ls-files --others --exclude-standard docs/reference.md generated manifests/crd/bases 'apis/**/zz_generated.*')"; test -z "$$new" || \
+	  { echo "these files did not fit what they are made of (make generate manifests); they have been written anew"; exit 1; }
+	@new="$$(git ls-files --others --exclude-standard docs/reference.md generated manifests/crd/bases manifests/chart 'apis/**/zz_generated.*')"; test -z "$$new" || \
 	  { echo "generated, and not in git:"; echo "$$new"; exit 1; }
 	go test -count=1 ./tests/docs
 
