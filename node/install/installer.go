@@ -261,10 +261,19 @@ func (i *Installer) awaitServed(ctx context.Context, handlers []handler) (contai
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("the container runtime does not serve the handler %s after %s", keys.RuntimeClass, servePatience), err)
+			return nil, errors.Join(fmt.Errorf("the container runtime does not serve %s after %s", namesOf(handlers), servePatience), err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// namesOf is a list of handlers for a person.
+func namesOf(handlers []handler) string {
+	names := []string{"its interface"}
+	for _, h := range handlers {
+		names = append(names, h.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // label gives the node the labels that send pods to it, one for each handler, or takes them away: all when there are no handlers.
