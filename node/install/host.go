@@ -110,7 +110,17 @@ func behind(socket string) (process, error) {
 	return p, err
 }
 
-func (p process) root() string { return fmt.Sprintf("/proc/%d/root", p.pid) }
+// root: that of the node's first process is the same in most cases, and outlives a restart of this one.
+func (p process) root() string {
+	const first = "/proc/1/root"
+	own := fmt.Sprintf("/proc/%d/root", p.pid)
+	ownInfo, err := os.Stat(own)
+	firstInfo, firstErr := os.Stat(first)
+	if err != nil || firstErr == nil && os.SameFile(ownInfo, firstInfo) {
+		return first
+	}
+	return own
+}
 
 // option returns the value of one of the options of its command line, by any of its names, as -c and --config; or the other value.
 func (p process) option(other string, names ...string) string {

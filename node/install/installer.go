@@ -162,11 +162,12 @@ func (i *Installer) install(ctx context.Context) (handlers []handler, written []
 	if err := unretire(node); err != nil {
 		return nil, written, err
 	}
-	changed, err := i.configure(ctx, runtime, handlers)
+	runtime, changed, err := i.configure(ctx, runtime, handlers)
 	written = append(written, changed...)
 	if err != nil {
 		return nil, written, err
 	}
+	p.root = runtime.root()
 	inUse := i.inUse
 	if inUse == nil {
 		inUse = processesUse
@@ -205,38 +206,40 @@ func (i *Installer) writeRuntimeConfig(runtime containerRuntime, handlers []hand
 }
 
 // configure has the container runtime serve the handlers. It is restarted only when its configuration was changed for that, and not before it is
-// known that it would serve them: else the configuration is taken back.
-func (i *Installer) configure(ctx context.Context, runtime containerRuntime, handlers []handler) (changed []string, err error) {
+// known that it would serve them: else the configuration is taken back. It returns the process that serves them, and what was changed.
+func (i *Installer) configure(ctx context.Context, runtime containerRuntime, handlers []handler) (_ containerRuntime, changed []string, err error) {
 	c := configuration{root: runtime.root(), home: i.nodeAt(runtime).Home()}
 	targets, err := runtime.targets(ctx, c, handlers)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	changed, restart, err := c.write(targets)
 	if err != nil {
-		return changed, err
+		return runtime, changed, err
 	}
 	if !restart {
 		if served, err := serves(ctx, runtime, handlers); served || err != nil {
-			return changed, err
+			return runtime, changed, err
 		}
 	}
 	if err := runtime.wouldServe(ctx, handlers); err != nil {
 		_, backErr := c.takeBack()
-		return changed, errors.Join(err, backErr)
+		return runtime, changed, errors.Join(err, backErr)
 	}
 	ctrl.LoggerFrom(ctx).Info("the container runtime is restarted to serve the handlers", "runtime", runtime.name(), "changed", changed)
 	if err := runtime.restart(ctx); err != nil {
-		return changed, err
+		return runtime, changed, err
 	}
-	if err := i.awaitServed(ctx, handlers); err != nil {
+	now, err := i.awaitServed(ctx, handlers)
+	if err != nil {
 		if _, findErr := i.runtime(ctx); findErr != nil && ctx.Err() == nil { // it does not come up; whoever looks after it tries again
 			_, backErr := c.takeBack()
 			err = errors.Join(err, findErr, backErr)
 		}
-		return changed, err
+		return runtime, changed, err
 	}
-	return changed, c.restarted()
+	c.root, c.home = now.root(), i.nodeAt(now).Home()
+	return now, changed, c.restarted()
 }
 
 // serves tells whether a container runtime has all handlers.
@@ -245,22 +248,32 @@ func serves(ctx context.Context, runtime containerRuntime, handlers []handler) (
 	return err == nil && !slices.ContainsFunc(handlers, func(h handler) bool { return !slices.Contains(names, h.name) }), err
 }
 
-func (i *Installer) awaitServed(ctx context.Context, handlers []handler) error {
+// awaitServed returns the process that serves all handlers, once there is one.
+func (i *Installer) awaitServed(ctx context.Context, handlers []handler) (containerRuntime, error) {
 	ctx, cancel := context.WithTimeout(ctx, servePatience)
 	defer cancel()
 	for {
 		runtime, err := i.runtime(ctx)
 		if err == nil {
 			if served, _ := serves(ctx, runtime, handlers); served {
-				return nil
+				return runtime, nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("the container runtime does not serve the handler %s after %s", keys.RuntimeClass, servePatience), err)
+			return nil, errors.Join(fmt.Errorf("the container runtime does not serve %s after %s", namesOf(handlers), servePatience), err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// namesOf is a list of handlers for a person.
+func namesOf(handlers []handler) string {
+	names := []string{"its interface"}
+	for _, h := range handlers {
+		names = append(names, h.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // label gives the node the labels that send pods to it, one for each handler, or takes them away: all when there are no handlers.

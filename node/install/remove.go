@@ -114,6 +114,10 @@ func (i *Installer) Remove(ctx context.Context) error {
 		if err := runtime.restart(ctx); err != nil {
 			return err
 		}
+		// It is to see this process end: else it would not know how that went.
+		if _, err := i.awaitServed(ctx, nil); err != nil {
+			return err
+		}
 	}
 	log.Info("removed from the node")
 	return nil
