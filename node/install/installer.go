@@ -53,6 +53,9 @@ type Installer struct {
 	works bool
 	// last is the error that was told last.
 	last string
+	// restarts is how often the container runtime was restarted in vain, at last at restartedAt.
+	restarts    int
+	restartedAt time.Time
 }
 
 // How often the installation is looked at again, and how long the container runtime may take to come back.
@@ -226,6 +229,9 @@ func (i *Installer) configure(ctx context.Context, runtime containerRuntime, han
 		_, backErr := c.takeBack()
 		return runtime, changed, errors.Join(err, backErr)
 	}
+	if err := i.mayRestart(len(changed) > 0); err != nil {
+		return runtime, changed, err
+	}
 	ctrl.LoggerFrom(ctx).Info("the container runtime is restarted to serve the handlers", "runtime", runtime.name(), "changed", changed)
 	if err := runtime.restart(ctx); err != nil {
 		return runtime, changed, err
@@ -239,7 +245,33 @@ func (i *Installer) configure(ctx context.Context, runtime containerRuntime, han
 		return runtime, changed, err
 	}
 	c.root, c.home = now.root(), i.nodeAt(now).Home()
-	return now, changed, c.restarted()
+	if err := c.restarted(); err != nil {
+		return now, changed, err
+	}
+	i.restarts = 0
+	return now, changed, nil
+}
+
+// mayRestart keeps a mistake of ours, or a container runtime that does not take what it was given, from having it restarted again and again: without a change
+// the second time is a minute after the first, and each next one after twice that, up to an hour.
+func (i *Installer) mayRestart(changed bool) error {
+	now := time.Now()
+	if changed {
+		i.restarts = 0
+	} else if next := i.restartedAt.Add(restartAfter(i.restarts)); now.Before(next) {
+		return fmt.Errorf("the container runtime was restarted to serve the handlers, %d times by now, and that did not help; it is tried again at %s",
+			i.restarts, next.Format(time.TimeOnly))
+	}
+	i.restarts, i.restartedAt = i.restarts+1, now
+	return nil
+}
+
+// restartAfter is how long after so many restarts the next one may come.
+func restartAfter(restarts int) time.Duration {
+	if restarts == 0 {
+		return 0
+	}
+	return min(time.Minute<<min(restarts-1, 10), time.Hour)
 }
 
 // serves tells whether a container runtime has all handlers.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -294,5 +295,34 @@ func TestAnAgentIsOver(t *testing.T) {
 				t.Errorf("it is over: %t", got)
 			}
 		})
+	}
+}
+
+// TestAContainerRuntimeIsNotRestartedAgainAndAgain, whatever is wrong.
+func TestAContainerRuntimeIsNotRestartedAgainAndAgain(t *testing.T) {
+	i := &Installer{}
+	if err := i.mayRestart(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.mayRestart(false); err == nil || !strings.Contains(err.Error(), "1 times by now, and that did not help; it is tried again at ") {
+		t.Errorf("it says %v", err)
+	}
+	if err := i.mayRestart(true); err != nil {
+		t.Errorf("its configuration was changed, and it says %v", err)
+	}
+	i.restartedAt = time.Now().Add(-time.Minute - time.Second)
+	if err := i.mayRestart(false); err != nil {
+		t.Errorf("a minute later it says %v", err)
+	}
+	var waits []time.Duration
+	for n := range 9 {
+		waits = append(waits, restartAfter(n))
+	}
+	want := []time.Duration{0, 1, 2, 4, 8, 16, 32, 60, 60}
+	for n := range want {
+		want[n] *= time.Minute
+	}
+	if diff := cmp.Diff(want, waits); diff != "" {
+		t.Errorf("it waits (-want +got)\n%s", diff)
 	}
 }
