@@ -21,12 +21,12 @@ func At(root, path string) string {
 	for rest, below := filepath.Clean("/"+path), ""; ; rest, below = filepath.Dir(rest), filepath.Join(filepath.Base(rest), below) {
 		file, err := unix.Openat2(dir, rest, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
 		if err == nil {
-			real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file))
+			seen, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", file))
 			_ = unix.Close(file)
 			if err != nil {
 				return plain
 			}
-			return filepath.Join(within(root, real), below)
+			return filepath.Join(within(root, seen), below)
 		}
 		if rest == "/" {
 			return plain
@@ -35,9 +35,9 @@ func At(root, path string) string {
 }
 
 // within puts a path that the kernel gave below root, unless it is there: of a file in the mounts of another process it is seen from their root.
-func within(root, real string) string {
-	if real == filepath.Clean(root) || strings.HasPrefix(real, strings.TrimSuffix(root, "/")+"/") {
-		return real
+func within(root, path string) string {
+	if path == filepath.Clean(root) || strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/") {
+		return path
 	}
-	return filepath.Join(root, real)
+	return filepath.Join(root, path)
 }

@@ -72,7 +72,7 @@ func copyCRIOHandler(runtimes map[string]any, name, variant, home string) handle
 
 // renderCRIO writes handlers as a part of CRI-O's configuration.
 func renderCRIO(handlers []handler) ([]byte, error) {
-	out := bytes.NewBufferString("# Written by checkpoint-agent: copies of the node's handlers with our runtime before their own.\n\n")
+	out := bytes.NewBufferString(fileBegins + "\n")
 	for _, h := range handlers {
 		if err := render(out, "crio.runtime.runtimes."+quote(h.name), h.table); err != nil {
 			return nil, err

@@ -119,7 +119,8 @@ func TestANodeIsInstalledOnceAndLookedAfter(t *testing.T) {
 		t.Errorf("after %d restarts the labels are (-want +got)\n%s", f.restarts, diff)
 	}
 	config, err := capture.ReadRuntimeConfig(f.home())
-	if err != nil || config.Runtime != "runc" || config.Runtimes["nvidia"] != "/usr/bin/nvidia-container-runtime" || config.CRIUDirectory != "/opt/checkpoint/criu" {
+	if err != nil || config.Runtime != "runc" || config.Runtimes["nvidia"] != "/usr/bin/nvidia-container-runtime" ||
+		config.CRIUDirectory != "/opt/checkpoint/criu" {
 		t.Errorf("the runtime works with %+v, %v", config, err)
 	}
 	if !i.once(t.Context()) || f.restarts != 1 || len(told(recorder)) > 0 {

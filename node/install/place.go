@@ -72,7 +72,7 @@ func (p placement) place(handlers []string) (repaired []string, err error) {
 // programs reads what is to be placed, as it has to be there, and gives it a name by its content.
 func (p placement) programs() (found []program, version string, err error) {
 	hash := sha256.New()
-	fmt.Fprintln(hash, p.home)
+	_, _ = fmt.Fprintln(hash, p.home)
 	err = filepath.WalkDir(p.from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
@@ -82,7 +82,7 @@ func (p placement) programs() (found []program, version string, err error) {
 			return err
 		}
 		name, err := filepath.Rel(p.from, path)
-		fmt.Fprintln(hash, name, len(content))
+		_, _ = fmt.Fprintln(hash, name, len(content))
 		_, _ = hash.Write(content)
 		found = append(found, program{name, content})
 		return err
@@ -221,21 +221,7 @@ func link(path, target string) (changed bool, err error) {
 	return true, errors.Join(os.Symlink(target, temporary), os.Rename(temporary, path))
 }
 
-// writeWhenOther writes a file in one step, and tells whether that was needed.
-func writeWhenOther(path string, wanted []byte) (bool, error) {
-	has, err := os.ReadFile(path)
-	if err == nil && slices.Equal(has, wanted) {
-		return false, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return false, err
-	}
-	return true, replace(path, wanted, 0o644)
-}
-
+// replace writes a file in one step, with that mode.
 func replace(path string, content []byte, mode fs.FileMode) error {
 	temporary := path + ".new"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -110,11 +110,19 @@ func TestWhatWasChangedIsRepaired(t *testing.T) {
 			return os.WriteFile(filepath.Join(home, "bin/checkpoint-runtime"), []byte("bad"), 0o755)
 		},
 			[]string{"versions/V/bin/checkpoint-runtime"}},
-		"a library is gone":          {func(home string) error { return os.Remove(filepath.Join(home, "versions/V/criu/libc.so.6")) }, []string{"versions/V/criu/libc.so.6"}},
-		"a program cannot be run":    {func(home string) error { return os.Chmod(filepath.Join(home, "versions/V/criu/criu"), 0o644) }, []string{"versions/V/criu/criu"}},
-		"a link is gone":             {func(home string) error { return os.Remove(filepath.Join(home, "bin/checkpoint-runtime")) }, []string{"bin/checkpoint-runtime"}},
-		"the link to the version is": {func(home string) error { return os.Remove(filepath.Join(home, "current")) }, []string{"current"}},
-		"all of it is":               {os.RemoveAll, []string{"bin/checkpoint-runtime", "criu/criu", "criu/libc.so.6", "current", "lib/shared-ipc.so"}},
+		"a library is gone": {func(home string) error {
+			return os.Remove(filepath.Join(home, "versions/V/criu/libc.so.6"))
+		}, []string{"versions/V/criu/libc.so.6"}},
+		"a program cannot be run": {func(home string) error {
+			return os.Chmod(filepath.Join(home, "versions/V/criu/criu"), 0o644)
+		}, []string{"versions/V/criu/criu"}},
+		"a link is gone": {func(home string) error {
+			return os.Remove(filepath.Join(home, "bin/checkpoint-runtime"))
+		}, []string{"bin/checkpoint-runtime"}},
+		"the link to the version is": {func(home string) error {
+			return os.Remove(filepath.Join(home, "current"))
+		}, []string{"current"}},
+		"all of it is": {os.RemoveAll, []string{"bin/checkpoint-runtime", "criu/criu", "criu/libc.so.6", "current", "lib/shared-ipc.so"}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := placement{from: imageOf(t, "1"), root: t.TempDir(), home: home}

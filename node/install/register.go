@@ -33,6 +33,9 @@ type target struct {
 	insert func(text []byte, was string) (changed []byte, inserted string, err error)
 }
 
+// fileBegins is what a file of our own begins with.
+const fileBegins = "# Written by checkpoint-agent: copies of the node's handlers with our runtime before their own.\n"
+
 // dropInName is that of our file in a folder of drop-ins.
 const dropInName = "transparent-checkpoint.toml"
 
@@ -71,8 +74,7 @@ func register(l layout, handlers []handler) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours := target{own: append(fmt.Appendf(nil, "# Written by checkpoint-agent: copies of the node's handlers with our runtime before their own.\nversion = %d\n\n", version),
-		text...)}
+	ours := target{own: append(fmt.Appendf(nil, "%sversion = %d\n\n", fileBegins, version), text...)}
 	if folder := importedFolder(main.Imports); folder != "" && !old {
 		ours.path = path.Join(folder, dropInName)
 		return []target{ours}, nil

@@ -80,7 +80,7 @@ func (f *front) clear() error {
 	time.Sleep(clearPatience)
 	lock, err := os.Open(f.node.RetiredFile())
 	if err != nil {
-		return nil //nolint:nilerr // the operator is back, or it is done
+		return nil // the operator is back, or it is done
 	}
 	defer lock.Close()
 	if unix.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || f.node.HasSandboxes() || f.hasContainers() || !f.node.IsRetired() {
