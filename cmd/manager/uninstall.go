@@ -8,6 +8,7 @@ import (
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/transparent-checkpoint/operator/internal/removal"
 )
@@ -22,7 +23,7 @@ func uninstall(args []string) {
 	flags.BoolVar(&o.LeaveStates, "leave-states", false, "go on though there are states that only the disk of a node has; they stay there")
 	flags.DurationVar(&o.Patience, "patience", 10*time.Minute, "how long to wait for states on their way to the bucket, for agents, and for the manager, each")
 	_ = flags.Parse(args) // it ends the program by itself
-	ctrl.SetLogger(ctrl.Log)
+	ctrl.SetLogger(zap.New())
 	if err := remove(o); err != nil {
 		fmt.Fprintln(os.Stderr, "uninstall:", err)
 		os.Exit(1)
