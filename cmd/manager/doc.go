@@ -1,3 +1,3 @@
 // Command manager runs the operator's webhook and controllers. Every replica answers the API server's questions about pods that are made;
-// the controllers run in the one that leads. With the word uninstall it takes the operator out of the cluster instead: see internal/removal.
+// the controllers run in the one that leads. With the word uninstall it takes the operator out of the cluster instead: see controllers/removal.
 package main

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
-	"github.com/transparent-checkpoint/operator/internal/removal"
+	"github.com/transparent-checkpoint/operator/controllers/removal"
 )
 
 // uninstall takes the operator out of the cluster, and ends the program with 1 when that did not succeed.

@@ -31,8 +31,9 @@ func main() {
 	flag.BoolVar(&r.isPlain, "plain", false, "do not compress the layers: bigger, and quicker for what stays on this machine")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, r, strings.Split(platforms, ","), target, repository, tag); err != nil {
+	err := run(ctx, r, strings.Split(platforms, ","), target, repository, tag)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}

@@ -319,10 +319,8 @@ func TestAContainerRuntimeIsNotRestartedAgainAndAgain(t *testing.T) {
 	for n := range 9 {
 		waits = append(waits, restartAfter(n))
 	}
-	want := []time.Duration{0, 1, 2, 4, 8, 16, 32, 60, 60}
-	for n := range want {
-		want[n] *= time.Minute
-	}
+	const m = time.Minute
+	want := []time.Duration{0, m, 2 * m, 4 * m, 8 * m, 16 * m, 32 * m, time.Hour, time.Hour}
 	if diff := cmp.Diff(want, waits); diff != "" {
 		t.Errorf("it waits (-want +got)\n%s", diff)
 	}

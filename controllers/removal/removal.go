@@ -62,14 +62,17 @@ func (r *Removal) Run(ctx context.Context) error {
 		{"remove the RuntimeClass", r.removeRuntimeClasses},
 		{"remove all other objects", r.removeObjects},
 	} {
-		fmt.Fprintln(r.Out, "→", step.what)
+		r.say("→ %s\n", step.what)
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	fmt.Fprintln(r.Out, "The operator is gone.")
+	r.say("The operator is gone.\n")
 	return r.removeNamespaces(ctx)
 }
+
+// say tells whoever follows the log. What nobody can read does not keep it from going on.
+func (r *Removal) say(format string, args ...any) { _, _ = fmt.Fprintf(r.Out, format, args...) }
 
 // await asks until it is done, which is when nothing is left of which it tells, and says so when that changes.
 func (r *Removal) await(ctx context.Context, left func(context.Context) ([]string, error)) ([]string, error) {
@@ -82,7 +85,7 @@ func (r *Removal) await(ctx context.Context, left func(context.Context) ([]strin
 			return nil, nil
 		}
 		if err == nil && !slices.Equal(names, last) {
-			fmt.Fprintf(r.Out, "  %d left: %s\n", len(names), some(names))
+			r.say("  %d left: %s\n", len(names), some(names))
 			last = names
 		}
 		select {
@@ -126,7 +129,7 @@ func (r *Removal) awaitStates(ctx context.Context) error {
 		return fmt.Errorf("%w after %s: %s; see why with kubectl describe, or have them left on the disks of their nodes with --leave-states",
 			ErrStatesLeft, r.Patience, some(left))
 	case len(left) > 0:
-		fmt.Fprintf(r.Out, "  these stay on the disks of their nodes, in /var/lib/checkpoint: %s\n", some(left))
+		r.say("  these stay on the disks of their nodes, in /var/lib/checkpoint: %s\n", some(left))
 	}
 	return nil
 }

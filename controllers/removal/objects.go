@@ -46,7 +46,7 @@ func (r *Removal) removeAll(ctx context.Context, of schema.GroupVersionKind) err
 		if object.Name == ourselves {
 			continue
 		}
-		fmt.Fprintf(r.Out, "  %s %s\n", of.Kind, object.Name)
+		r.say("  %s %s\n", of.Kind, object.Name)
 		object.SetGroupVersionKind(of)
 		if err := client.IgnoreNotFound(r.Client.Delete(ctx, object, client.PropagationPolicy(metav1.DeletePropagationBackground))); err != nil {
 			return fmt.Errorf("delete %s %s: %w", of.Kind, object.Name, err)
@@ -79,7 +79,7 @@ func (r *Removal) removeAgents(ctx context.Context) error {
 	}
 	left, err := r.awaitNoPods(ctx, "checkpoint-agent")
 	if err == nil && len(left) > 0 {
-		fmt.Fprintf(r.Out, "  these did not end within %s, and their nodes may keep the runtime: %s\n", r.Patience, some(left))
+		r.say("  these did not end within %s, and their nodes may keep the runtime: %s\n", r.Patience, some(left))
 	}
 	return err
 }
@@ -131,7 +131,8 @@ func (r *Removal) cleanObjects(ctx context.Context) error {
 	for i := range nodes.Items {
 		node := &nodes.Items[i]
 		if len(pods[node.Name]) > 0 {
-			fmt.Fprintf(r.Out, "  node %s keeps its labels and a runtime that captures nothing, for as long as it has these pods: %s\n", node.Name, some(pods[node.Name]))
+			r.say("  node %s keeps its labels and a runtime that captures nothing, for as long as it has these pods: %s\n",
+				node.Name, some(pods[node.Name]))
 			continue
 		}
 		if err := r.clean(ctx, node, "memverge.ai/"); err != nil {
@@ -181,7 +182,7 @@ func (r *Removal) removeRuntimeClasses(ctx context.Context) error {
 		}
 		if len(pods) > 0 {
 			all := slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(pods))...)))
-			fmt.Fprintf(r.Out, "  RuntimeClass %s stays, as %d pods run with it: %s\n"+
+			r.say("  RuntimeClass %s stays, as %d pods run with it: %s\n"+
 				"  When they are gone: kubectl delete runtimeclass %[1]s, and take the labels off their nodes: docs/installation.md\n", class.Name, len(all), some(all))
 			continue
 		}
@@ -200,7 +201,7 @@ func (r *Removal) removeObjects(ctx context.Context) error {
 		}
 	}
 	if r.KeepObjects {
-		fmt.Fprintln(r.Out, "  they are left to who installed them")
+		r.say("  they are left to who installed them\n")
 		return nil
 	}
 	for _, of := range []schema.GroupVersionKind{
