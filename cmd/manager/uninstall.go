@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -41,7 +42,11 @@ func remove(o removal.Options) error {
 	if err != nil {
 		return err
 	}
-	c, err := client.New(config, client.Options{Scheme: scheme()})
+	s := scheme()
+	if err := apiextensionsv1.AddToScheme(s); err != nil {
+		return err
+	}
+	c, err := client.New(config, client.Options{Scheme: s})
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,9 @@ var partOf = client.MatchingLabels{"app.kubernetes.io/part-of": "transparent-che
 // ourselves is the name of the objects with which this runs: they go last, with the namespace.
 const ourselves = "checkpoint-uninstall"
 
-func kind(group, version, name string) schema.GroupVersionKind {
-	return schema.GroupVersionKind{Group: group, Version: version, Kind: name}
+// kind is one of a group's version 1.
+func kind(group, name string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: group, Version: "v1", Kind: name}
 }
 
 // removeAll deletes all objects of a kind that were installed with the operator. A kind that the cluster does not have has none.
@@ -57,7 +58,7 @@ func (r *Removal) removeAll(ctx context.Context, of schema.GroupVersionKind) err
 
 func (r *Removal) removeWebhooks(ctx context.Context) error {
 	for _, name := range []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} {
-		if err := r.removeAll(ctx, kind("admissionregistration.k8s.io", "v1", name)); err != nil {
+		if err := r.removeAll(ctx, kind("admissionregistration.k8s.io", name)); err != nil {
 			return err
 		}
 	}
@@ -196,7 +197,7 @@ func (r *Removal) removeRuntimeClasses(ctx context.Context) error {
 // removeObjects deletes what is left, but for the namespaces.
 func (r *Removal) removeObjects(ctx context.Context) error {
 	if !r.KeepCRDs {
-		if err := r.removeAll(ctx, kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition")); err != nil {
+		if err := r.removeAll(ctx, kind("apiextensions.k8s.io", "CustomResourceDefinition")); err != nil {
 			return err
 		}
 	}
@@ -205,10 +206,10 @@ func (r *Removal) removeObjects(ctx context.Context) error {
 		return nil
 	}
 	for _, of := range []schema.GroupVersionKind{
-		kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"),
-		kind("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"),
-		kind("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"),
-		kind("rbac.authorization.k8s.io", "v1", "ClusterRole"),
+		kind("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"),
+		kind("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+		kind("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+		kind("rbac.authorization.k8s.io", "ClusterRole"),
 	} {
 		if err := r.removeAll(ctx, of); err != nil {
 			return err
@@ -249,7 +250,7 @@ func (r *Removal) bequeath(ctx context.Context, namespace *corev1.Namespace) err
 	var errs []error
 	for _, name := range []string{"ClusterRole", "ClusterRoleBinding"} {
 		object := &unstructured.Unstructured{}
-		object.SetGroupVersionKind(kind("rbac.authorization.k8s.io", "v1", name))
+		object.SetGroupVersionKind(kind("rbac.authorization.k8s.io", name))
 		err := r.Client.Get(ctx, client.ObjectKey{Name: ourselves}, object)
 		if err == nil {
 			before := client.MergeFrom(object.DeepCopy())

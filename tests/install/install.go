@@ -61,11 +61,11 @@ func Install(ctx context.Context, cluster *lab.Cluster, step Step) (*Operator, e
 	if err != nil {
 		return nil, err
 	}
-	return InstallFrom(ctx, cluster, root, step)
+	return From(ctx, cluster, root, step)
 }
 
-// InstallFrom is Install of another source tree, as that of an earlier commit.
-func InstallFrom(ctx context.Context, cluster *lab.Cluster, root string, step Step) (*Operator, error) {
+// From is Install of another source tree, as that of an earlier commit.
+func From(ctx context.Context, cluster *lab.Cluster, root string, step Step) (*Operator, error) {
 	if step == nil {
 		step = func(_ string, work func() error) error { return work() }
 	}

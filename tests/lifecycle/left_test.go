@@ -28,7 +28,8 @@ func nothingIsLeft(t *testing.T, c *lab.Cluster) {
 		}
 		return left
 	})
-	if nodes := kubectl(t, c, "get", "nodes", "-o", "jsonpath={.items[*].metadata.labels}{.items[*].metadata.annotations}"); strings.Contains(nodes, "memverge.ai") {
+	const said = "jsonpath={.items[*].metadata.labels}{.items[*].metadata.annotations}"
+	if nodes := kubectl(t, c, "get", "nodes", "-o", said); strings.Contains(nodes, "memverge.ai") {
 		t.Errorf("on the nodes there is: %s", nodes)
 	}
 	for _, node := range nodesOf(t, c) {

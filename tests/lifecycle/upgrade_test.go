@@ -19,7 +19,7 @@ import (
 func TestTheOperatorIsUpgradedWhilePodsAreCaptured(t *testing.T) {
 	c := cluster(t)
 	previous := previousCommit(t)
-	if _, err := install.InstallFrom(t.Context(), c, previous, nil); err != nil {
+	if _, err := install.From(t.Context(), c, previous, nil); err != nil {
 		t.Fatal(err)
 	}
 	w := counting(t, c, "upgrade", 4)
@@ -119,7 +119,8 @@ spec:
 	}
 	kubectl(t, c, "apply", "-f", file)
 	t.Cleanup(func() {
-		if _, err := lab.Localcluster(context.Background(), c.Name, "kubectl", "--", "delete", "namespace", namespace, "--ignore-not-found", "--wait=false"); err != nil {
+		words := []string{"kubectl", "--", "delete", "namespace", namespace, "--ignore-not-found", "--wait=false"}
+		if _, err := lab.Localcluster(context.Background(), c.Name, words...); err != nil {
 			t.Log(err)
 		}
 	})
