@@ -100,11 +100,12 @@ func (i *Installer) once(ctx context.Context) bool {
 	if len(repaired) > 0 {
 		log.Info("written", "files", repaired)
 		if i.works {
-			i.event(corev1.EventTypeWarning, "InstallRepaired", "what was not as it has to be was written anew: "+strings.Join(repaired, ", "))
+			note := v1alpha1.EventNote("what was not as it has to be was written anew: " + strings.Join(repaired, ", "))
+			i.Recorder.Eventf(i.object(), nil, corev1.EventTypeWarning, "InstallRepaired", "Install", "%s", note)
 		}
 	}
 	if err != nil && err.Error() != i.last {
-		i.event(corev1.EventTypeWarning, "InstallFailed", err.Error())
+		i.Recorder.Eventf(i.object(), nil, corev1.EventTypeWarning, "InstallFailed", "Install", "%s", v1alpha1.EventNote(err.Error()))
 	}
 	i.last, i.works = "", i.works || err == nil
 	if err != nil {
@@ -113,10 +114,11 @@ func (i *Installer) once(ctx context.Context) bool {
 	return err == nil && labelErr == nil
 }
 
-func (i *Installer) event(kind, reason, text string) {
+// object is the node, as events name it.
+func (i *Installer) object() *corev1.Node {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: i.NodeName, UID: types.UID(i.NodeName)}}
 	node.APIVersion, node.Kind = "v1", "Node"
-	i.Recorder.Eventf(node, nil, kind, reason, "Install", "%s", v1alpha1.EventNote(text))
+	return node
 }
 
 // runtime returns the container runtime of the node.
