@@ -45,7 +45,7 @@ func TestTheOperatorIsRemovedWhilePodsRun(t *testing.T) {
 		return ""
 	})
 
-	kubectl(t, c, "delete", "pods", "-n", w.namespace, "--all")
+	kubectl(t, c, "delete", "pods", "-n", w.namespace, "--all", "--grace-period=1") // a bash that is process 1 does not end by its signal
 	eventually(t, 2*time.Minute, "pods without our RuntimeClass take their place", func() string {
 		if now := w.pods(t); len(now) != 2 {
 			return "there are " + strings.Join(now, ", ")
