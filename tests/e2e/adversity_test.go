@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -198,6 +199,14 @@ func TestAPodThatKubeletKillsWithoutTheAPIServerIsCaptured(t *testing.T) {
 		return err
 	})
 	start()
+	// kube-proxy of the node, and then its agent, ask again up to a minute after they were refused, the longer the server was away.
+	lab.Eventually(t, 4*time.Minute, "the node's agent reaches the API server, and says what it has", func() error {
+		list, err := operator.Checkpoints.CheckpointV1alpha1().Checkpoints(w.ns).List(t.Context(), metav1.ListOptions{})
+		if err == nil && len(list.Items) == 0 {
+			err = errors.New("there is no Checkpoint")
+		}
+		return err
+	})
 	found := w.checkpoint(t, pod, "is completed", is(v1alpha1.CheckpointReady, metav1.ConditionTrue, v1alpha1.StateCompleted))
 	if found.Spec.Trigger != v1alpha1.TriggerNodePressure {
 		t.Errorf("its trigger is %s", found.Spec.Trigger)
