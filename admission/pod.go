@@ -74,7 +74,9 @@ func Admit(pod *corev1.Pod, asked settings.Settings, policy *v1alpha1.Checkpoint
 	}
 	set(&pod.Annotations, keys.Effective, string(value))
 	pod.Spec.TerminationGracePeriodSeconds = new(effective.GracePeriodSeconds)
-	pod.Spec.RuntimeClassName = new(keys.RuntimeClass)
+	if pod.Spec.RuntimeClassName == nil { // one that it names itself is one of ours, or it would be left alone
+		pod.Spec.RuntimeClassName = new(keys.RuntimeClass)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/internal/settings"
 )
 
@@ -232,5 +233,13 @@ func TestAPolicyWithoutContainersToCapture(t *testing.T) {
 	policy := &v1alpha1.CheckpointPolicy{Spec: v1alpha1.CheckpointPolicySpec{Containers: &v1alpha1.ContainerSelection{Include: []string{"other"}}}}
 	if err := admitIn(pod, settings.Namespace{}, policy); err != nil || pod.Spec.RuntimeClassName != nil || pod.Annotations[keys.Effective] != "" {
 		t.Errorf("%v; it is changed into %+v", err, pod)
+	}
+}
+
+func TestAPodKeepsTheVariantOfOurRuntimeClassThatItNames(t *testing.T) {
+	pod := labelled(func(p *corev1.Pod) { p.Spec.RuntimeClassName = new(keys.RuntimeClass + "-nvidia") })
+	admit(t, pod)
+	if class := *pod.Spec.RuntimeClassName; class != keys.RuntimeClass+"-nvidia" || !podspec.IsProtected(pod) {
+		t.Errorf("the RuntimeClass is %s, protected: %t", class, podspec.IsProtected(pod))
 	}
 }

@@ -178,7 +178,7 @@ func (r *Removal) removeRuntimeClasses(ctx context.Context) error {
 	}
 	for i := range classes.Items {
 		class := &classes.Items[i]
-		if !isOurs(class.Name) {
+		if !keys.IsRuntimeClass(class.Name) {
 			continue
 		}
 		if len(pods) > 0 {

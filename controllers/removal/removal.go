@@ -176,14 +176,9 @@ func (r *Removal) ourPods(ctx context.Context) (map[string][]string, error) {
 	for i := range list.Items {
 		pod := &list.Items[i]
 		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		if class := pod.Spec.RuntimeClassName; class != nil && isOurs(*class) && !ended {
+		if class := pod.Spec.RuntimeClassName; class != nil && keys.IsRuntimeClass(*class) && !ended {
 			names[pod.Spec.NodeName] = append(names[pod.Spec.NodeName], pod.Namespace+"/"+pod.Name)
 		}
 	}
 	return names, nil
-}
-
-// isOurs tells whether a RuntimeClass is the operator's: the one of the default handler, or the variant of another.
-func isOurs(class string) bool {
-	return class == keys.RuntimeClass || strings.HasPrefix(class, keys.RuntimeClass+"-")
 }

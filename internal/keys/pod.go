@@ -1,5 +1,7 @@
 package keys
 
+import "strings"
+
 // Effective is the annotation into which admission writes the settings of a pod: capture.Settings as JSON. It is reserved: what a user writes
 // there is overwritten. The runtime reads nothing else, since labels never reach an OCI spec.
 const Effective = "memverge.ai/effective"
@@ -14,6 +16,12 @@ const RestoreCounted = "memverge.ai/restore-counted"
 // RuntimeClass is the name of the RuntimeClass that admission gives a labelled pod, and of the handler on the node that it stands for: a copy
 // of the node's default handler with our binary.
 const RuntimeClass = "transparent-checkpoint"
+
+// IsRuntimeClass tells whether a RuntimeClass or handler is one of ours: the copy of the default one, or RuntimeClass-NAME, that of the node's handler NAME.
+// Pods of the latter name it themselves.
+func IsRuntimeClass(name string) bool {
+	return name == RuntimeClass || strings.HasPrefix(name, RuntimeClass+"-")
+}
 
 // NodeReady is the label that the agent gives a node, with the value "true", on which labelled pods can be captured and restored; the
 // RuntimeClass sends them there.

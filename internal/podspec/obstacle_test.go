@@ -29,6 +29,7 @@ func TestObstacles(t *testing.T) {
 	}{
 		"none":                     {change: func(*corev1.Pod) {}},
 		"our own RuntimeClass":     {change: func(p *corev1.Pod) { p.Spec.RuntimeClassName = new(keys.RuntimeClass) }},
+		"that of another handler":  {change: func(p *corev1.Pod) { p.Spec.RuntimeClassName = new(keys.RuntimeClass + "-nvidia") }},
 		"another RuntimeClass":     {func(p *corev1.Pod) { p.Spec.RuntimeClassName = new("kata") }, keys.UnprotectedOtherRuntimeClass, "kata"},
 		"a mirror pod":             {func(p *corev1.Pod) { p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"} }, keys.UnprotectedMirrorPod, ""},
 		"Windows":                  {func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }, keys.UnprotectedWindows, ""},

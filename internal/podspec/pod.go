@@ -12,7 +12,7 @@ import (
 // IsProtected tells whether a pod runs under our runtime, by admission's doing: no other is captured or restored.
 func IsProtected(pod *corev1.Pod) bool {
 	class := pod.Spec.RuntimeClassName
-	return pod.Annotations[keys.Effective] != "" && class != nil && *class == keys.RuntimeClass
+	return pod.Annotations[keys.Effective] != "" && class != nil && keys.IsRuntimeClass(*class)
 }
 
 // IsPaused tells whether the agent of its node has said of a pod that it is not captured for the time being, and has told the runtime: by its

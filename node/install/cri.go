@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
 // criPatience is how long a container runtime may take to answer.
@@ -63,7 +65,7 @@ func (p process) sandboxes(ctx context.Context) (ids []string, err error) {
 	err = p.call(ctx, func(ctx context.Context, client cri.RuntimeServiceClient) error {
 		list, err := client.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
 		for _, sandbox := range list.GetItems() {
-			if isOurs(sandbox.RuntimeHandler) && sandbox.State == cri.PodSandboxState_SANDBOX_READY {
+			if keys.IsRuntimeClass(sandbox.RuntimeHandler) && sandbox.State == cri.PodSandboxState_SANDBOX_READY {
 				ids = append(ids, sandbox.Id)
 			}
 		}

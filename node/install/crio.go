@@ -36,7 +36,7 @@ func deriveCRIOHandlers(config map[string]any, home string, isRunc func(program 
 	}
 	found := []handler{copyCRIOHandler(runtimes, first, "", home)}
 	for _, name := range slices.Sorted(maps.Keys(runtimes)) {
-		if name != first && !isOurs(name) && isRunc(crioProgram(runtimes, name)) {
+		if name != first && !keys.IsRuntimeClass(name) && isRunc(crioProgram(runtimes, name)) {
 			found = append(found, copyCRIOHandler(runtimes, name, name, home))
 		}
 	}

@@ -65,16 +65,11 @@ func deriveHandlers(config map[string]any, home string) ([]handler, error) {
 	found := []handler{copyHandler(table(runtimes, first), "", home)}
 	for _, name := range slices.Sorted(maps.Keys(runtimes)) {
 		kind, _ := table(runtimes, name)["runtime_type"].(string)
-		if name != first && kind == runcShim && !isOurs(name) {
+		if name != first && kind == runcShim && !keys.IsRuntimeClass(name) {
 			found = append(found, copyHandler(table(runtimes, name), name, home))
 		}
 	}
 	return found, nil
-}
-
-// isOurs tells of the name of a handler whether it is one of ours.
-func isOurs(name string) bool {
-	return name == keys.RuntimeClass || strings.HasPrefix(name, keys.RuntimeClass+"-")
 }
 
 func copyHandler(original map[string]any, variant, home string) handler {

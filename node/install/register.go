@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
 // layout is how a containerd reads its configuration.
@@ -97,7 +99,7 @@ func unspoken(l layout) map[string]map[string]any {
 	spoken := table(main, "plugins", oldCRIPlugin, "containerd", "runtimes")
 	found := map[string]map[string]any{}
 	for name := range table(l.dump, "plugins", oldCRIPlugin, "containerd", "runtimes") {
-		if _, is := spoken[name]; !is && !isOurs(name) {
+		if _, is := spoken[name]; !is && !keys.IsRuntimeClass(name) {
 			found[name] = table(l.dump, "plugins", oldCRIPlugin, "containerd", "runtimes", name)
 		}
 	}
@@ -245,12 +247,12 @@ func onlyAdds(has, changed []byte, was string) error {
 	spoken := table(before, "plugins", oldCRIPlugin, "containerd", "runtimes")
 	runtimes := table(after, "plugins", oldCRIPlugin, "containerd", "runtimes")
 	for name := range runtimes {
-		if _, is := spoken[name]; is && !isOurs(name) && !reflect.DeepEqual(spoken[name], runtimes[name]) {
+		if _, is := spoken[name]; is && !keys.IsRuntimeClass(name) && !reflect.DeepEqual(spoken[name], runtimes[name]) {
 			return fmt.Errorf("the handler %s would change by that", name)
 		}
 	}
 	for name := range spoken {
-		if _, is := runtimes[name]; !is && !isOurs(name) {
+		if _, is := runtimes[name]; !is && !keys.IsRuntimeClass(name) {
 			return fmt.Errorf("the handler %s would be lost by that", name)
 		}
 	}
