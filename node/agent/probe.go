@@ -278,7 +278,7 @@ func (a *Agent) proc() string { return filepath.Join(a.Node.Root, "proc") }
 
 // firstProcess returns the number of a container's first process.
 func (a *Agent) firstProcess(w *watched) (int, error) {
-	data, err := os.ReadFile(filepath.Join(a.Node.Root, w.PIDFile))
+	data, err := os.ReadFile(filepath.Join(a.proc(), "1/root", w.PIDFile)) // the runtime wrote it on the node, of which the agent mounts little
 	if err != nil {
 		return 0, err
 	}

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,5 +209,29 @@ func TestContainersAreFoundByTheirRecords(t *testing.T) {
 	b.prober.update(b.Node)
 	if due := b.prober.due(b.now); len(due) != 0 {
 		t.Errorf("due are %v", due)
+	}
+}
+
+// TestTheFirstProcessOfAContainerIsFound where the runtime wrote its number: on the node, of which nothing else is mounted in the agent's pod.
+func TestTheFirstProcessOfAContainerIsFound(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, dir := range []string{"proc/1/root/run/containerd/a", "proc/42"} {
+		if err := os.MkdirAll(filepath.Join(b.Node.Root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &watched{}
+	w.PIDFile = "/run/containerd/a/init.pid"
+	if _, err := b.firstProcess(w); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("before it is written: %v", err)
+	}
+	b.write(filepath.Join(b.Node.Root, "proc/1/root", w.PIDFile), "41")
+	if _, err := b.firstProcess(w); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after the process has ended: %v", err)
+	}
+	b.write(filepath.Join(b.Node.Root, "proc/1/root", w.PIDFile), "42")
+	if pid, err := b.firstProcess(w); pid != 42 || err != nil {
+		t.Errorf("it is %d, %v", pid, err)
 	}
 }
