@@ -60,8 +60,8 @@ func ofPod(pod *corev1.Pod) (reason, message string) {
 	case s.OS != nil && s.OS.Name == corev1.Windows, s.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows):
 		return keys.UnprotectedWindows, "it runs on Windows; CRIU dumps Linux processes alone"
 	case class != nil && !keys.IsRuntimeClass(*class):
-		return keys.UnprotectedOtherRuntimeClass, fmt.Sprintf("it has the RuntimeClass %[1]s; only pods that name none can be captured, or one as %[2]s-%[1]s where there is that", *class,
-			keys.RuntimeClass)
+		return keys.UnprotectedOtherRuntimeClass, fmt.Sprintf(
+			"it has the RuntimeClass %[1]s; only pods that name none can be captured, or one as %[2]s-%[1]s where there is that", *class, keys.RuntimeClass)
 	case s.HostNetwork:
 		return keys.UnprotectedHostNetwork, "it uses its node's network, whose connections stay behind; set hostNetwork to false, and use hostPort or a Service"
 	case s.HostPID:
