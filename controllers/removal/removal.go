@@ -53,8 +53,9 @@ func (r *Removal) Run(ctx context.Context) error {
 		what string
 		do   func(context.Context) error
 	}{
+		{"wait for states that are on their way to the bucket; nothing is touched before", r.awaitStates},
 		{"remove the webhooks: from now on new pods are made as if there were no operator", r.removeWebhooks},
-		{"wait for states that are on their way to the bucket", r.awaitStates},
+		{"wait for those that came since", r.awaitStates},
 		{"remove the agents; each takes the runtime off its node", r.removeAgents},
 		{"take our labels and annotations off nodes and namespaces", r.cleanObjects},
 		{"remove the manager", r.removeManager},

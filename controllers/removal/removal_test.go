@@ -176,8 +176,9 @@ func TestTheOperatorGoesWithAllThatItIs(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.err) || !errors.Is(err, ErrStatesLeft) {
 					t.Errorf("it says %v, want %q", err, test.err)
 				}
-				if all := fmt.Sprint(left(t, c)); !strings.Contains(all, "DaemonSet/checkpoint-agent") || !strings.Contains(all, "Deployment/checkpoint-manager") {
-					t.Errorf("agents and manager, which bring the states to the bucket, went: %s", all)
+				if all := fmt.Sprint(left(t, c)); !strings.Contains(all, "DaemonSet/checkpoint-agent") || !strings.Contains(all, "Deployment/checkpoint-manager") ||
+					!strings.Contains(all, "Mutating/transparent-checkpoint") {
+					t.Errorf("the operator, which brings the states to the bucket and goes on, is not whole: %s", all)
 				}
 				return
 			}

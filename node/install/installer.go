@@ -213,6 +213,9 @@ func (i *Installer) writeRuntimeConfig(runtime containerRuntime, handlers []hand
 // configure has the container runtime serve the handlers. It is restarted only when its configuration was changed for that, and not before it is
 // known that it would serve them: else the configuration is taken back. It returns the process that serves them, and what was changed.
 func (i *Installer) configure(ctx context.Context, runtime containerRuntime, handlers []handler) (_ containerRuntime, changed []string, err error) {
+	if err := i.mayRestart(); err != nil {
+		return runtime, nil, err
+	}
 	c := configuration{root: runtime.root(), home: i.nodeAt(runtime).Home()}
 	targets, err := runtime.targets(ctx, c, handlers)
 	if err != nil {
@@ -231,9 +234,7 @@ func (i *Installer) configure(ctx context.Context, runtime containerRuntime, han
 		_, backErr := c.takeBack()
 		return runtime, changed, errors.Join(err, backErr)
 	}
-	if err := i.mayRestart(len(changed) > 0); err != nil {
-		return runtime, changed, err
-	}
+	i.restarts, i.restartedAt = i.restarts+1, time.Now()
 	ctrl.LoggerFrom(ctx).Info("the container runtime is restarted to serve the handlers", "runtime", runtime.name(), "changed", changed)
 	if err := runtime.restart(ctx); err != nil {
 		return runtime, changed, err
@@ -254,17 +255,13 @@ func (i *Installer) configure(ctx context.Context, runtime containerRuntime, han
 	return now, changed, nil
 }
 
-// mayRestart keeps a mistake of ours, or a container runtime that does not take what it was given, from having it restarted again and again: without a change
-// the second time is a minute after the first, and each next one after twice that, up to an hour.
-func (i *Installer) mayRestart(changed bool) error {
-	now := time.Now()
-	if changed {
-		i.restarts = 0
-	} else if next := i.restartedAt.Add(restartAfter(i.restarts)); now.Before(next) {
+// mayRestart keeps a mistake of ours, or a container runtime that does not take what it is given, from having it restarted again and again. After a restart in
+// vain nothing is written for a minute, and after each next one for twice as long, up to an hour.
+func (i *Installer) mayRestart() error {
+	if next := i.restartedAt.Add(restartAfter(i.restarts)); time.Now().Before(next) {
 		return fmt.Errorf("the container runtime was restarted to serve the handlers, %d times by now, and that did not help; it is tried again at %s",
 			i.restarts, next.Format(time.TimeOnly))
 	}
-	i.restarts, i.restartedAt = i.restarts+1, now
 	return nil
 }
 

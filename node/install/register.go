@@ -172,9 +172,7 @@ func addPart(has []byte, was string, text []byte) (changed []byte, inserted stri
 		inserted = "\n" + inserted
 	}
 	if was != "" && bytes.Contains(has, []byte(was)) {
-		if strings.Contains(was, "{{") { // our own template as a whole
-			inserted = was[:strings.Index(was, "\n")+1] + inserted
-		} else if strings.HasPrefix(was, "version") {
+		if strings.Contains(was, "{{") || strings.HasPrefix(was, "version") { // a template or main file that is ours as a whole
 			inserted = was[:strings.Index(was, "\n")+1] + inserted
 		}
 		return bytes.Replace(has, []byte(was), []byte(inserted), 1), inserted, nil

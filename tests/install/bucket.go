@@ -22,18 +22,6 @@ func (o *Operator) s3() (*minio.Client, error) {
 	return minio.New(s3.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(s3.AccessKey, s3.SecretKey, "")})
 }
 
-func (o *Operator) makeBucket(ctx context.Context) error {
-	client, err := o.s3()
-	if err != nil {
-		return err
-	}
-	there, err := client.BucketExists(ctx, Bucket)
-	if err != nil || there {
-		return err
-	}
-	return client.MakeBucket(ctx, Bucket, minio.MakeBucketOptions{})
-}
-
 // Objects lists what is in the bucket below a prefix; the empty prefix is all.
 func (o *Operator) Objects(ctx context.Context, prefix string) ([]Object, error) {
 	client, err := o.s3()

@@ -81,7 +81,10 @@ func From(ctx context.Context, cluster *lab.Cluster, root string, step Step) (*O
 	if err := o.load(ctx, digests); err != nil {
 		return nil, err
 	}
-	if err := step("make the bucket "+Bucket+" on the cluster's MinIO", func() error { return o.makeBucket(ctx) }); err != nil {
+	if err := step("make the bucket "+Bucket+" on the cluster's MinIO", func() error {
+		_, err := lab.Localcluster(ctx, cluster.Name, "bucket", Bucket)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	if err := step("apply manifests/default and the storage location", func() error { return o.apply(ctx, digests) }); err != nil {
@@ -116,7 +119,7 @@ func (o *Operator) archive(name string) string {
 func (o *Operator) build(ctx context.Context, digests map[string]string) error {
 	command := exec.CommandContext(ctx, "make", "--silent", "images")
 	command.Dir = o.root
-	command.Env = withoutMake(os.Environ())
+	command.Env = WithoutMake(os.Environ())
 	if output, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("make images: %w:\n%s", err, bytes.TrimSpace(output))
 	}
@@ -130,8 +133,8 @@ func (o *Operator) build(ctx context.Context, digests map[string]string) error {
 	return nil
 }
 
-// withoutMake takes out what a make tells the makes below it.
-func withoutMake(environment []string) []string {
+// WithoutMake takes out what a make tells the makes below it.
+func WithoutMake(environment []string) []string {
 	var kept []string
 	for _, variable := range environment {
 		if name, _, _ := strings.Cut(variable, "="); name != "MAKEFLAGS" && name != "MFLAGS" && name != "MAKELEVEL" {

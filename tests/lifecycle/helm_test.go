@@ -86,7 +86,7 @@ func TestTheChartIsInstalledUpgradedAndRemoved(t *testing.T) {
 func made(t *testing.T, root, target string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "make", "--silent", "--no-print-directory", target)
-	command.Dir, command.Env = root, without(os.Environ(), "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+	command.Dir, command.Env = root, install.WithoutMake(os.Environ())
 	output, err := command.Output()
 	if err != nil {
 		t.Fatalf("make %s: %v\n%s", target, err, output)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
+	"github.com/transparent-checkpoint/operator/tests/install"
 )
 
 const page = "docs/getting-started.md"
@@ -58,27 +59,13 @@ func shell(t *testing.T, dir, script string) string {
 	defer cancel()
 	command := exec.CommandContext(ctx, "bash", "-s")
 	command.Dir, command.Stdin = dir, strings.NewReader(script)
-	command.Env = append(without(os.Environ(), "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "KUBECONFIG"), "LOCALCLUSTER_NAME="+name)
+	command.Env = append(install.WithoutMake(os.Environ()), "LOCALCLUSTER_NAME="+name)
 	command.WaitDelay = 5 * time.Second
 	output, err := command.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	return string(output)
-}
-
-// without takes variables out of an environment.
-func without(environment []string, names ...string) (kept []string) {
-	for _, variable := range environment {
-		taken := false
-		for _, name := range names {
-			taken = taken || strings.HasPrefix(variable, name+"=")
-		}
-		if !taken {
-			kept = append(kept, variable)
-		}
-	}
-	return kept
 }
 
 var counted = regexp.MustCompile(`I have counted to (\d+)`)
