@@ -103,6 +103,7 @@ ON_BOTH := TEST_CLUSTER=vm TEST_NODES='--nodes=1 --vm-nodes=1 --vm-cpu=Haswell-n
 .PHONY: test-vm
 test-vm: bin/localcluster prerequisites vm-image ## run tests on nodes as users have them: virtual machines with systemd and cgroup v2 (ONLY=regexp)
 	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(or $(ONLY),$(VM_TESTS))'
+	$(if $(ONLY),,$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved')
 	$(if $(ONLY),,$(ON_BOTH) go test -count=1 -timeout 10m $(TESTFLAGS) ./tests/e2e -run '$(BOTH_TESTS)')
 
 .PHONY: _test-vm-ci
@@ -113,9 +114,8 @@ _test-vm-ci: # once more where the emulation took the kernel of a machine with i
 
 .PHONY: _test-vm-once
 _test-vm-once: VMS := 1
-_test-vm-once: vm-image # on one machine, which the second package takes over from the first
-	TEST_KEEP=true $(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
-	$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved'
+_test-vm-once: vm-image
+	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
 
 .PHONY: bench
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl

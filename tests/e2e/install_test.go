@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -33,19 +34,55 @@ const mainFile = "/etc/containerd/config.toml"
 const installedTraces = "for f in /opt/checkpoint /run/checkpoint /var/lib/checkpoint /etc/containerd/conf.d/transparent-checkpoint.toml " +
 	mainFile + ".before-transparent-checkpoint; do test ! -e $f || echo $f; done"
 
+// unsentStates finds states that are on the node alone.
+const unsentStates = "cd /var/lib/checkpoint/captures || exit 0; for d in */[0-9]*; do test ! -d $d || test -e $d/" + capture.UploadedFile + " || test -e $d/" +
+	capture.DiscardedFile + ` || grep -q '"state": *"failed"' $d/` + capture.FileName + " || echo $d; done"
+
+// isIdle waits until nothing of the tests before is on the node: a removal while pods of the operator or states are there is another one.
+func (i *installation) isIdle(t *testing.T) {
+	t.Helper()
+	lab.Eventually(t, 3*time.Minute, "neither pods nor states of other tests are on "+installedNode, func() error {
+		pods, err := i.c.Client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName=" + installedNode})
+		if err != nil {
+			return err
+		}
+		for _, pod := range pods.Items {
+			if strings.HasPrefix(pod.Namespace, "test-") {
+				return fmt.Errorf("pod %s/%s is there", pod.Namespace, pod.Name)
+			}
+		}
+		if unsent := i.c.OnNode(t, installedNode, unsentStates); unsent != "" {
+			return errors.New(unsent)
+		}
+		return nil
+	})
+}
+
+// bringBack has the operator on the node as before, also where the test fails: those after it need it.
+func (i *installation) bringBack(t *testing.T) {
+	if !t.Failed() {
+		return
+	}
+	if _, err := lab.Localcluster(context.Background(), i.c.Name, "node", "exec", installedNode, "--", "sh", "-c",
+		"cat > "+mainFile+" <<'END'\n"+i.main+"END\n"); err != nil {
+		t.Error(err)
+	}
+	if _, err := lab.Localcluster(context.Background(), i.c.Name, "component", "kill", "containerd", "--node="+installedNode); err != nil {
+		t.Error(err)
+	}
+	if err := i.patch(context.Background(), true); err != nil {
+		t.Error(err)
+	}
+	awaitAgent(t, i.c, installedNode, nil)
+}
+
 // withAgent has the DaemonSet run an agent on the node, or none; that is no removal.
 func (i *installation) withAgent(t *testing.T, runs bool) {
 	t.Helper()
-	operator, value := "NotIn", installedNode
-	if runs {
-		value = "none"
-	}
-	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[`+
-		`{"matchExpressions":[{"key":"kubernetes.io/hostname","operator":%q,"values":[%q]}]}]}}}}}}}`, operator, value)
-	sets := i.c.Client.AppsV1().DaemonSets(install.AgentNamespace)
-	if _, err := sets.Patch(t.Context(), install.Agent, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+	if err := i.patch(t.Context(), runs); err != nil {
 		t.Fatal(err)
 	}
+	sets := i.c.Client.AppsV1().DaemonSets(install.AgentNamespace)
 	lab.Eventually(t, 2*time.Minute, "the agents are on the nodes on which they belong", func() error {
 		set, err := sets.Get(t.Context(), install.Agent, metav1.GetOptions{})
 		if err != nil {
@@ -61,6 +98,18 @@ func (i *installation) withAgent(t *testing.T, runs bool) {
 		}
 		return err
 	})
+}
+
+// patch has the DaemonSet's template name the node as one for no agent, or none at all.
+func (i *installation) patch(ctx context.Context, runs bool) error {
+	not := installedNode
+	if runs {
+		not = "none"
+	}
+	patch := fmt.Sprintf(`{"spec":{"template":{"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[`+
+		`{"matchExpressions":[{"key":"kubernetes.io/hostname","operator":"NotIn","values":[%q]}]}]}}}}}}}`, not)
+	_, err := i.c.Client.AppsV1().DaemonSets(install.AgentNamespace).Patch(ctx, install.Agent, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	return err
 }
 
 // isReady waits for the label of the node, or until it is gone.
@@ -159,6 +208,8 @@ func mainFiles(main string) map[string]string {
 func TestAContainerdOfAnyConfigurationServesUntilTheEnd(t *testing.T) {
 	c := labelled(t)
 	i := &installation{c: c, main: c.OnNode(t, installedNode, "cat "+mainFile)}
+	i.isIdle(t)
+	t.Cleanup(func() { i.bringBack(t) })
 	i.withAgent(t, false)
 	has(t, c.OnNode(t, installedNode, installedTraces), "/opt/checkpoint\n")
 	i.remove(t)
