@@ -52,8 +52,8 @@ func newRoot(streams genericiooptions.IOStreams) (*cobra.Command, *cli) {
 		root.AddCommand(commands...)
 	}
 	inGroup(look, c.whyCommand(), c.listCommand(), c.describeCommand())
-	inGroup(act, c.createCommand(), c.pinCommand(), c.unpinCommand(), c.deleteCommand())
-	inGroup(operate, c.statusCommand())
+	inGroup(act, c.createCommand(), c.restoreCommand(), c.restartCommand(), c.pinCommand(), c.unpinCommand(), c.deleteCommand())
+	inGroup(operate, c.statusCommand(), c.locationCommand())
 	return root, c
 }
 
