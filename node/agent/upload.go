@@ -65,7 +65,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		a.refresh(dir, &r)
 		err := a.apply(ctx, checkpoint, r)
 		if err == nil {
-			a.tellCaptured(checkpoint, record, r, p)
+			a.tellCaptured(ctx, checkpoint, record, r, p)
 		}
 		return err
 	}
@@ -104,6 +104,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	took := a.Now().Sub(began)
 	summary.Sent += ahead
 	uploadedBytes.Add(float64(summary.Sent))
+	uploadedLogicalBytes.Add(float64(record.SizeBytes))
 	uploadSeconds.Observe(took.Seconds())
 	r.manifest = summary.ManifestDigest
 	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
@@ -113,7 +114,8 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}
-	a.tellCaptured(checkpoint, record, r, p)
+	a.tellCaptured(ctx, checkpoint, record, r, p)
+	ctrl.LoggerFrom(ctx).Info("uploaded", "location", location, "bytes", summary.Sent, "duration", took.String(), "digest", summary.ManifestDigest)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
 	err = errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))

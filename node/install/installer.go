@@ -108,6 +108,7 @@ func (i *Installer) once(ctx context.Context) bool {
 		i.Recorder.Eventf(i.object(), nil, corev1.EventTypeWarning, "InstallFailed", "Install", "%s", v1alpha1.EventNote(err.Error()))
 	}
 	i.last, i.works = "", i.works || err == nil
+	measure(err == nil && labelErr == nil)
 	if err != nil {
 		i.last = err.Error()
 	}
