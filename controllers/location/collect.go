@@ -85,7 +85,7 @@ func (c *Collector) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.R
 		collected.Add(float64(len(gone)))
 		leftovers.WithLabelValues(location.Name).Set(float64(len(notes) - len(gone)))
 		c.Recorder.Eventf(location, nil, corev1.EventTypeNormal, "LeftoversDeleted", "Collect",
-			"deleted what was left behind of %d Checkpoints, of %d", len(gone), len(notes))
+			"deleted the data of %d Checkpoints, of %d whose data was left behind", len(gone), len(notes))
 		err = errors.Join(err, deleted.Drop(ctx, c.Client, c.Namespace, location.Name, gone))
 	}
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/storage"
@@ -331,7 +332,8 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 			err = a.Client.Get(ctx, client.ObjectKeyFromObject(n.Checkpoint), checkpoint)
 		} else if err == nil && !known {
 			a.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, "OwnerUnknown", "Publish",
-				"the agent never saw pod %s while it lived: no other pod is restored from this Checkpoint by itself", record.Pod.Name)
+				"the agent never saw pod %s while it lived: no other pod is restored from this Checkpoint by itself; one that "+
+					"names it by %s is", record.Pod.Name, keys.RestoreFrom)
 		}
 	}
 	switch {

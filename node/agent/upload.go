@@ -159,6 +159,9 @@ func machineOf(m compat.Facts) *v1alpha1.CheckpointMachine {
 func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, cause error) error {
 	r.uploaded.Reason = v1alpha1.ReasonStorageUnavailable
 	r.uploaded.Message = fmt.Sprintf("the state is safe on node %s and will be sent again: %v", a.NodeName, cause)
+	if advice := storage.Advice(cause); advice != "" {
+		r.uploaded.Message += ". " + advice
+	}
 	var none noLocation
 	var problem *secrets.Problem
 	switch {
