@@ -114,7 +114,7 @@ var (
 		Name: "checkpoint_disk_size_bytes", Help: "The size of the disk that captures are written to, whoever uses it.",
 	})
 	diskFree = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "checkpoint_disk_free_bytes", Help: "What is free of it.",
+		Name: "checkpoint_disk_free_bytes", Help: "What is free of the disk that captures are written to.",
 	})
 	evictions = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "checkpoint_disk_evictions_total", Help: "Captures that were removed from the node early, as the disk budget was used up; the bucket has them.",
@@ -142,6 +142,10 @@ func init() {
 	}
 	for _, outcome := range []string{keys.RestoredFromCheckpoint, keys.RestoredFromPrevious, keys.ColdRestoreFailed, keys.RestoreRefused} {
 		restores.WithLabelValues(outcome)
+	}
+	for _, phase := range []capture.HookPhase{capture.PreCheckpoint, capture.PostCheckpoint, capture.PostRestore} {
+		hooks.WithLabelValues(string(phase), string(capture.HookSucceeded))
+		hooks.WithLabelValues(string(phase), string(capture.HookFailed))
 	}
 	for _, kind := range []string{ofTermination, ofLive} {
 		frozenSeconds.WithLabelValues(kind)

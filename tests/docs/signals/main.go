@@ -270,8 +270,11 @@ func kindOf(e ast.Expr) string {
 
 // by says who tells what stands in a file.
 func by(f file) string {
-	if strings.HasPrefix(f.path, "node/") {
+	switch {
+	case strings.HasPrefix(f.path, "node/"):
 		return "agent"
+	case strings.HasPrefix(f.path, "cmd/internal/"):
+		return "both"
 	}
 	return "manager"
 }
@@ -289,6 +292,9 @@ func (s *source) said(f file, arguments ...ast.Expr) string {
 			return found == ""
 		})
 	}
+	if strings.HasSuffix(found, ": ") {
+		found += "…"
+	}
 	for _, verb := range []string{"%s", "%d", "%v", "%q", "%w"} {
 		found = strings.ReplaceAll(found, verb, "…")
 	}
@@ -298,7 +304,7 @@ func (s *source) said(f file, arguments ...ast.Expr) string {
 // metrics writes what Prometheus is told.
 func (s *source) metrics(b *strings.Builder) {
 	b.WriteString("\n# Metrics\n\nOf the manager and of the agent of each node, besides those of controller-runtime and Go.\n\n" +
-		"| metric | kind | labels | what it says |\n| --- | --- | --- | --- |\n")
+		"| metric | kind | of | labels | what it says |\n| --- | --- | --- | --- | --- |\n")
 	rows := map[string]bool{}
 	for _, f := range s.files {
 		ast.Inspect(f.File, func(n ast.Node) bool {
@@ -330,8 +336,8 @@ func (s *source) metrics(b *strings.Builder) {
 				}
 			}
 			if said["Name"] != "" {
-				rows[fmt.Sprintf("| `%s` | %s | %s | %s |\n", said["Name"], strings.ToLower(strings.TrimSuffix(kind.Sel.Name, "Opts")),
-					strings.Join(labels, ", "), escape(said["Help"]))] = true
+				rows[fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", said["Name"], strings.ToLower(strings.TrimSuffix(kind.Sel.Name, "Opts")),
+					by(f), strings.Join(labels, ", "), escape(said["Help"]))] = true
 			}
 			return true
 		})
