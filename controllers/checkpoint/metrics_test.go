@@ -23,7 +23,8 @@ func TestCheckpointsAreTallied(t *testing.T) {
 	}
 	expect := func(when, text string) {
 		t.Helper()
-		if err := testutil.CollectAndCompare(objects, strings.NewReader("# HELP checkpoint_objects "+objectsHelp+"\n# TYPE checkpoint_objects gauge\n"+text)); err != nil {
+		whole := "# HELP checkpoint_objects " + objectsHelp + "\n# TYPE checkpoint_objects gauge\n" + text
+		if err := testutil.CollectAndCompare(objects, strings.NewReader(whole)); err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
 	}

@@ -17,8 +17,8 @@ var (
 		Name: "checkpoint_captures_total", Help: "Captures of this node by outcome: Captured, Discarded, or the reason why not.",
 	}, []string{"outcome"})
 	frozenSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "checkpoint_frozen_seconds",
-		Help: "For how long pods stood still for a capture that succeeded, by what came next: the end of the pod (termination), or its going on (live).",
+		Name:    "checkpoint_frozen_seconds",
+		Help:    "For how long pods stood still for a capture that succeeded, by what came next: the end of the pod (termination), or its going on (live).",
 		Buckets: prometheus.ExponentialBuckets(0.1, 2, 12),
 	}, []string{"capture"})
 	captureSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -77,7 +77,8 @@ var (
 	})
 	decisionSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "checkpoint_decision_seconds",
-		Help: "How long new labelled pods waited, from when they were bound to this node until they could go on, or start cold: for a capture, an upload, a download.",
+		Help: "How long new labelled pods waited, from when they were bound to this node until they could go on, or start cold: for a capture, an upload " +
+			"or a download.",
 		Buckets: prometheus.ExponentialBuckets(0.25, 2, 12),
 	})
 	fetchedBytes = prometheus.NewCounter(prometheus.CounterOpts{
@@ -171,6 +172,13 @@ func (a *Agent) countCaptured(record *capture.Capture) {
 	frozenSeconds.WithLabelValues(kind).Observe(record.Timings.Frozen.Seconds())
 	captureSeconds.WithLabelValues(kind).Observe(record.Timings.Total.Seconds())
 	captureBytes.Observe(float64(record.SizeBytes))
+}
+
+// countUpload counts an upload: what was sent, and what of it the state takes on the node.
+func countUpload(sent, logical int64, took time.Duration) {
+	uploadedBytes.Add(float64(sent))
+	uploadedLogicalBytes.Add(float64(logical))
+	uploadSeconds.Observe(took.Seconds())
 }
 
 // countRestore counts what became of a new pod. One for which there was a state and that starts cold all the same counts as both.

@@ -103,9 +103,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	took := a.Now().Sub(began)
 	summary.Sent += ahead
-	uploadedBytes.Add(float64(summary.Sent))
-	uploadedLogicalBytes.Add(float64(record.SizeBytes))
-	uploadSeconds.Observe(took.Seconds())
+	countUpload(summary.Sent, record.SizeBytes, took)
 	r.manifest = summary.ManifestDigest
 	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), location, v1alpha1.ReadableDuration(took).Duration)

@@ -6,7 +6,8 @@ import (
 )
 
 var isReady = prometheus.NewGauge(prometheus.GaugeOpts{
-	Name: "checkpoint_node_ready", Help: "1 while the runtime is installed on this node and its container runtime serves it, so that labelled pods may come; else 0.",
+	Name: "checkpoint_node_ready",
+	Help: "1 while the runtime is installed on this node and its container runtime serves it, so that labelled pods may come; else 0.",
 })
 
 func init() { metrics.Registry.MustRegister(isReady) }

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/transparent-checkpoint/operator/internal/placed"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/placed"
 	"github.com/transparent-checkpoint/operator/node/engine"
 )
 

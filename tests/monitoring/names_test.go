@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -34,7 +35,7 @@ func TestExpressionsNameWhatIsDocumented(t *testing.T) {
 					return nil
 				}
 				for _, matcher := range n.LabelMatchers {
-					if matcher.Name != labels.MetricName && !slices.Contains(m.labels, matcher.Name) {
+					if matcher.Name != model.MetricNameLabel && !slices.Contains(m.labels, matcher.Name) {
 						t.Errorf("%s: the metric %s has no label %s", expr, n.Name, matcher.Name)
 					}
 				}

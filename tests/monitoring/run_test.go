@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 	"github.com/prometheus/prometheus/promql"
@@ -92,7 +93,7 @@ func load(t *testing.T, all []scrape) storage.Storage {
 				t.Fatal(err)
 			}
 		}
-		add(labels.FromStrings(labels.MetricName, "up"), 1)
+		add(labels.FromStrings(model.MetricNameLabel, "up"), 1)
 		if err := samples(s.text, add); err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +217,7 @@ func TestARunShowsWhatIsDocumented(t *testing.T) {
 	said := map[string]bool{}
 	for _, s := range scrapes(t) {
 		err := samples(s.text, func(series labels.Labels, _ float64) {
-			name := series.Get(labels.MetricName)
+			name := series.Get(model.MetricNameLabel)
 			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 				name = strings.TrimSuffix(name, suffix)
 			}
