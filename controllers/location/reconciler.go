@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
@@ -112,6 +113,9 @@ func (r *Reconciler) otherDefaults(ctx context.Context, location client.Object) 
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	location := &v1alpha1.CheckpointStorageLocation{}
 	if err := r.Client.Get(ctx, request.NamespacedName, location); err != nil {
+		if apierrors.IsNotFound(err) {
+			isAvailable.DeleteLabelValues(request.Name)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !location.DeletionTimestamp.IsZero() {
@@ -121,6 +125,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	measure(location.Name, available)
 	inUse, hasRole, err := r.inUse(ctx, location)
 	if err != nil {
 		return ctrl.Result{}, err

@@ -112,7 +112,8 @@ func (a *Agent) readGraceful() graceful {
 	g := graceful{value: keys.True, pods: &pods, agent: &agent}
 	switch {
 	case pods == 0:
-		g.value, g.message = keys.False, "pods are not captured when this node shuts down: kubelet waits for them for 0 s"
+		g.value, g.message = keys.False, "pods are not captured when this node shuts down: kubelet waits for them for 0 s; "+
+			"set shutdownGracePeriod above shutdownGracePeriodCriticalPods in its configuration"
 	case agent == 0:
 		g.value = keys.False
 		g.message = fmt.Sprintf("when this node shuts down pods have %s to be captured, but their states stay on its disk: "+
