@@ -170,7 +170,8 @@ func (c *cli) restoreCommand() *cobra.Command {
 				return err
 			}
 			policy.Spec.Source, policy.Spec.CheckpointName = v1alpha1.RestoreNamed, checkpoint.Name
-			policy.Spec.MaxAge = &metav1.Duration{Duration: c.time().Sub(checkpoint.CreationTimestamp.Time) + 24*time.Hour} // who names it knows how old it is
+			age := c.time().Sub(checkpoint.CreationTimestamp.Time).Truncate(time.Hour) // the API takes no fractions of seconds
+			policy.Spec.MaxAge = &metav1.Duration{Duration: age + 25*time.Hour}        // who names it knows how old it is
 			if changes {
 				policy.Spec.TemplateChanges = v1alpha1.TemplateChangesRestore
 			}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -156,9 +157,39 @@ func (p process) ask(ctx context.Context, program string, words ...string) ([]by
 	return output, err
 }
 
+// says runs a program of the node among its mounts, too, as one that mounts something itself needs them, and returns all that it writes.
 func (p process) says(ctx context.Context, program string, words ...string) (string, error) {
-	output, err := p.command(ctx, program, words...).CombinedOutput()
-	return string(output), err
+	type answer struct {
+		output []byte
+		err    error
+	}
+	answers := make(chan answer)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread, which has changed, ends with the goroutine
+		command := p.command(ctx, program, words...)
+		if err := enterMounts(filepath.Join(filepath.Dir(p.root()), "ns/mnt")); err != nil {
+			answers <- answer{err: fmt.Errorf("enter the mounts of the node: %w", err)}
+			return
+		}
+		command.SysProcAttr.Chroot = "" // a thread that enters them has their root
+		output, err := command.CombinedOutput()
+		answers <- answer{output, err}
+	}()
+	a := <-answers
+	return string(a.output), a.err
+}
+
+// enterMounts has the thread see the mounts of a namespace, and what it starts.
+func enterMounts(namespace string) error {
+	file, err := os.Open(namespace)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // root and working directory, which it has in common with the other threads
+		return err
+	}
+	return unix.Setns(int(file.Fd()), unix.CLONE_NEWNS)
 }
 
 // command is a program of the node among its files.
