@@ -84,7 +84,7 @@ test: bin/localcluster prerequisites $(HELM) ## run every test; those on a real 
 	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
-	(cd tests/chart && HELM=$(HELM) go test -count=1 $(TESTFLAGS) ./...) || failed=1; \
+	for module in chart monitoring; do (cd tests/$$module && HELM=$(HELM) go test -count=1 $(TESTFLAGS) ./...) || failed=1; done; \
 	go test -count=1 -timeout 60m -p 1 -parallel 3 $(TESTFLAGS) $$on || failed=1; \
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed
@@ -127,7 +127,7 @@ fidelity: bin/localcluster prerequisites ## find out which programs survive: a t
 
 .PHONY: lint
 lint: $(LINTER) ## check the style and who imports whom
-	$(LINTER) run ./... && cd tests/chart && $(LINTER) run ./...
+	@for module in . tests/chart tests/monitoring; do (cd $$module && $(LINTER) run ./...) || exit 1; done
 
 # Tools whose versions modules of their own have: which module, and what is built of it.
 $(LINTER): TOOL := lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -156,7 +156,7 @@ API := github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1
 GENERATED := github.com/transparent-checkpoint/operator/generated
 CONTROLLER_GEN := go run sigs.k8s.io/controller-tools/cmd/controller-gen
 CODEGEN := go run k8s.io/code-generator/cmd
-DERIVED := find generated manifests/crd/bases manifests/chart apis docs/reference.md -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
+DERIVED := find generated manifests/crd/bases manifests/chart manifests/monitoring/prometheusrule.yaml apis docs/reference.md -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
 
 # The tools write beside, and the result takes its place only when all of them succeeded. What no type stands behind any more goes with that.
 .PHONY: generate
@@ -176,14 +176,14 @@ generate: $(REFERENCE) ## write what comes from the API types: deepcopy function
 
 .PHONY: manifests
 manifests: ## write what comes from markers in the code, the CustomResourceDefinitions, and of all manifests the Helm chart
-	@rm -rf build/_crd
-	$(CONTROLLER_GEN) crd paths=./apis/... output:crd:dir=build/_crd
+	rm -rf build/_crd && $(CONTROLLER_GEN) crd paths=./apis/... output:crd:dir=build/_crd
 	@mkdir -p manifests/crd && rm -rf manifests/crd/bases && mv build/_crd manifests/crd/bases
 	cd tests/chart && go run .
+	@cd manifests/monitoring && { sed '/^spec:/q' prometheusrule.yaml; sed '/^#/d; s/^\(.\)/  \1/' rules.yaml; } > ../_rule && mv ../_rule prometheusrule.yaml
 
 .PHONY: verify
 verify: lint cross vulncheck ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
-	@for module in . tests/chart tests/checkpointctl tests/lint tests/reference tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
+	@for module in . tests/chart tests/checkpointctl tests/lint tests/monitoring tests/reference tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
 	  { echo "these files did not fit what they are made of (make generate manifests); they have been written anew"; exit 1; }

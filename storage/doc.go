@@ -7,6 +7,7 @@
 //   - storage/filesystem: a directory,
 //   - storage/retry: a Store that repeats what failed for a moment,
 //   - storage/limit: a Store that keeps to a bandwidth,
+//   - storage/observe: a Store that tells of each call, for metrics,
 //   - storage/turn: who goes first where transfers wait for each other,
 //   - storage/storagetest: the suite that every Store has to pass,
 //   - storage/image: checkpoints as objects, above this port.

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/cert-controller/pkg/rotator"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
 // Names that the manifests have, too.
@@ -22,6 +24,13 @@ const (
 	serviceName   = "checkpoint-manager"
 	webhookConfig = "transparent-checkpoint"
 )
+
+var certificateExpires = prometheus.NewGauge(prometheus.GaugeOpts{
+	Name: "checkpoint_webhook_certificate_expiry_timestamp_seconds",
+	Help: "When the certificate of the webhook expires, in seconds since 1970. It is renewed long before; 0 as long as there is none.",
+})
+
+func init() { metrics.Registry.MustRegister(certificateExpires) }
 
 // How often the Secret is read: until there is a certificate, and to notice that it was renewed.
 const (
@@ -92,6 +101,9 @@ func (c *certificates) read(ctx context.Context) error {
 		return err
 	}
 	c.current.Store(&pair)
+	if pair.Leaf != nil {
+		certificateExpires.Set(float64(pair.Leaf.NotAfter.Unix()))
+	}
 	if err := os.MkdirAll(c.directory, 0o700); err != nil {
 		return err
 	}

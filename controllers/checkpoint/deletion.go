@@ -50,7 +50,7 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 	if errors.Is(err, errReadOnly) {
 		log.Info("the data is kept", "location", location, "folder", folder, "name", checkpoint.StorageName())
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeNormal, dataKept, "Delete",
-			"location %s has the accessMode ReadOnly: the objects of %s below %s stay", location, checkpoint.StorageName(), folder)
+			"location %s has the accessMode ReadOnly: the objects of %s below %s stay, and may be deleted by hand", location, checkpoint.StorageName(), folder)
 		err = r.noteKept(ctx, checkpoint)
 	}
 	if err == nil {
@@ -59,8 +59,8 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 	if tried >= deletionTime {
 		log.Error(err, "data is left behind", "location", location, "folder", folder, "name", checkpoint.StorageName())
 		r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, dataLeftBehind, "Delete",
-			"gave up after %s; the objects of %s below %s in location %s stay until that can be used: %v",
-			deletionTime, checkpoint.StorageName(), folder, location, err)
+			"the Checkpoint goes without its data after %s; the objects of %s below %s in location %s stay until that can be used, and are deleted then: %s",
+			deletionTime, checkpoint.StorageName(), folder, location, explained(err))
 		leftBehind.Inc()
 		if err := deleted.Note(ctx, r.Client, r.Namespace, checkpoint, folder); err != nil { // the event tells a person what to delete
 			log.Error(err, "note what is left behind", "location", location)
@@ -69,8 +69,17 @@ func (r *Reconciler) finalize(ctx context.Context, checkpoint *v1alpha1.Checkpoi
 	}
 	wait := min(max(tried/2, firstPause), longestPause, deletionTime-tried)
 	log.Error(err, "delete the data", "location", location, "folder", folder, "name", checkpoint.StorageName(), "wait", wait.String())
-	r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, deletionFailed, "Delete", "the data in location %s is not deleted yet: %v", location, err)
+	r.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, deletionFailed, "Delete",
+		"the data in location %s is not deleted yet, which is tried again in %s: %s", location, wait.Round(time.Second), explained(err))
 	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// explained is an error of a store, and what a person can do about it if anybody can.
+func explained(err error) string {
+	if advice := storage.Advice(err); advice != "" {
+		return err.Error() + ". " + advice
+	}
+	return err.Error()
 }
 
 // noteKept notes a Checkpoint whose data stays for good where a sync would find it.

@@ -92,7 +92,8 @@ func (r *Reconciler) stop(ctx context.Context, f facts) (time.Duration, error) {
 	switch {
 	case apierrors.IsTooManyRequests(err):
 		r.Recorder.Eventf(pod, c, corev1.EventTypeWarning, "EvictionRefused", "Checkpoint", "%s",
-			v1alpha1.EventNote(fmt.Sprintf("Checkpoint %s stops the pod (postCheckpoint), which is not allowed yet: %v", c.Name, err)))
+			v1alpha1.EventNote(fmt.Sprintf("Checkpoint %s is to stop the pod (postCheckpoint), which its PodDisruptionBudget does not allow yet; "+
+				"it is tried again: %v", c.Name, err)))
 		return evictionPause, nil
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
 		return 0, nil

@@ -46,6 +46,8 @@ type Reconciler struct {
 	mu sync.Mutex
 	// ended is when the source pods were seen to have ended by themselves. It is forgotten at a restart; then the state is Failed later.
 	ended map[types.UID]time.Time
+
+	there tally
 }
 
 // SetUp adds the reconciler to the manager.
@@ -65,8 +67,13 @@ func SetUp(manager ctrl.Manager, options Options) error {
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	checkpoint := &v1alpha1.Checkpoint{}
 	if err := r.Client.Get(ctx, request.NamespacedName, checkpoint); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.there.drop(request.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	r.there.set(checkpoint)
+	ctx = ctrl.LoggerInto(ctx, ctrl.LoggerFrom(ctx).WithValues("checkpoint", checkpoint.Name, "pod", checkpoint.Spec.SourcePodName))
 	if !checkpoint.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, checkpoint)
 	}

@@ -6,8 +6,8 @@ import (
 	"maps"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -29,12 +28,6 @@ const (
 	collectTime     = time.Minute
 	collectMost     = 100
 )
-
-var collected = prometheus.NewCounter(prometheus.CounterOpts{
-	Name: "checkpoint_data_collected_total", Help: "Checkpoints whose data was left behind in a bucket, and has been deleted since.",
-})
-
-func init() { metrics.Registry.MustRegister(collected) }
 
 // Collector deletes from buckets what the deletion of Checkpoints has left behind there, as the bucket could not be used for too long. The notes of it
 // (controllers/deleted) are all that it goes by: what else lies in a bucket may be another cluster's.
@@ -69,6 +62,9 @@ func isUsable(object client.Object) bool {
 func (c *Collector) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	location := &v1alpha1.CheckpointStorageLocation{}
 	if err := c.Client.Get(ctx, request.NamespacedName, location); err != nil {
+		if apierrors.IsNotFound(err) {
+			leftovers.DeleteLabelValues(request.Name)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	later := ctrl.Result{RequeueAfter: collectInterval}
@@ -80,14 +76,16 @@ func (c *Collector) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.R
 		return ctrl.Result{}, err
 	}
 	maps.DeleteFunc(notes, func(_, note string) bool { _, _, is := deleted.Leftover(note); return !is })
+	leftovers.WithLabelValues(location.Name).Set(float64(len(notes)))
 	if len(notes) == 0 {
 		return later, nil
 	}
 	gone, err := c.collect(ctx, location, notes)
 	if len(gone) > 0 {
 		collected.Add(float64(len(gone)))
+		leftovers.WithLabelValues(location.Name).Set(float64(len(notes) - len(gone)))
 		c.Recorder.Eventf(location, nil, corev1.EventTypeNormal, "LeftoversDeleted", "Collect",
-			"deleted what was left behind of %d Checkpoints, of %d", len(gone), len(notes))
+			"deleted the data of %d Checkpoints, of %d whose data was left behind", len(gone), len(notes))
 		err = errors.Join(err, deleted.Drop(ctx, c.Client, c.Namespace, location.Name, gone))
 	}
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 
 // The reasons of events on the ConfigMap.
 const (
-	eventPaused  = "Paused"
-	eventResumed = "Resumed"
-	eventInvalid = "InvalidConfiguration"
+	eventPaused  = "Paused"               // no pod is captured or restored, and no Checkpoint expires; the event says who says so
+	eventResumed = "Resumed"              // pods are captured and restored again, and Checkpoints expire
+	eventInvalid = "InvalidConfiguration" // the event says which key cannot be understood, and what it may be; what held before goes on to hold
 )
 
 var (

@@ -16,8 +16,8 @@ import (
 
 // The reasons of events on a Job that counts its captured pods as failures.
 const (
-	resumesLeft   = "ResumesLeft"   // it bears more of them
-	noResumesLeft = "NoResumesLeft" // it bears no other one, or not even this one
+	resumesLeft   = "ResumesLeft"   // the Job bears more of them before it fails; the event says how many, and how none would count
+	noResumesLeft = "NoResumesLeft" // it bears no other one, or not even this one; the event says how none would count
 )
 
 // lately is how old the eviction of a pod may be of which its Job is told: evicted pods stay, and are seen again when the manager starts.

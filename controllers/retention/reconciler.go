@@ -135,7 +135,7 @@ func (r *Reconciler) expire(ctx context.Context, c *v1alpha1.Checkpoint, s step)
 		return err
 	}
 	expired.WithLabelValues(string(s.cause)).Inc()
-	ctrl.LoggerFrom(ctx).Info("a Checkpoint has expired", "checkpoint", c.Name, "reason", string(s.cause), "message", s.message)
+	ctrl.LoggerFrom(ctx).Info("a Checkpoint has expired", "checkpoint", c.Name, "pod", c.Spec.SourcePodName, "reason", string(s.cause), "message", s.message)
 	r.Recorder.Eventf(c, nil, corev1.EventTypeNormal, v1alpha1.StateExpired, "Retain", "%s; it is deleted in %s", s.message, expiredTime)
 	return nil
 }
@@ -152,7 +152,7 @@ func (r *Reconciler) remove(ctx context.Context, c *v1alpha1.Checkpoint, s step)
 	if s.cause != "" { // it has not been counted when it expired
 		expired.WithLabelValues(string(s.cause)).Inc()
 	}
-	ctrl.LoggerFrom(ctx).Info("deleted a Checkpoint", "checkpoint", c.Name, "message", s.message)
+	ctrl.LoggerFrom(ctx).Info("deleted a Checkpoint", "checkpoint", c.Name, "pod", c.Spec.SourcePodName, "message", s.message)
 	r.Recorder.Eventf(c, nil, corev1.EventTypeNormal, "Deleted", "Retain", "%s", s.message)
 	return nil
 }

@@ -58,6 +58,12 @@ const (
 	ReasonDeadlineExceeded Reason = "DeadlineExceeded"
 )
 
+// Reasons are all of them.
+func Reasons() []Reason {
+	return []Reason{ReasonDumpFailed, ReasonNoSpace, ReasonFilesFailed, ReasonFreezeFailed, ReasonInterrupted, ReasonVolumeSizeExceeded, ReasonHookFailed,
+		ReasonDeadlineExceeded}
+}
+
 // Capture is the file capture.json of a capture's folder.
 type Capture struct {
 	SchemaVersion int       `json:"schemaVersion"`

@@ -153,7 +153,7 @@ func (a *Agent) keepBudget(ctx context.Context) {
 			break
 		}
 		if err := a.remove(dir); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "make room on the disk", "capture", dir)
+			ctrl.LoggerFrom(ctx).Error(err, "make room on the disk", append(a.aboutPod(filepath.Base(filepath.Dir(dir))), "capture", dir)...)
 			continue
 		}
 		evictions.Inc()
@@ -164,4 +164,9 @@ func (a *Agent) keepBudget(ctx context.Context) {
 	diskBytes.WithLabelValues("fetched").Set(float64(h.fetched))
 	diskBytes.WithLabelValues("cached").Set(float64(h.total() - h.waiting - h.fetched - evicted))
 	diskBudget.Set(float64(budget))
+	var disk unix.Statfs_t
+	if unix.Statfs(a.Node.CapturesRoot(), &disk) == nil {
+		diskSize.Set(float64(int64(disk.Blocks) * disk.Bsize))
+		diskFree.Set(float64(int64(disk.Bavail) * disk.Bsize))
+	}
 }

@@ -108,13 +108,17 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	})
 	defer stop()
 	state := image.Checkpoint{Name: checkpoint.StorageName(), Digest: checkpoint.Status.ManifestDigest}
-	_, err = folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket).Fetch(ctx, state, target, progress)
+	began := a.Now()
+	summary, err := folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket).Fetch(ctx, state, target, progress)
 	if errors.Is(err, storage.ErrNoKey) {
 		err = fmt.Errorf("%w; storage location %q does not have it", err, checkpoint.Status.LocationName)
 	}
 	if err != nil {
+		fetchFailures.Inc()
 		return nil, err
 	}
+	fetchedBytes.Add(float64(summary.Bytes))
+	fetchSeconds.Observe(a.Now().Sub(began).Seconds())
 	return capture.Read(target)
 }
 

@@ -112,7 +112,8 @@ func (a *Agent) readGraceful() graceful {
 	g := graceful{value: keys.True, pods: &pods, agent: &agent}
 	switch {
 	case pods == 0:
-		g.value, g.message = keys.False, "pods are not captured when this node shuts down: kubelet waits for them for 0 s"
+		g.value, g.message = keys.False, "pods are not captured when this node shuts down: kubelet waits for them for 0 s; "+
+			"set shutdownGracePeriod above shutdownGracePeriodCriticalPods in its configuration"
 	case agent == 0:
 		g.value = keys.False
 		g.message = fmt.Sprintf("when this node shuts down pods have %s to be captured, but their states stay on its disk: "+
@@ -158,11 +159,12 @@ func lockHolder(dir string) (pid int, err error) {
 	return 0, nil
 }
 
-// kubeletConfig is what the configuration of a kubelet says of the shutdown (KubeletConfiguration v1beta1).
+// kubeletConfig is what the configuration of a kubelet says of the shutdown, and of calls to its container runtime (KubeletConfiguration v1beta1).
 type kubeletConfig struct {
 	Period         metav1.Duration  `json:"shutdownGracePeriod"`
 	CriticalPeriod metav1.Duration  `json:"shutdownGracePeriodCriticalPods"`
 	ByPriority     []priorityPeriod `json:"shutdownGracePeriodByPodPriority"`
+	RequestTimeout metav1.Duration  `json:"runtimeRequestTimeout"`
 }
 
 type priorityPeriod struct {

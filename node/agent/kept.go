@@ -39,7 +39,7 @@ func (a *Agent) publishKept(ctx context.Context, dir string, record *capture.Cap
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}
-	a.tellCaptured(checkpoint, record, r, p)
+	a.tellCaptured(ctx, checkpoint, record, r, p)
 	a.event(checkpoint, record, corev1.EventTypeNormal, keptInVolume, r.uploaded.Message)
 	keptBytes.Add(float64(record.Kept.SizeBytes))
 	m := memo{CheckpointUID: checkpoint.StorageName(), Uploaded: a.Now()}

@@ -48,6 +48,7 @@ func (a *Agent) reconcileAsked(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := a.Client.Get(ctx, request.NamespacedName, c); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	ctx = ctrl.LoggerInto(ctx, ctrl.LoggerFrom(ctx).WithValues("checkpoint", c.Name, "pod", c.Spec.SourcePodName))
 	if !c.Spec.Trigger.IsLive() || !c.DeletionTimestamp.IsZero() || c.Status.Source == nil || c.Status.Source.Node != a.NodeName || isCaptureKnown(c) {
 		a.forgetAsking(c.UID)
 		return ctrl.Result{}, nil
@@ -95,7 +96,7 @@ func (a *Agent) ask(ctx context.Context, try *asking, podUID string, asks captur
 	if err != nil {
 		try.failed++
 		try.why, try.next = err.Error(), a.Now().Add(min(longestWait, time.Second<<min(try.failed-1, 10)))
-		ctrl.LoggerFrom(ctx).Error(err, "capture a pod that goes on", "pod", podUID, "checkpoint", asks.Checkpoint, "attempt", try.failed)
+		ctrl.LoggerFrom(ctx).Error(err, "capture a pod that goes on", "podUID", podUID, "attempt", try.failed)
 	}
 }
 

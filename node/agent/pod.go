@@ -148,7 +148,7 @@ func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c 
 		}
 		return cold, errors.Join(decideErr, a.release(ctx, pod, c.Claim))
 	}
-	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", from.Name)
+	ctrl.LoggerFrom(ctx).Error(err, "fetch", "checkpoint", from.Name, "pod", pod.Name)
 	hint := fmt.Sprintf("fetching Checkpoint %s: %v", from.Name, err)
 	return ctrl.Result{RequeueAfter: time.Second}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
 }
@@ -183,7 +183,7 @@ func (a *Agent) decidedToRestore(
 		hint := fmt.Sprintf("Checkpoint %s, the one before, waits to be fetched: %v", before.Name, err)
 		return ctrl.Result{RequeueAfter: undecidedInterval}, a.Node.Hint(string(pod.UID), capture.WaitingHint, hint)
 	case err != nil: // the pod does not wait for what it will probably not need
-		ctrl.LoggerFrom(ctx).Error(err, "fetch the state before", "checkpoint", before.Name)
+		ctrl.LoggerFrom(ctx).Error(err, "fetch the state before", "checkpoint", before.Name, "pod", pod.Name)
 	case slices.Equal(containersOf(record), d.Containers):
 		d.Previous = &capture.Fetched{Checkpoint: before.Name, Directory: a.stateOf(pod, before)}
 		d.Previous.Kept = a.keptOf(d.Previous.Directory, before)
@@ -210,8 +210,12 @@ func (a *Agent) decidedCold(pod *corev1.Pod, f matching.Facts, d capture.Decisio
 
 // decided writes the decision, upon which the runtime goes on, and has the pod looked at again soon.
 func (a *Agent) decided(pod *corev1.Pod, d capture.Decision) (ctrl.Result, error) {
-	if err := a.Node.Decide(string(pod.UID), d); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := a.Node.Decide(string(pod.UID), d)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return ctrl.Result{}, err
+	}
+	if bound := boundAt(pod); err == nil && !bound.IsZero() {
+		decisionSeconds.Observe(max(a.Now().Sub(bound).Seconds(), 0))
 	}
 	hints := errors.Join(a.Node.DropHint(string(pod.UID), capture.WaitingHint), a.Node.DropHint(string(pod.UID), capture.FailingHint))
 	return ctrl.Result{RequeueAfter: time.Millisecond}, hints
@@ -257,7 +261,7 @@ func (a *Agent) tidy(ctx context.Context) error {
 				continue
 			}
 			if err := a.settleGone(ctx, podUID); err != nil {
-				ctrl.LoggerFrom(ctx).Error(err, "settle the claim of a pod that is gone", "pod", podUID)
+				ctrl.LoggerFrom(ctx).Error(err, "settle the claim of a pod that is gone", a.aboutPod(podUID)...)
 			}
 		}
 		a.forget(alive)
@@ -287,7 +291,7 @@ func (a *Agent) endHold(ctx context.Context, podUID string) {
 		return
 	}
 	if err := a.Settle(ctx, podUID); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "let the restored containers of a pod go on", "pod", podUID)
+		ctrl.LoggerFrom(ctx).Error(err, "let the restored containers of a pod go on", a.aboutPod(podUID)...)
 	}
 }
 

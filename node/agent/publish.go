@@ -19,6 +19,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
 	"github.com/transparent-checkpoint/operator/storage"
@@ -109,6 +110,7 @@ func (a *Agent) publishAll(ctx context.Context) error {
 		}
 		if now := a.Now(); !now.Before(budgetDue) {
 			a.keepBudget(ctx)
+			a.measureQueues(ctx)
 			budgetDue = now.Add(cacheInterval)
 		}
 		a.settleOwed(ctx)
@@ -144,8 +146,12 @@ func (a *Agent) look(ctx context.Context, dir string, slots *slots) {
 		return
 	}
 	p.failures++
+	publishFailures.Inc()
 	wait := min(longestWait, scanInterval<<min(p.failures, 10))
 	p.notBefore = a.Now().Add(wait)
+	if record, readErr := capture.Read(dir); readErr == nil {
+		log = log.WithValues(aboutCapture(record)...)
+	}
 	log.Error(err, "publish", "attempt", p.failures, "wait", wait.String())
 }
 
@@ -159,6 +165,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 	if err != nil {
 		return err
 	}
+	ctx = ctrl.LoggerInto(ctx, ctrl.LoggerFrom(ctx).WithValues(aboutCapture(record)...))
 	p.goesOn = !record.Trigger.IsTermination()
 	if err := a.judgeEnd(ctx, record); err != nil { // first: soon the Job controller looks at the pod
 		return err
@@ -256,7 +263,7 @@ func (a *Agent) settleOwed(ctx context.Context) {
 			continue
 		}
 		if err := a.Settle(ctx, podUID); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "settle", "pod", podUID)
+			ctrl.LoggerFrom(ctx).Error(err, "settle", a.aboutPod(podUID)...)
 		}
 	}
 }
@@ -273,7 +280,7 @@ func (a *Agent) settleLifted(ctx context.Context) {
 			continue
 		}
 		if err := a.Settle(ctx, podUID); err != nil {
-			ctrl.LoggerFrom(ctx).Error(err, "put limits back", "pod", podUID)
+			ctrl.LoggerFrom(ctx).Error(err, "put limits back", a.aboutPod(podUID)...)
 		}
 	}
 }
@@ -325,7 +332,8 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 			err = a.Client.Get(ctx, client.ObjectKeyFromObject(n.Checkpoint), checkpoint)
 		} else if err == nil && !known {
 			a.Recorder.Eventf(checkpoint, nil, corev1.EventTypeWarning, "OwnerUnknown", "Publish",
-				"the agent never saw pod %s while it lived: no other pod is restored from this Checkpoint by itself", record.Pod.Name)
+				"the agent never saw pod %s while it lived: no other pod is restored from this Checkpoint by itself; one that "+
+					"names it by %s is", record.Pod.Name, keys.RestoreFrom)
 		}
 	}
 	switch {
@@ -375,6 +383,7 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 			return err
 		}
 		a.countCapture(string(record.Failure.Reason))
+		ctrl.LoggerFrom(ctx).Info("not captured", "reason", string(record.Failure.Reason), "message", r.captured.Message)
 		a.tellHooks(checkpoint, record)
 		a.event(checkpoint, record, corev1.EventTypeWarning, string(record.Failure.Reason), "not captured: "+r.captured.Message)
 		return a.retire(dir)
@@ -435,7 +444,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		err := a.apply(ctx, checkpoint, r)
 		if err == nil {
 			p.seen = capture.Complete
-			a.tellCaptured(checkpoint, record, r, p)
+			a.tellCaptured(ctx, checkpoint, record, r, p)
 		}
 		return err
 	}
@@ -477,13 +486,14 @@ func (a *Agent) refresh(dir string, r *report) {
 }
 
 // tellCaptured tells once by an event, and counts, that a state is captured, when a report has said so.
-func (a *Agent) tellCaptured(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, p *publication) {
+func (a *Agent) tellCaptured(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, p *publication) {
 	if p.told || r.captured.Status != metav1.ConditionTrue {
 		return
 	}
 	p.told = true
 	a.learn(record)
-	a.countCapture("Captured")
+	a.countCaptured(record)
+	ctrl.LoggerFrom(ctx).Info("captured", "bytes", record.SizeBytes, "frozen", record.Timings.Frozen.String(), "duration", record.Timings.Total.String())
 	a.tellHooks(checkpoint, record)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Captured", fmt.Sprintf("captured %s, frozen for %s; safe on node %s",
 		v1alpha1.ReadableSize(record.SizeBytes), v1alpha1.ReadableDuration(record.Timings.Frozen).Duration, a.NodeName))

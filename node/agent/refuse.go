@@ -40,7 +40,7 @@ func (a *Agent) tellRefusal(ctx context.Context, pod *corev1.Pod, message string
 		Type: keys.Restored, Status: corev1.ConditionFalse, Reason: keys.RestoreRefused, Message: message,
 	})...)
 	if err == nil && (old == nil || old.Reason != keys.RestoreRefused) {
-		restores.WithLabelValues(keys.RestoreRefused).Inc()
+		countRefused()
 	}
 	return err
 }

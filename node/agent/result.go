@@ -108,6 +108,7 @@ func byPolicy(message, policy string) string {
 
 // report tells the API what became of a decided pod.
 func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision) (ctrl.Result, error) {
+	ctx = aboutDecision(ctx, pod, d)
 	var results []*capture.Result
 	for _, name := range d.Containers {
 		r, err := a.Node.Result(string(pod.UID), name)
@@ -161,10 +162,11 @@ func (a *Agent) report(ctx context.Context, pod *corev1.Pod, d *capture.Decision
 	old := podspec.Condition(pod, keys.Restored)
 	err = a.tell(ctx, pod, append(conditions, corev1.PodCondition{Type: keys.Restored, Status: o.status, Reason: o.reason, Message: o.message})...)
 	if err == nil && isNew(old, d, o.reason, became) {
-		restores.WithLabelValues(o.reason).Inc()
+		countRestore(d, o, results)
+		ctrl.LoggerFrom(ctx).Info("it is known what the pod goes on from", "reason", o.reason, "message", o.message)
 	}
 	if keepErr := a.keepRestore(pod, d); keepErr != nil { // whoever looks for a cause has the less of it
-		ctrl.LoggerFrom(ctx).Error(keepErr, "keep what the restore left", "pod", pod.Name)
+		ctrl.LoggerFrom(ctx).Error(keepErr, "keep what the restore left")
 	}
 	if err == nil && d.Action == capture.Restore && (d.Restarts == 0 || podspec.HasEnded(pod)) {
 		err = os.RemoveAll(a.statesOf(pod))

@@ -65,7 +65,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		a.refresh(dir, &r)
 		err := a.apply(ctx, checkpoint, r)
 		if err == nil {
-			a.tellCaptured(checkpoint, record, r, p)
+			a.tellCaptured(ctx, checkpoint, record, r, p)
 		}
 		return err
 	}
@@ -103,8 +103,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	}
 	took := a.Now().Sub(began)
 	summary.Sent += ahead
-	uploadedBytes.Add(float64(summary.Sent))
-	uploadSeconds.Observe(took.Seconds())
+	countUpload(summary.Sent, record.SizeBytes, took)
 	r.manifest = summary.ManifestDigest
 	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
 	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), location, v1alpha1.ReadableDuration(took).Duration)
@@ -113,7 +112,8 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}
-	a.tellCaptured(checkpoint, record, r, p)
+	a.tellCaptured(ctx, checkpoint, record, r, p)
+	ctrl.LoggerFrom(ctx).Info("uploaded", "location", location, "bytes", summary.Sent, "duration", took.String(), "digest", summary.ManifestDigest)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
 	err = errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
@@ -157,6 +157,9 @@ func machineOf(m compat.Facts) *v1alpha1.CheckpointMachine {
 func (a *Agent) uploadFailed(ctx context.Context, checkpoint *v1alpha1.Checkpoint, record *capture.Capture, r report, cause error) error {
 	r.uploaded.Reason = v1alpha1.ReasonStorageUnavailable
 	r.uploaded.Message = fmt.Sprintf("the state is safe on node %s and will be sent again: %v", a.NodeName, cause)
+	if advice := storage.Advice(cause); advice != "" {
+		r.uploaded.Message += ". " + advice
+	}
 	var none noLocation
 	var problem *secrets.Problem
 	switch {

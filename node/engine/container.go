@@ -114,6 +114,14 @@ func recordOf(node capture.Node, id string) string {
 	return filepath.Join(node.Containers(), filepath.Base(id)+".json")
 }
 
+// PodOf returns the pod of that UID: its UID alone where the runtime knows nothing of it.
+func PodOf(node capture.Node, podUID string) capture.Pod {
+	if all, err := containersOf(node, podUID); err == nil && len(all) > 0 {
+		return all[0].Pod
+	}
+	return capture.Pod{UID: podUID}
+}
+
 // containersOf returns the records of a pod's containers, its sandbox among them.
 func containersOf(node capture.Node, podUID string) ([]*Container, error) {
 	files, err := filepath.Glob(filepath.Join(node.Containers(), "*.json"))

@@ -100,14 +100,16 @@ func (i *Installer) once(ctx context.Context) bool {
 	if len(repaired) > 0 {
 		log.Info("written", "files", repaired)
 		if i.works {
-			note := v1alpha1.EventNote("what was not as it has to be was written anew: " + strings.Join(repaired, ", "))
+			note := v1alpha1.EventNote("somebody else has changed what belongs to the runtime of checkpoints, and it was written anew: " + strings.Join(repaired, ", "))
 			i.Recorder.Eventf(i.object(), nil, corev1.EventTypeWarning, "InstallRepaired", "Install", "%s", note)
 		}
 	}
 	if err != nil && err.Error() != i.last {
-		i.Recorder.Eventf(i.object(), nil, corev1.EventTypeWarning, "InstallFailed", "Install", "%s", v1alpha1.EventNote(err.Error()))
+		i.Recorder.Eventf(i.object(), nil, corev1.EventTypeWarning, "InstallFailed", "Install", "%s",
+			v1alpha1.EventNote("no labelled pod is sent to this node until the runtime is installed, which is tried again: "+err.Error()))
 	}
 	i.last, i.works = "", i.works || err == nil
+	measure(err == nil && labelErr == nil)
 	if err != nil {
 		i.last = err.Error()
 	}

@@ -152,7 +152,7 @@ func (f *front) isOwn(podUID string, mount specs.Mount) bool {
 func (f *front) createSandbox(c *engine.Container) error {
 	if c.Network != "" {
 		if err := engine.DisableMultipathTCP(c.Network); err != nil {
-			f.engine(c.Pod.UID).Log("multipath TCP stays on: %v", err)
+			f.engine(c.Pod).Log("multipath TCP stays on: %v", err)
 		}
 	}
 	if _, err := f.await(c.Pod); err != nil {
@@ -165,7 +165,7 @@ func (f *front) createSandbox(c *engine.Container) error {
 }
 
 func (f *front) createContainer(c *engine.Container, bundle engine.Bundle, values map[string]string) error {
-	e := f.engine(c.Pod.UID)
+	e := f.engine(c.Pod)
 	if !c.Selected() {
 		if err := engine.Remember(f.node, c); err != nil {
 			return err

@@ -25,10 +25,10 @@ func (f *front) exec() error {
 		return fmt.Errorf("pod %s/%s: %w", c.Pod.Namespace, c.Pod.Name, err)
 	}
 	if err != nil {
-		f.engine(c.Pod.UID).Log("exec: %v", err)
+		f.engine(c.Pod).Log("exec: %v", err)
 	}
 	if err := useOwnNull(c); err != nil {
-		f.engine(c.Pod.UID).Log("exec: %v", err)
+		f.engine(c.Pod).Log("exec: %v", err)
 	}
 	return f.pass()
 }

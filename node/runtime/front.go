@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -82,22 +81,6 @@ func (f *front) oci() engine.OCI {
 	return engine.OCI{Path: f.config.Runtime, CRIUDirectory: f.config.CRIUDirectory, Global: f.words.global}
 }
 
-// engine returns an engine that writes its log where that of the pod is.
-func (f *front) engine(podUID string) *engine.Engine {
-	return &engine.Engine{Node: f.node, Log: func(format string, args ...any) {
-		dir := filepath.Join(f.node.Root, "run/checkpoint/log")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return
-		}
-		file, err := os.OpenFile(filepath.Join(dir, podUID+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return
-		}
-		defer file.Close()
-		_, _ = fmt.Fprintf(file, "%s %d %s\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), os.Getpid(), fmt.Sprintf(format, args...))
-	}}
-}
-
 // recall returns the record of the container that the call is about; nil for one of a pod without the label.
 func (f *front) recall() (*engine.Container, error) {
 	operands, _ := f.words.operands()
@@ -138,7 +121,7 @@ func (f *front) detached(verb string) error {
 	if verb != "capture-live" && len(operands) != 1 {
 		return fmt.Errorf("%s takes the UID of a pod", verb)
 	}
-	e := f.engine(operands[0])
+	e := f.engine(engine.PodOf(f.node, operands[0]))
 	if err := engine.EnterOwnCgroup(); err != nil {
 		e.Log("own cgroup: %v", err)
 	}

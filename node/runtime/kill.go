@@ -30,12 +30,12 @@ func (f *front) kill() error {
 	case all || short: // to all processes: nobody asks a program to end that way
 		return f.pass()
 	}
-	if err := f.engine(c.Pod.UID).Note(c, signal); err != nil {
-		f.engine(c.Pod.UID).Log("note %s: %v", signal, err)
+	if err := f.engine(c.Pod).Note(c, signal); err != nil {
+		f.engine(c.Pod).Log("note %s: %v", signal, err)
 		return f.pass()
 	}
 	if err := f.detach("capture", c.Pod.UID); err != nil {
-		f.engine(c.Pod.UID).Log("start the capture: %v", err)
+		f.engine(c.Pod).Log("start the capture: %v", err)
 		return f.pass() // the signal must not be lost
 	}
 	return nil
@@ -48,8 +48,8 @@ func (f *front) killForGood(c *engine.Container, signal string) error {
 	if !engine.InFlight(f.node, uid) && !f.cutOff(c) {
 		return f.pass()
 	}
-	if err := f.engine(uid).Note(c, signal); err != nil {
-		f.engine(uid).Log("note %s: %v", signal, err)
+	if err := f.engine(c.Pod).Note(c, signal); err != nil {
+		f.engine(c.Pod).Log("note %s: %v", signal, err)
 		return f.pass() // a pod that nobody can end is worse than a state that is lost
 	}
 	return f.detach("capture", uid)
@@ -58,7 +58,7 @@ func (f *front) killForGood(c *engine.Container, signal string) error {
 // cutOff tells whether a capture of the pod is unfinished, or has not begun though its signal came.
 func (f *front) cutOff(c *engine.Container) bool {
 	partials, err := filepath.Glob(filepath.Join(f.node.Captures(c.Pod.UID), "*.partial"))
-	return err == nil && len(partials) > 0 || f.engine(c.Pod.UID).Owes(c)
+	return err == nil && len(partials) > 0 || f.engine(c.Pod).Owes(c)
 }
 
 // detach starts one of our own verbs in a session of its own, without our inputs and outputs, and does not wait.

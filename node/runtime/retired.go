@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/placed"
 	"github.com/transparent-checkpoint/operator/node/engine"
 )
@@ -75,7 +76,7 @@ func isSandbox(dir string) bool {
 // next time.
 func (f *front) clear() error {
 	if err := engine.EnterOwnCgroup(); err != nil {
-		f.engine("retired").Log("own cgroup: %v", err)
+		f.engine(capture.Pod{UID: "retired"}).Log("own cgroup: %v", err)
 	}
 	time.Sleep(clearPatience)
 	lock, err := os.Open(f.node.RetiredFile())

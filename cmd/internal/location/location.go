@@ -10,6 +10,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/storage"
 	"github.com/transparent-checkpoint/operator/storage/image"
+	"github.com/transparent-checkpoint/operator/storage/observe"
 	"github.com/transparent-checkpoint/operator/storage/retry"
 	"github.com/transparent-checkpoint/operator/storage/s3"
 )
@@ -39,7 +40,7 @@ func Open(ctx context.Context, location *v1alpha1.CheckpointStorageLocation, sec
 		return nil, fmt.Errorf("storage location %q: %w", location.Name, err)
 	}
 	log := logr.FromContextOrDiscard(ctx).WithValues("location", location.Name)
-	return retry.New(store, retry.Options{FirstWait: firstWait, LongestWait: longestWait, Limit: limit,
+	return retry.New(observe.New(store, count(location.Name)), retry.Options{FirstWait: firstWait, LongestWait: longestWait, Limit: limit,
 		Notify: func(op, key string, attempt int, err error, wait time.Duration) {
 			log.V(1).Info("the storage is asked again", "op", op, "key", key, "attempt", attempt, "reason", err.Error(), "wait", wait)
 		}}), nil

@@ -2,7 +2,9 @@ package location
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -164,5 +166,20 @@ func TestWhatCannotBeRight(t *testing.T) {
 				t.Errorf("%v tells the credentials", err)
 			}
 		})
+	}
+}
+
+func TestReasonsOfErrorsAreCounted(t *testing.T) {
+	for want, errs := range map[string][]error{
+		"":             {nil, storage.ErrNotExist, fmt.Errorf("stat: %w", storage.ErrExist), context.Canceled},
+		"Unavailable":  {fmt.Errorf("put: %w", storage.ErrUnavailable), context.DeadlineExceeded},
+		"AccessDenied": {storage.ErrAccessDenied},
+		"Other":        {errors.New("what nobody knows")},
+	} {
+		for _, err := range errs {
+			if got := reasonOf(err); got != want {
+				t.Errorf("the reason of %v is %q; it has to be %q", err, got, want)
+			}
+		}
 	}
 }

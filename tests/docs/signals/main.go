@@ -184,7 +184,7 @@ func (s *source) events(b *strings.Builder) {
 	b.WriteString("\n# Events\n\n" +
 		"Besides these there are events with the reasons of conditions, when those change: of a pod, a Checkpoint, a policy or a location.\n\n" +
 		"| event | kind | by | what it says |\n| --- | --- | --- | --- |\n")
-	rows := map[string]bool{}
+	rows, names := map[string]bool{}, map[string]bool{}
 	for _, f := range s.files {
 		ast.Inspect(f.File, func(n ast.Node) bool {
 			call, is := n.(*ast.CallExpr)
@@ -208,13 +208,22 @@ func (s *source) events(b *strings.Builder) {
 			if !known {
 				return true
 			}
-			by := "manager"
-			if strings.HasPrefix(f.path, "node/") {
-				by = "agent"
-			}
-			rows[fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, kindOf(call.Args[kind]), by, escape(s.said(f, call.Args[text])))] = true
+			rows[fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, kindOf(call.Args[kind]), by(f), escape(s.said(f, call.Args[text:]...)))] = true
+			names[name] = true
 			return true
 		})
+	}
+	for _, f := range s.files { // those that the code chooses among say in their comments what they are
+		for group := range groups(f) {
+			if !strings.HasPrefix(sentence(group.Doc.Text()), "The reasons of events ") {
+				continue
+			}
+			for _, c := range constantsOf(group) {
+				if !names[c.value] {
+					rows[fmt.Sprintf("| `%s` | either | %s | %s |\n", c.value, by(f), s.cell(c))] = true
+				}
+			}
+		}
 	}
 	for _, row := range sorted(rows) {
 		b.WriteString(row)
@@ -259,17 +268,33 @@ func kindOf(e ast.Expr) string {
 	return "either"
 }
 
-// said is what an event says, as far as it stands in the code: its parts that are not known are dots.
-func (s *source) said(f file, e ast.Expr) string {
+// by says who tells what stands in a file.
+func by(f file) string {
+	switch {
+	case strings.HasPrefix(f.path, "node/"):
+		return "agent"
+	case strings.HasPrefix(f.path, "cmd/internal/"):
+		return "both"
+	}
+	return "manager"
+}
+
+// said is what an event says, as far as it stands in the code, in the first of its arguments that has words: its parts that are not known are dots.
+func (s *source) said(f file, arguments ...ast.Expr) string {
 	var found string
-	ast.Inspect(e, func(n ast.Node) bool {
-		if x, is := n.(ast.Expr); is && found == "" {
-			if text, is := s.text(f, x); is && text != "%s" {
-				found = text
+	for _, e := range arguments {
+		ast.Inspect(e, func(n ast.Node) bool {
+			if x, is := n.(ast.Expr); is && found == "" {
+				if text, is := s.text(f, x); is && strings.Contains(text, " ") {
+					found = text
+				}
 			}
-		}
-		return found == ""
-	})
+			return found == ""
+		})
+	}
+	if strings.HasSuffix(found, ": ") {
+		found += "…"
+	}
 	for _, verb := range []string{"%s", "%d", "%v", "%q", "%w"} {
 		found = strings.ReplaceAll(found, verb, "…")
 	}
@@ -279,7 +304,7 @@ func (s *source) said(f file, e ast.Expr) string {
 // metrics writes what Prometheus is told.
 func (s *source) metrics(b *strings.Builder) {
 	b.WriteString("\n# Metrics\n\nOf the manager and of the agent of each node, besides those of controller-runtime and Go.\n\n" +
-		"| metric | kind | labels | what it says |\n| --- | --- | --- | --- |\n")
+		"| metric | kind | of | labels | what it says |\n| --- | --- | --- | --- | --- |\n")
 	rows := map[string]bool{}
 	for _, f := range s.files {
 		ast.Inspect(f.File, func(n ast.Node) bool {
@@ -311,8 +336,8 @@ func (s *source) metrics(b *strings.Builder) {
 				}
 			}
 			if said["Name"] != "" {
-				rows[fmt.Sprintf("| `%s` | %s | %s | %s |\n", said["Name"], strings.ToLower(strings.TrimSuffix(kind.Sel.Name, "Opts")),
-					strings.Join(labels, ", "), escape(said["Help"]))] = true
+				rows[fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", said["Name"], strings.ToLower(strings.TrimSuffix(kind.Sel.Name, "Opts")),
+					by(f), strings.Join(labels, ", "), escape(said["Help"]))] = true
 			}
 			return true
 		})
