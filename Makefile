@@ -91,7 +91,7 @@ test: bin/localcluster prerequisites $(HELM) ## run every test; those on a real 
 
 # The tests that run again on nodes that are virtual machines, where everything takes ten times as long, and those of them that CI has time for.
 VM_TESTS := TestWorkSurvives|TestARestoredContainerSees|TestRightsComeBack|TestTheNewPodsLimits|TestAPodHasItsLimits|TestTenGenerations|TestAppArmor|$(VM_TESTS_POWER)
-VM_TESTS_CI := TestAppArmor|TestARestoredContainerSees
+VM_TESTS_CI := TestAppArmor
 VM_TESTS_POWER := TestAnUploadThatWasCutOff|TestPodsAreInTheBucketBefore|TestANodeWhoseKubelet
 VMS := 2
 DEAD_KERNELS := $(CURDIR)/build/dead-kernels
