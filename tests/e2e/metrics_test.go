@@ -213,9 +213,9 @@ func TestLogsNameTheCheckpoint(t *testing.T) {
 		said := map[string]bool{}
 		lines := bufio.NewScanner(strings.NewReader(log))
 		for lines.Scan() {
-			var line struct{ Checkpoint, Namespace, Pod, Msg string }
-			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Checkpoint == name && line.Namespace == w.ns && line.Pod == pod.Name {
-				message, _, _ := strings.Cut(line.Msg, " after ")
+			var line map[string]any // in which Pod and pod are two
+			if json.Unmarshal(lines.Bytes(), &line) == nil && line["checkpoint"] == name && line["namespace"] == w.ns && line["pod"] == pod.Name {
+				message, _, _ := strings.Cut(fmt.Sprint(line["msg"]), " after ")
 				said[message] = true
 			}
 		}
