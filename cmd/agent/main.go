@@ -46,34 +46,43 @@ type options struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "inspect" {
+		inspectAndExit(os.Args[2:])
+		return
+	}
 	o := options{}
-	flag.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of the node (default: the environment's NODE_NAME)")
-	flag.StringVar(&o.namespace, "namespace", os.Getenv("OPERATOR_NAMESPACE"), "the manager's namespace, which has the Secrets (default: OPERATOR_NAMESPACE)")
-	flag.StringVar(&o.pod.Name, "pod", os.Getenv("POD_NAME"), "name of the agent's own pod, if it is one (default: POD_NAME)")
-	flag.StringVar(&o.pod.Namespace, "pod-namespace", os.Getenv("POD_NAMESPACE"), "that pod's namespace (default: POD_NAMESPACE)")
-	flag.StringVar(&o.root, "root", "/", "where the node's file system is mounted")
-	flag.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
-	flag.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
-	flag.StringVar(&o.criu, "criu-directory", "", "folder in which a node may have a criu of its own, to be used there instead of the one that is installed")
-	flag.StringVar(&o.home, "home", capture.DefaultHome,
-		"folder of the node in which the runtime is installed: where /opt cannot be written to, another one in which programs can be run")
-	flag.StringVar(&o.socket, "cri-socket", "",
-		"socket of the container runtime on the node (default: the first that answers of containerd's, that of k3s and RKE2, and CRI-O's)")
-	flag.BoolVar(&o.remove, "remove", false, "take the installation off the node, and end")
-	flag.StringVar(&o.metrics, "metrics", ":9436", "address of the metrics; 0 for none")
-	flag.StringVar(&o.health, "health", ":9437", "address of /healthz and /readyz; 0 for none")
-	flag.IntVar(&o.uploadsAtOnce, "uploads-at-once", agent.DefaultUploadsAtOnce,
-		"how many states are uploaded at once, those of pods that are gone before all others")
-	flag.StringVar(&o.uploadBandwidth, "upload-bandwidth", "0", "bytes a second, as 100Mi, that all uploads of the node may send; 0 for no limit")
-	flag.StringVar(&o.downloadBandwidth, "download-bandwidth", "0", "bytes a second, as 100Mi, that all restores of the node may receive; 0 for no limit")
-	flag.StringVar(&o.diskBudget, "disk-budget", agent.DefaultDiskBudget,
-		"what may be kept on the node's disk, as 50Gi or 20%; above that states go from it that the bucket has")
+	o.addTo(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(zap.New())
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// addTo adds the flags by which they are said.
+func (o *options) addTo(flags *flag.FlagSet) {
+	flags.StringVar(&o.node, "node", os.Getenv("NODE_NAME"), "name of the node (default: the environment's NODE_NAME)")
+	flags.StringVar(&o.namespace, "namespace", os.Getenv("OPERATOR_NAMESPACE"), "the manager's namespace, which has the Secrets (default: OPERATOR_NAMESPACE)")
+	flags.StringVar(&o.pod.Name, "pod", os.Getenv("POD_NAME"), "name of the agent's own pod, if it is one (default: POD_NAME)")
+	flags.StringVar(&o.pod.Namespace, "pod-namespace", os.Getenv("POD_NAMESPACE"), "that pod's namespace (default: POD_NAMESPACE)")
+	flags.StringVar(&o.root, "root", "/", "where the node's file system is mounted")
+	flags.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
+	flags.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
+	flags.StringVar(&o.criu, "criu-directory", "", "folder in which a node may have a criu of its own, to be used there instead of the one that is installed")
+	flags.StringVar(&o.home, "home", capture.DefaultHome,
+		"folder of the node in which the runtime is installed: where /opt cannot be written to, another one in which programs can be run")
+	flags.StringVar(&o.socket, "cri-socket", "",
+		"socket of the container runtime on the node (default: the first that answers of containerd's, that of k3s and RKE2, and CRI-O's)")
+	flags.BoolVar(&o.remove, "remove", false, "take the installation off the node, and end")
+	flags.StringVar(&o.metrics, "metrics", ":9436", "address of the metrics; 0 for none")
+	flags.StringVar(&o.health, "health", ":9437", "address of /healthz and /readyz; 0 for none")
+	flags.IntVar(&o.uploadsAtOnce, "uploads-at-once", agent.DefaultUploadsAtOnce,
+		"how many states are uploaded at once, those of pods that are gone before all others")
+	flags.StringVar(&o.uploadBandwidth, "upload-bandwidth", "0", "bytes a second, as 100Mi, that all uploads of the node may send; 0 for no limit")
+	flags.StringVar(&o.downloadBandwidth, "download-bandwidth", "0", "bytes a second, as 100Mi, that all restores of the node may receive; 0 for no limit")
+	flags.StringVar(&o.diskBudget, "disk-budget", agent.DefaultDiskBudget,
+		"what may be kept on the node's disk, as 50Gi or 20%; above that states go from it that the bucket has")
 }
 
 func (o options) check() error {

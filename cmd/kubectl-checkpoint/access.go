@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -29,11 +30,15 @@ import (
 type cli struct {
 	flags             *genericclioptions.ConfigFlags
 	operatorNamespace string
+	agentNamespace    string
 	genericiooptions.IOStreams
 
-	// fake takes the place of a cluster in tests, and now that of the clock.
-	fake client.WithWatch
-	now  func() time.Time
+	// fake takes the place of a cluster in tests, now that of the clock, run that of execute, logs that of logsOf, and server that of what it serves.
+	fake   client.WithWatch
+	now    func() time.Time
+	run    func(ctx context.Context, pod *corev1.Pod, container string, words []string, out, errOut io.Writer) error
+	logs   func(ctx context.Context, pod *corev1.Pod, container string, previous bool) ([]byte, error)
+	server func() (version string, kinds []string, err error)
 }
 
 func (c *cli) time() time.Time {

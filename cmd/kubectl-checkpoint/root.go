@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -11,6 +12,7 @@ import (
 )
 
 func main() {
+	ctrl.SetLogger(logr.Discard()) // what a person has to know is said by the commands
 	streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 	root, _ := newRoot(streams)
 	if err := root.ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
@@ -40,6 +42,7 @@ func newRoot(streams genericiooptions.IOStreams) (*cobra.Command, *cli) {
 	root.SetErr(streams.ErrOut)
 	c.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&c.operatorNamespace, "operator-namespace", "checkpoint-system", "the namespace of the operator's manager")
+	root.PersistentFlags().StringVar(&c.agentNamespace, "agent-namespace", "checkpoint-agents", "the namespace of the operator's agents")
 	root.AddGroup(
 		&cobra.Group{ID: look, Title: "To see and to understand:"},
 		&cobra.Group{ID: act, Title: "To capture, restore and keep:"},
@@ -51,9 +54,9 @@ func newRoot(streams genericiooptions.IOStreams) (*cobra.Command, *cli) {
 		}
 		root.AddCommand(commands...)
 	}
-	inGroup(look, c.whyCommand(), c.listCommand(), c.describeCommand())
-	inGroup(act, c.createCommand(), c.pinCommand(), c.unpinCommand(), c.deleteCommand())
-	inGroup(operate, c.statusCommand())
+	inGroup(look, c.whyCommand(), c.listCommand(), c.describeCommand(), c.logsCommand())
+	inGroup(act, c.createCommand(), c.restoreCommand(), c.restartCommand(), c.pinCommand(), c.unpinCommand(), c.deleteCommand())
+	inGroup(operate, c.statusCommand(), c.locationCommand(), c.doctorCommand(), c.verifyCommand(), c.duCommand(), c.exportCommand(), c.bugCommand())
 	return root, c
 }
 

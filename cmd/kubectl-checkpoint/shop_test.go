@@ -66,6 +66,8 @@ var (
 	restored  = condition(keys.Restored, corev1.ConditionTrue, keys.RestoredFromCheckpoint, "went on from Checkpoint web-older")
 )
 
+const instructions = "adx aes avx avx2 bmi1 bmi2 cmov cx16 cx8 fma fsgsbase fxsr movbe pclmulqdq popcnt rdrand rdseed sha_ni sse sse2 sse4_1 sse4_2 ssse3 xsave"
+
 // checkpointOf is a complete Checkpoint that a pod left.
 func checkpointOf(p *corev1.Pod, name string, taken time.Duration, change ...func(*v1alpha1.Checkpoint)) *v1alpha1.Checkpoint {
 	own := lineage.Of(p)
@@ -88,7 +90,7 @@ func checkpointOf(p *corev1.Pod, name string, taken time.Duration, change ...fun
 			Containers:     []v1alpha1.CheckpointContainer{{Name: "app", Image: "registry.test/web:1", MemoryBytes: new(int64(268435456))}},
 			Machine: &v1alpha1.CheckpointMachine{
 				Architecture: "amd64", Kernel: "6.12.43+deb13-amd64", PageSizeBytes: 4096, XSaveBytes: 2696, ControlGroups: 2,
-				Instructions: "adx aes avx avx2 bmi1 bmi2 cmov cx16 cx8 fma fsgsbase fxsr movbe pclmulqdq popcnt rdrand rdseed sha_ni sse sse2 sse4_1 sse4_2 ssse3 xsave",
+				Instructions: instructions,
 			},
 		},
 	}
@@ -143,8 +145,11 @@ func shop() []client.Object {
 			LastValidationTime: new(ago(time.Minute)),
 		},
 	}
-	nodes := func(name string, ready string) *corev1.Node {
-		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{keys.NodeReady: ready}}}
+	nodes := func(name, ready, kernel string) *corev1.Node {
+		facts := `{"architecture":"amd64","kernel":"` + kernel + `","pageSize":4096,"xsave":2696,"instructions":"` + instructions + `"}`
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+			Name: name, Labels: map[string]string{keys.NodeReady: ready}, Annotations: map[string]string{keys.NodeFacts: facts},
+		}}
 	}
 	return []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}},
@@ -152,7 +157,7 @@ func shop() []client.Object {
 		&appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: "web-5c9d", UID: "web-5c9d-uid", OwnerReferences: owner("apps/v1", "Deployment", "web"),
 		}},
-		location, nodes("worker-1", keys.True), nodes("worker-2", keys.True), nodes("worker-3", ""),
+		location, nodes("worker-1", keys.True, "6.12.43+deb13-amd64"), nodes("worker-2", keys.True, "6.1.0-40-amd64"), nodes("worker-3", "", "6.12.43"),
 		web,
 		pod("web-5c9d-b", set,
 			condition(keys.Checkpointable, corev1.ConditionFalse, keys.UnprotectedDeviceInUse, "container app: process 17 (python) has /dev/fuse open"),

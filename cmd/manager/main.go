@@ -39,6 +39,7 @@ type options struct {
 	namespace, health, metrics string
 	webhookPort                int
 	leaderElection             bool
+	logging                    zap.Options
 }
 
 func main() {
@@ -46,20 +47,28 @@ func main() {
 		uninstall(os.Args[2:])
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "inspect" {
+		inspectAndExit(os.Args[2:])
+		return
+	}
 	var o options
-	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace; default is POD_NAMESPACE")
-	flag.StringVar(&o.health, "health-address", ":8081", "where healthz and readyz are")
-	flag.StringVar(&o.metrics, "metrics-address", ":8080", "where metrics are; 0 is nowhere")
-	flag.IntVar(&o.webhookPort, "webhook-port", 9443, "the port on which the API server asks about pods and Jobs")
-	flag.BoolVar(&o.leaderElection, "leader-elect", true, "let one replica alone run the controllers")
-	logging := zap.Options{}
-	logging.BindFlags(flag.CommandLine)
+	o.addTo(flag.CommandLine)
 	flag.Parse()
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&logging)))
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
 	if err := run(o); err != nil {
 		ctrl.Log.Error(err, "the manager ends")
 		os.Exit(1)
 	}
+}
+
+// addTo adds the flags by which they are said.
+func (o *options) addTo(flags *flag.FlagSet) {
+	flags.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the operator's own namespace; default is POD_NAMESPACE")
+	flags.StringVar(&o.health, "health-address", ":8081", "where healthz and readyz are")
+	flags.StringVar(&o.metrics, "metrics-address", ":8080", "where metrics are; 0 is nowhere")
+	flags.IntVar(&o.webhookPort, "webhook-port", 9443, "the port on which the API server asks about pods and Jobs")
+	flags.BoolVar(&o.leaderElection, "leader-elect", true, "let one replica alone run the controllers")
+	o.logging.BindFlags(flags)
 }
 
 func run(o options) error {

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -65,12 +66,19 @@ func SetUp(manager ctrl.Manager, options Options) error {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(manager).Named("location").
-		For(&v1alpha1.CheckpointStorageLocation{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.CheckpointStorageLocation{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, isAskedFor()))).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.ofSecret)).
 		Watches(&v1alpha1.CheckpointStorageLocation{}, handler.EnqueueRequestsFromMapFunc(r.otherDefaults),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4}).
 		Complete(r)
+}
+
+// isAskedFor tells of a change whether somebody wants the location to be tried at once.
+func isAskedFor() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.GetAnnotations()[v1alpha1.LocationCheck] != e.ObjectNew.GetAnnotations()[v1alpha1.LocationCheck]
+	}}
 }
 
 // ofSecret returns the locations whose credentials or keys are in a Secret.

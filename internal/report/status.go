@@ -90,7 +90,7 @@ func StatusOf(s *Snapshot) Status {
 	}
 	for i := range s.Locations {
 		l := &s.Locations[i]
-		reason, available := availability(l)
+		reason, _, available := Availability(l)
 		r.Locations = append(r.Locations, LocationStatus{
 			Name: l.Name, Bucket: l.Spec.Bucket, Available: available, Reason: reason, Default: l.Spec.Role == v1alpha1.RoleDefault,
 		})

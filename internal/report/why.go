@@ -213,7 +213,7 @@ func (s *Snapshot) where(pod *corev1.Pod, settings capture.Settings) Answer {
 			continue
 		}
 		state := "cannot be used"
-		if reason, available := availability(l); available {
+		if reason, _, available := Availability(l); available {
 			state = "available"
 		} else if reason != "" {
 			state += ", " + reason

@@ -14,8 +14,8 @@ import (
 // compilers are those of C, by the architecture that they compile for on a machine of another one.
 var compilers = map[string]string{"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}
 
-// build makes in dir what the images of an architecture consist of.
-func build(ctx context.Context, architecture, dir string) (built, error) {
+// build makes in dir what the images of an architecture consist of. The programs say that they are of that version; of an empty one they are "dev".
+func build(ctx context.Context, architecture, version, dir string) (built, error) {
 	compiler, found := compilers[architecture]
 	if !found {
 		return built{}, fmt.Errorf("architecture is %q; it may be amd64, arm64", architecture)
@@ -24,7 +24,11 @@ func build(ctx context.Context, architecture, dir string) (built, error) {
 	if err := os.MkdirAll(made.programs, 0o755); err != nil {
 		return built{}, err
 	}
-	words := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", made.programs + "/"}
+	link := "-s -w -buildid="
+	if version != "" {
+		link += " -X github.com/transparent-checkpoint/operator/internal/version.Version=" + version
+	}
+	words := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", link, "-o", made.programs + "/"}
 	for _, i := range images {
 		for _, p := range i.programs {
 			words = append(words, "./cmd/"+p.name)

@@ -44,13 +44,17 @@ func run(ctx context.Context, r release, platforms []string, target, repository,
 		return err
 	}
 	tag = cmp.Or(tag, r.version)
+	says := r.version
+	if r.isPlain { // else every commit would make other programs, though nothing of them changed
+		says = ""
+	}
 	made := map[string][]platformImage{}
 	for _, platform := range platforms {
 		architecture, isLinux := strings.CutPrefix(platform, "linux/")
 		if !isLinux {
 			return fmt.Errorf("platform is %q; it may be linux/amd64, linux/arm64", platform)
 		}
-		from, err := build(ctx, architecture, filepath.Join(target, "parts", architecture))
+		from, err := build(ctx, architecture, says, filepath.Join(target, "parts", architecture))
 		if err != nil {
 			return err
 		}

@@ -159,11 +159,12 @@ func lockHolder(dir string) (pid int, err error) {
 	return 0, nil
 }
 
-// kubeletConfig is what the configuration of a kubelet says of the shutdown (KubeletConfiguration v1beta1).
+// kubeletConfig is what the configuration of a kubelet says of the shutdown, and of calls to its container runtime (KubeletConfiguration v1beta1).
 type kubeletConfig struct {
 	Period         metav1.Duration  `json:"shutdownGracePeriod"`
 	CriticalPeriod metav1.Duration  `json:"shutdownGracePeriodCriticalPods"`
 	ByPriority     []priorityPeriod `json:"shutdownGracePeriodByPodPriority"`
+	RequestTimeout metav1.Duration  `json:"runtimeRequestTimeout"`
 }
 
 type priorityPeriod struct {

@@ -61,6 +61,17 @@ func handlersIn(config string) (names []string) {
 	return names
 }
 
+func (p process) version(ctx context.Context) (says string, err error) {
+	err = p.call(ctx, func(ctx context.Context, client cri.RuntimeServiceClient) error {
+		v, err := client.Version(ctx, &cri.VersionRequest{})
+		if err == nil {
+			says = v.RuntimeName + " " + v.RuntimeVersion + " at " + p.words[0]
+		}
+		return err
+	})
+	return says, err
+}
+
 func (p process) sandboxes(ctx context.Context) (ids []string, err error) {
 	err = p.call(ctx, func(ctx context.Context, client cri.RuntimeServiceClient) error {
 		list, err := client.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +49,13 @@ type containerRuntime interface {
 	sandboxes(ctx context.Context) ([]string, error)
 	// restart has it start anew. Pods are not touched by that.
 	restart(ctx context.Context) error
+
+	// version is what it is, with its version, for a person.
+	version(ctx context.Context) (string, error)
+	// says runs a program of the node, and returns all that it writes, with an error where it does not end with 0.
+	says(ctx context.Context, program string, words ...string) (string, error)
+	// capabilities are those of its process, as a set of bits.
+	capabilities() (uint64, error)
 }
 
 // find returns the container runtime: the first behind a socket that answers.
@@ -141,6 +150,50 @@ func (p process) option(other string, names ...string) string {
 
 // ask runs a program of the node among its files, and returns what it writes.
 func (p process) ask(ctx context.Context, program string, words ...string) ([]byte, error) {
+	output, err := p.command(ctx, program, words...).Output()
+	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(ended.Stderr))
+	}
+	return output, err
+}
+
+// says runs a program of the node among its mounts, too, as one that mounts something itself needs them, and returns all that it writes.
+func (p process) says(ctx context.Context, program string, words ...string) (string, error) {
+	type answer struct {
+		output []byte
+		err    error
+	}
+	answers := make(chan answer)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread, which has changed, ends with the goroutine
+		command := p.command(ctx, program, words...)
+		if err := enterMounts(filepath.Join(filepath.Dir(p.root()), "ns/mnt")); err != nil {
+			answers <- answer{err: fmt.Errorf("enter the mounts of the node: %w", err)}
+			return
+		}
+		command.SysProcAttr.Chroot = "" // a thread that enters them has their root
+		output, err := command.CombinedOutput()
+		answers <- answer{output, err}
+	}()
+	a := <-answers
+	return string(a.output), a.err
+}
+
+// enterMounts has the thread see the mounts of a namespace, and what it starts.
+func enterMounts(namespace string) error {
+	file, err := os.Open(namespace)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // root and working directory, which it has in common with the other threads
+		return err
+	}
+	return unix.Setns(int(file.Fd()), unix.CLONE_NEWNS)
+}
+
+// command is a program of the node among its files.
+func (p process) command(ctx context.Context, program string, words ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, program, words...)
 	command.Path, command.Err = program, nil // it is found there, not here
 	if program == p.program {
@@ -149,11 +202,25 @@ func (p process) ask(ctx context.Context, program string, words ...string) ([]by
 	command.Dir = "/"
 	command.Env = []string{"PATH=" + strings.Join(programFolders, ":")}
 	command.SysProcAttr = &syscall.SysProcAttr{Chroot: p.root()}
-	output, err := command.Output()
-	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) {
-		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(ended.Stderr))
+	return command
+}
+
+func (p process) capabilities() (uint64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	if err != nil {
+		return 0, err
 	}
-	return output, err
+	return capabilitiesIn(string(status))
+}
+
+// capabilitiesIn are the effective ones in the file status of a process.
+func capabilitiesIn(status string) (uint64, error) {
+	for line := range strings.Lines(status) {
+		if value, is := strings.CutPrefix(line, "CapEff:"); is {
+			return strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		}
+	}
+	return 0, errors.New("it does not say CapEff")
 }
 
 // programFolders are those in which a node's programs are looked for.

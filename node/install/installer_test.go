@@ -35,6 +35,8 @@ type fakeRuntime struct {
 	restarts int
 	pods     []string
 	refuses  error
+	lacks    uint64            // capabilities
+	programs map[string]string // what they say, by their command lines; with "!" before it they fail
 }
 
 func (f *fakeRuntime) name() string { return "fake" }
@@ -63,6 +65,20 @@ func (f *fakeRuntime) home(more ...string) string {
 	return filepath.Join(append([]string{f.dir, f.p.home}, more...)...)
 }
 func (f *fakeRuntime) node() capture.Node { return capture.Node{Root: f.dir} }
+
+func (f *fakeRuntime) version(context.Context) (string, error) { return "fake 2.0", nil }
+func (f *fakeRuntime) capabilities() (uint64, error)           { return ^f.lacks, nil }
+
+func (f *fakeRuntime) says(_ context.Context, program string, words ...string) (string, error) {
+	says, known := f.programs[strings.Join(append([]string{program}, words...), " ")]
+	if !known {
+		return "", os.ErrNotExist
+	}
+	if text, fails := strings.CutPrefix(says, "!"); fails {
+		return text, errors.New("exit status 1")
+	}
+	return says, nil
+}
 
 func (f *fakeRuntime) restart(context.Context) error {
 	f.restarts++

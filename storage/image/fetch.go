@@ -115,6 +115,7 @@ type reader struct {
 	files  []*os.File // of the entries; without them all is only verified
 
 	fetched *fetched // nil where all is only verified
+	damaged *damaged // takes what is not as it was written; nil where that is an error
 
 	mu       sync.Mutex
 	progress Progress
@@ -278,6 +279,9 @@ func (r *reader) read(ctx context.Context, first, last int) error {
 			buffer := make([]byte, maxFrame+maxOverhead)
 			for next := range spans {
 				err := r.readSpan(ctx, next.uses, decoder, buffer)
+				if r.damaged != nil && errors.Is(err, storage.ErrCorrupt) {
+					err = r.narrow(ctx, next.uses, decoder, buffer)
+				}
 				if err == nil {
 					err = r.fetched.note(next.place)
 				}

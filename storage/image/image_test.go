@@ -443,9 +443,9 @@ func TestUploadsAndDeletesAtOnce(t *testing.T) {
 		group.Wait()
 		p.expect(t, f, last)
 	}
-	usage, err := f.Usage(t.Context())
-	if err != nil || len(usage) != 1 || usage[last.Name].Logical == 0 || usage[last.Name].Stored == 0 {
-		t.Errorf("usage is %+v, %v", usage, err)
+	space := spaceOf(t, f)
+	if len(space.Checkpoints) != 1 || space.Checkpoints[0].Logical == 0 || space.Bytes != space.Checkpoints[0].Own || space.Unnamed+space.Uploading > 0 {
+		t.Errorf("it takes %+v", space)
 	}
 }
 

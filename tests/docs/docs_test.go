@@ -7,14 +7,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/transparent-checkpoint/operator/tests/docs/page"
 )
 
 const top = "../.."
 
 var (
 	inBackquotes = regexp.MustCompile("`([^`\n]+)`")
-	makeTarget   = regexp.MustCompile(`\bmake ([a-z][a-z-]+)`)
-	markdownLink = regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	makeTarget   = regexp.MustCompile(`\bmake ([a-z][a-z/-]+)`)
 )
 
 func TestArchitectureNamesOnlyWhatThereIs(t *testing.T) {
@@ -41,12 +42,51 @@ func TestTheDocumentationNamesTargetsOfTheMakefile(t *testing.T) {
 	}
 }
 
+// Links lead to files of the repository, and to headings that the page there has. Others' pages are not asked for.
 func TestLinksLeadSomewhere(t *testing.T) {
-	for _, page := range pages(t) {
-		for _, match := range markdownLink.FindAllStringSubmatch(inBackquotes.ReplaceAllString(read(t, page), ""), -1) {
-			if _, err := os.Stat(filepath.Join(top, filepath.Dir(page), match[1])); err != nil {
-				t.Errorf("%s links to %s, which does not exist", page, match[1])
+	known := map[string]*page.Page{}
+	for _, p := range all(t) {
+		known[p.Path] = p
+	}
+	for _, p := range known {
+		for _, link := range p.Links {
+			path, anchor, _ := strings.Cut(link.To, "#")
+			if strings.Contains(path, ":") {
+				continue
 			}
+			target := p.Path
+			if path != "" {
+				target = filepath.Join(filepath.Dir(p.Path), path)
+			}
+			if _, err := os.Stat(filepath.Join(top, target)); err != nil {
+				t.Errorf("%s links to %s, which does not exist", p.At(link.Line), link.To)
+			} else if other := known[target]; anchor != "" && (other == nil || !other.HasAnchor(anchor)) {
+				t.Errorf("%s links to %s; that page has no such heading", p.At(link.Line), link.To)
+			}
+		}
+	}
+}
+
+// A page that no other leads to is not found by who does not know of it.
+func TestEveryPageIsFoundFromTheReadme(t *testing.T) {
+	known, reached := map[string]*page.Page{}, map[string]bool{}
+	for _, p := range all(t) {
+		known[p.Path] = p
+	}
+	for next := []string{"README.md"}; len(next) > 0; next = next[1:] {
+		p := known[next[0]]
+		if p == nil || reached[p.Path] {
+			continue
+		}
+		reached[p.Path] = true
+		for _, link := range p.Links {
+			path, _, _ := strings.Cut(link.To, "#")
+			next = append(next, filepath.Join(filepath.Dir(p.Path), path))
+		}
+	}
+	for path := range known {
+		if !reached[path] {
+			t.Errorf("no link leads from README.md to %s", path)
 		}
 	}
 }
@@ -54,6 +94,19 @@ func TestLinksLeadSomewhere(t *testing.T) {
 var testName = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]+)`")
 
 func TestTheDocumentationNamesTestsThatThereAre(t *testing.T) {
+	tests := allTests(t)
+	for _, page := range pages(t) {
+		for _, match := range testName.FindAllStringSubmatch(read(t, page), -1) {
+			if !strings.Contains(tests, "func "+match[1]+"(") {
+				t.Errorf("%s names %s, which does not exist", page, match[1])
+			}
+		}
+	}
+}
+
+// allTests is the text of all files with tests.
+func allTests(t *testing.T) string {
+	t.Helper()
 	var tests strings.Builder
 	err := filepath.WalkDir(top, func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
@@ -66,13 +119,7 @@ func TestTheDocumentationNamesTestsThatThereAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range pages(t) {
-		for _, match := range testName.FindAllStringSubmatch(read(t, page), -1) {
-			if !strings.Contains(tests.String(), "func "+match[1]+"(") {
-				t.Errorf("%s names %s, which does not exist", page, match[1])
-			}
-		}
-	}
+	return tests.String()
 }
 
 func TestTheMakefileStaysShort(t *testing.T) {
@@ -103,19 +150,20 @@ func code(page string) string {
 
 func pages(t *testing.T) []string {
 	t.Helper()
-	found := []string{"README.md"}
-	err := filepath.WalkDir(filepath.Join(top, "docs"), func(path string, _ os.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, ".md") {
-			relative, err := filepath.Rel(top, path)
-			found = append(found, relative)
-			return err
-		}
-		return err
-	})
+	found, err := page.Paths(top)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return found
+}
+
+func all(t *testing.T) []*page.Page {
+	t.Helper()
+	read, err := page.All(top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read
 }
 
 func read(t *testing.T, path string) string {

@@ -307,6 +307,7 @@ func TestWhereARestoreFailsThePodStartsColdAsIfNothingHadBeenTried(t *testing.T)
 }
 
 func TestAContainerThatFailsItsProbeDoesNotTouchItsSibling(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, deployment, func(template *corev1.PodTemplateSpec) {
 		sick := corev1.Container{Name: "sick", Image: image, ImagePullPolicy: corev1.PullNever, Args: []string{"serve", "-address=:8081"}}

@@ -21,6 +21,7 @@ import (
 )
 
 func TestPodsReachEachOtherServicesAndTheAPI(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	ns := namespace(t, c)
 	one := start(t, c, ns, "one", onNode(serving(), "worker-1"))
@@ -77,6 +78,7 @@ func TestDeploymentSpreadsOverTheNodes(t *testing.T) {
 }
 
 func TestJobCompletes(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	ns := namespace(t, c)
 	spec := serving()
@@ -98,6 +100,7 @@ func TestJobCompletes(t *testing.T) {
 }
 
 func TestHostPathVolumesBelongToTheirNode(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	ns := namespace(t, c)
 	for _, node := range []string{"worker-1", "worker-2"} {
@@ -118,6 +121,7 @@ func TestHostPathVolumesBelongToTheirNode(t *testing.T) {
 }
 
 func TestKubectlLogsExecAttachAndPortForward(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	ns := namespace(t, c)
 	pod := start(t, c, ns, "streams", serving())
@@ -186,6 +190,7 @@ func firstLine(t *testing.T, c *lab.Cluster, args ...string) (line string, stop 
 }
 
 func TestANodeMayNotReadWhatItsPodsDoNotUse(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	ns := namespace(t, c)
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "other"}, StringData: map[string]string{"key": "value"}}
@@ -211,6 +216,7 @@ func TestImagesArePulledFromTheClustersOwnRegistry(t *testing.T) {
 }
 
 func TestImagesAreMadeOfDebiansPackages(t *testing.T) {
+	t.Parallel()
 	c := cluster(t)
 	ns := namespace(t, c)
 	c.Run(t, "image", "build", "localhost/debian:e2e", "--from-debian=netcat-openbsd")

@@ -71,6 +71,7 @@ func onWorker1(template *corev1.PodTemplateSpec) {
 }
 
 func TestAConnectionToTheOutsideIsReset(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, onWorker1)
 	o := connect(t, c, pod)

@@ -53,12 +53,19 @@ func TestCheckpointctlReadsWhatIsExported(t *testing.T) {
 	if err := captured.Write(archive, captured.Containers()[0]); err != nil {
 		t.Fatal(err)
 	}
+	readByCheckpointctl(t, archive.Name(), w.ns, pod.Name)
+}
+
+// readByCheckpointctl has checkpointctl read an archive of testapp, of a pod of that name.
+func readByCheckpointctl(t *testing.T, archive, namespace, pod string) {
+	t.Helper()
+	dir := t.TempDir()
 	build := exec.Command("go", "build", "-o", filepath.Join(dir, "checkpointctl"), "github.com/checkpoint-restore/checkpointctl")
 	build.Dir = "../checkpointctl"
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build checkpointctl: %v\n%s", err, output)
 	}
-	output, err := exec.Command(filepath.Join(dir, "checkpointctl"), "inspect", "--all", "--format", "json", archive.Name()).Output()
+	output, err := exec.Command(filepath.Join(dir, "checkpointctl"), "inspect", "--all", "--format", "json", archive).Output()
 	if err != nil {
 		t.Fatalf("checkpointctl inspect: %v", err)
 	}
@@ -76,7 +83,7 @@ func TestCheckpointctlReadsWhatIsExported(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := []any{all[0].Metadata.Pod, all[0].Metadata.Namespace, strings.TrimSpace(all[0].Tree.Command), len(all[0].Files) > 0}
-	if diff := cmp.Diff([]any{pod.Name, w.ns, "/testapp serve", true}, got); diff != "" {
+	if diff := cmp.Diff([]any{pod, namespace, "/testapp serve", true}, got); diff != "" {
 		t.Errorf("checkpointctl inspect (-want +got):\n%s\n%s", diff, output)
 	}
 }

@@ -163,8 +163,10 @@ func TestHolesCostNothing(t *testing.T) {
 
 // A hundred thousand small files and a file of 1 GiB fit the time that there is.
 func TestManyFilesAndAHugeOne(t *testing.T) {
+	t.Parallel()
 	for what, where := range map[string]string{"many": "/many", "huge": "/huge"} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			c := labelled(t)
 			w, pod := newWorkload(t, c, plainPod, nil)
 			w.countOf(t, pod)

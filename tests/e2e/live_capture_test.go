@@ -14,6 +14,7 @@ const captureLive = `/opt/checkpoint/bin/checkpoint-runtime capture-live %s by-h
 
 // A pod goes on after its capture: its program, its connections, and what it was started with; what is captured of it at its end is its last state.
 func TestAPodGoesOnAfterALiveCapture(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, onWorker1)
 	put(t, c, pod, "/scratch/mine", "before")

@@ -169,6 +169,7 @@ func (w *workload) answersKubectl(t *testing.T, pod *corev1.Pod) {
 }
 
 func TestInputGoesOn(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
 		template.Spec.Containers[0].Args, template.Spec.Containers[0].Stdin = []string{"lines"}, true

@@ -102,9 +102,11 @@ func onNode(spec corev1.PodSpec, node string) corev1.PodSpec {
 	return spec
 }
 
-func has(t *testing.T, text, part string) {
+func has(t *testing.T, text string, parts ...string) {
 	t.Helper()
-	if !strings.Contains(text, part) {
-		t.Errorf("it says %q, which lacks %q", text, part)
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("it says %q, which lacks %q", text, part)
+		}
 	}
 }

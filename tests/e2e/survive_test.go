@@ -75,6 +75,7 @@ func TestThreeGenerationsOfOneProcess(t *testing.T) {
 }
 
 func TestAPodThatIsNotToBeRestoredStartsCold(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, plainPod, nil)
 	before := waitForCount(t, c, pod, 20)
@@ -90,6 +91,7 @@ func TestAPodThatIsNotToBeRestoredStartsCold(t *testing.T) {
 }
 
 func TestADeletedCheckpointTakesItsDataAlong(t *testing.T) {
+	t.Parallel()
 	c := labelled(t)
 	w, pod := newWorkload(t, c, statefulSet, nil)
 	scale(t, w, 0)

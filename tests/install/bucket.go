@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -56,6 +57,16 @@ func (o *Operator) Content(ctx context.Context, key string) ([]byte, error) {
 	}
 	defer object.Close()
 	return io.ReadAll(object)
+}
+
+// Put stores an object, in the place of what is there.
+func (o *Operator) Put(ctx context.Context, key string, data []byte) error {
+	client, err := o.s3()
+	if err != nil {
+		return err
+	}
+	_, err = client.PutObject(ctx, Bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
+	return err
 }
 
 // DropObjects removes those, as if they had been lost.

@@ -71,6 +71,9 @@ const (
 	CredentialsSessionToken = "sessionToken"
 )
 
+// LocationCheck is an annotation on a location: with another value, whatever it is, the manager tries the location at once.
+const LocationCheck = "checkpoint.memverge.ai/check"
+
 // CustomerKey is the key of the Secret that spec.serverSideEncryption.customerKeySecretName names.
 const CustomerKey = "customerKey"
 
