@@ -52,7 +52,7 @@ func TestEachBlockSaysWhatItIs(t *testing.T) {
 	}
 }
 
-var looksLikeACommand = regexp.MustCompile(`(?m)^\s*(\$ |kubectl |make |helm |go |crane |bin/localcluster [a-z]+\s*(#|$))`)
+var looksLikeACommand = regexp.MustCompile(`(?m)^\s*(kubectl |make |helm |go |crane |bin/localcluster [a-z]+\s*(#|$))`)
 
 var (
 	named   = regexp.MustCompile(`\b(?:checkpoint\.)?memverge\.ai/[A-Za-z0-9-]*[A-Za-z0-9]`)

@@ -20,10 +20,13 @@ func TestCommandsInThePages(t *testing.T) {
 	found := 0
 	for _, p := range all(t) {
 		for _, b := range p.Blocks {
-			if b.Language != "sh" {
+			script := b.Text
+			if b.Language == "" { // what is printed, perhaps behind the command that prints it
+				script = strings.Join(prompted.FindAllString(b.Text, -1), "\n")
+			} else if b.Language != "sh" {
 				continue
 			}
-			calls, err := callsOf(b.Text)
+			calls, err := callsOf(strings.ReplaceAll("\n"+script, "\n$ ", "\n"))
 			if err != nil {
 				t.Errorf("%s: %v", p.At(b.Line), err)
 			}
@@ -39,6 +42,9 @@ func TestCommandsInThePages(t *testing.T) {
 		t.Errorf("%d commands were found", found)
 	}
 }
+
+// prompted is a line that begins with a command behind a prompt.
+var prompted = regexp.MustCompile(`(?m)^\$ .*$`)
 
 func TestWhatIsWrongWithACommandIsFound(t *testing.T) {
 	c := newCommands(t)
