@@ -53,7 +53,7 @@ func TestWhatIsWrongWithACommandIsFound(t *testing.T) {
 		"a flag":             {`kubectl get pods --everywhere`, "no flag --everywhere"},
 		"a resource":         {`kubectl get checkpoint,restorepolices`, "no resource restorepolices"},
 		"one with a name":    {`kubectl wait deploymnt/app --for=delete`, "no resource deploymnt"},
-		"a file":             {`kubectl apply -k manifests/defualt`, "manifests/defualt"},
+		"a file":             {`kubectl apply -k manifests/nowhere`, "manifests/nowhere"},
 		"a field of a patch": {`kubectl patch csl default --type merge -p '{"spec":{"encrypt":{}}}'`, `unknown field "encrypt"`},
 		"a test":             {`go test ./tests/docs -run TestNothingOfTheKind`, "no test TestNothingOfTheKind"},
 		"a folder of tests":  {`go test ./tests/dogs`, "./tests/dogs"},
