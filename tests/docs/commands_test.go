@@ -20,10 +20,13 @@ func TestCommandsInThePages(t *testing.T) {
 	found := 0
 	for _, p := range all(t) {
 		for _, b := range p.Blocks {
-			if b.Language != "sh" {
+			script := b.Text
+			if b.Language == "" { // what is printed, perhaps behind the command that prints it
+				script = strings.Join(prompted.FindAllString(b.Text, -1), "\n")
+			} else if b.Language != "sh" {
 				continue
 			}
-			calls, err := callsOf(b.Text)
+			calls, err := callsOf(strings.ReplaceAll("\n"+script, "\n$ ", "\n"))
 			if err != nil {
 				t.Errorf("%s: %v", p.At(b.Line), err)
 			}
@@ -40,6 +43,9 @@ func TestCommandsInThePages(t *testing.T) {
 	}
 }
 
+// prompted is a line that begins with a command behind a prompt.
+var prompted = regexp.MustCompile(`(?m)^\$ .*$`)
+
 func TestWhatIsWrongWithACommandIsFound(t *testing.T) {
 	c := newCommands(t)
 	for name, test := range map[string]struct{ script, want string }{
@@ -47,7 +53,7 @@ func TestWhatIsWrongWithACommandIsFound(t *testing.T) {
 		"a flag":             {`kubectl get pods --everywhere`, "no flag --everywhere"},
 		"a resource":         {`kubectl get checkpoint,restorepolices`, "no resource restorepolices"},
 		"one with a name":    {`kubectl wait deploymnt/app --for=delete`, "no resource deploymnt"},
-		"a file":             {`kubectl apply -k manifests/defualt`, "manifests/defualt"},
+		"a file":             {`kubectl apply -k manifests/nowhere`, "manifests/nowhere"},
 		"a field of a patch": {`kubectl patch csl default --type merge -p '{"spec":{"encrypt":{}}}'`, `unknown field "encrypt"`},
 		"a test":             {`go test ./tests/docs -run TestNothingOfTheKind`, "no test TestNothingOfTheKind"},
 		"a folder of tests":  {`go test ./tests/dogs`, "./tests/dogs"},

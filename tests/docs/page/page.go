@@ -7,7 +7,7 @@
 //	```yaml          whole objects, which an API server would take
 //	```yaml of=Pod   a part of an object of that kind, without apiVersion and kind if it likes
 //	```yaml example  a file of something else
-//	```              a picture, or what a command prints
+//	```              a picture, or what a command prints, perhaps behind a line with a prompt ($) and that command
 //
 // It imports nothing of the operator. Start reading at Read.
 package page
