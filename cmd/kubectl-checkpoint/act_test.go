@@ -68,7 +68,8 @@ func TestACheckpointIsMadeByHand(t *testing.T) {
 	if err := k.Get(t.Context(), client.ObjectKey{Namespace: "shop", Name: "before"}, made); err != nil {
 		t.Fatal(err)
 	}
-	if s := made.Spec; err != nil || out != "checkpoint/before created\n" || s.SourcePodUID != "web-5c9d-a-uid-0123" || s.PostCheckpoint != v1alpha1.PostCheckpointStop {
+	s := made.Spec
+	if err != nil || out != "checkpoint/before created\n" || s.SourcePodUID != "web-5c9d-a-uid-0123" || s.PostCheckpoint != v1alpha1.PostCheckpointStop {
 		t.Errorf("it says %q, %v, and made %+v", out, err, s)
 	}
 	if out, _, err := says(t, k, "create", "web-5c9d-a", "-o", "name"); err != nil || out != "checkpoint.checkpoint.memverge.ai/web-5c9d-a-web-5c9d-mmx0cyo00\n" {
@@ -89,7 +90,8 @@ func TestALocationIsAdded(t *testing.T) {
 	if err := k.Get(t.Context(), client.ObjectKey{Namespace: "checkpoint-system", Name: "location-new"}, secret); err != nil {
 		t.Fatal(err)
 	}
-	if string(secret.Data[v1alpha1.CredentialsAccessKeyID]) != "id" || string(secret.Data[v1alpha1.CredentialsSecretAccessKey]) != "secret" || len(secret.Data) != 2 {
+	id, key := string(secret.Data[v1alpha1.CredentialsAccessKeyID]), string(secret.Data[v1alpha1.CredentialsSecretAccessKey])
+	if id != "id" || key != "secret" || len(secret.Data) != 2 {
 		t.Errorf("the Secret has %v", secret.Data)
 	}
 	out, _, err = says(t, k, "location", "list")

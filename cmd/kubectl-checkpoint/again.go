@@ -143,8 +143,9 @@ func (c *cli) restoreCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "restore POD --from CHECKPOINT",
 		Short: "Have the pod that takes the place of another go on from a Checkpoint of your choice",
-		Long: "Have the pod that takes the place of another go on from a Checkpoint of its workload, instead of what the pod leaves now. The pod is deleted, and captured\n" +
-			"at its end. Meanwhile a RestorePolicy of this command holds for pods with its labels. With --dry-run nothing is done but to say what fits and what does not.",
+		Long: "Have the pod that takes the place of another go on from a Checkpoint of its workload, instead of what the pod leaves now. The pod is\n" +
+			"deleted, and captured at its end. Meanwhile a RestorePolicy of this command holds for pods with its labels. With --dry-run nothing is done but to\n" +
+			"say what fits and what does not.",
 		Example: `  kubectl checkpoint restore db-0 --from db-0-before --dry-run
   kubectl checkpoint restore db-0 --from db-0-before`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: c.podNames(),
@@ -225,8 +226,8 @@ func (c *cli) restartCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "restart POD",
 		Short: "Have the pod that takes the place of another begin from scratch",
-		Long: "Delete a pod, and have the one that takes its place begin from scratch instead of going on. What the pod leaves is deleted when the new one has begun;\n" +
-			"with --keep it is pinned instead. Meanwhile a RestorePolicy of this command holds for pods with its labels.",
+		Long: "Delete a pod, and have the one that takes its place begin from scratch instead of going on. What the pod leaves is deleted when the new\n" +
+			"one has begun; with --keep it is pinned instead. Meanwhile a RestorePolicy of this command holds for pods with its labels.",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: c.podNames(),
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx := command.Context()

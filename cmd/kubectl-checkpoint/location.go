@@ -186,8 +186,8 @@ func (c *cli) locationAddCommand() *cobra.Command {
 	spec, caFile, isDefault, timeout := &wanted.Spec, "", false, time.Minute
 	command := &cobra.Command{
 		Use: "add NAME --endpoint URL --bucket BUCKET", Short: "Add a bucket, with the credentials of the environment", Args: cobra.ExactArgs(1),
-		Long: "Add a bucket, which must exist, and have it tried. The credentials are those of the environment variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and,\n" +
-			"for temporary ones, AWS_SESSION_TOKEN; they are kept in a Secret of the operator's namespace. With --secret an existing one is used.",
+		Long: "Add a bucket, which must exist, and have it tried. The credentials are those of the environment variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY\n" +
+			"and, for temporary ones, AWS_SESSION_TOKEN; they are kept in a Secret of the operator's namespace. With --secret an existing one is used.",
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx := command.Context()
 			k, err := c.client()

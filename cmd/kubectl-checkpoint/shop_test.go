@@ -188,9 +188,9 @@ func says(t *testing.T, k client.WithWatch, words ...string) (out, errOut string
 	return stdout.String(), stderr.String(), err
 }
 
-func newShop(t *testing.T, more ...client.Object) client.WithWatch {
+func newShop(t *testing.T) client.WithWatch {
 	t.Helper()
-	return fake.NewClientBuilder().WithScheme(newScheme()).WithObjects(append(shop(), more...)...).
+	return fake.NewClientBuilder().WithScheme(newScheme()).WithObjects(shop()...).
 		WithStatusSubresource(&v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &corev1.Pod{}).Build()
 }
 

@@ -71,7 +71,8 @@ func TestAPersonCapturesAndRestoresWithKubectl(t *testing.T) {
 	w, first := newWorkload(t, c, statefulSet, nil)
 	before := waitForCount(t, c, first, 10)
 	w.protectedAs(t, first, keys.CheckpointableProtected)
-	has(t, does(t, w, "why", first.Name), "Protected: yes", "Began: cold (NoCheckpoint)", "Checkpoint "+v1alpha1.TerminationName(first.Name, first.UID), "available")
+	left := v1alpha1.TerminationName(first.Name, first.UID)
+	has(t, does(t, w, "why", first.Name), "Protected: yes", "Began: cold (NoCheckpoint)", "Checkpoint "+left, "available")
 
 	output := does(t, w, "create", first.Name, "--name=mine", "--wait")
 	has(t, output, "checkpoint/mine created", "Completed", "stood still for")
@@ -85,7 +86,6 @@ func TestAPersonCapturesAndRestoresWithKubectl(t *testing.T) {
 		t.Error("it restores from a pod that goes on")
 	}
 
-	left := v1alpha1.TerminationName(first.Name, first.UID)
 	has(t, does(t, w, "restart", first.Name), "began from scratch", left+" deleted")
 	second := w.running(t, first)
 	w.isCold(t, second, keys.ColdRestoreDisabled)
