@@ -34,7 +34,7 @@ type cli struct {
 	genericiooptions.IOStreams
 
 	// fake takes the place of a cluster in tests, now that of the clock, run that of execute, logs that of logsOf, and server that of what it serves.
-	fake   client.WithWatch
+	fake   client.Client
 	now    func() time.Time
 	run    func(ctx context.Context, pod *corev1.Pod, container string, words []string, out, errOut io.Writer) error
 	logs   func(ctx context.Context, pod *corev1.Pod, container string, previous bool) ([]byte, error)
@@ -68,7 +68,7 @@ func newScheme() *runtime.Scheme {
 }
 
 // client speaks with the API server as the user.
-func (c *cli) client() (client.WithWatch, error) {
+func (c *cli) client() (client.Client, error) {
 	if c.fake != nil {
 		return c.fake, nil
 	}
@@ -77,7 +77,7 @@ func (c *cli) client() (client.WithWatch, error) {
 		return nil, err
 	}
 	config.QPS, config.Burst = 50, 100 // a person waits
-	return client.NewWithWatch(config, client.Options{Scheme: newScheme()})
+	return client.New(config, client.Options{Scheme: newScheme()})
 }
 
 // explained says of an error of the API server what a person can do about it.
@@ -186,7 +186,7 @@ func (c *cli) checkpoint(ctx context.Context, k client.Client, namespace, name s
 }
 
 // begin is what most commands begin with: the client and the namespace.
-func (c *cli) begin() (client.WithWatch, string, error) {
+func (c *cli) begin() (client.Client, string, error) {
 	k, err := c.client()
 	if err != nil {
 		return nil, "", err

@@ -29,7 +29,7 @@ const ofThisCommand = "checkpoint.memverge.ai/kubectl"
 // again has the successor of a pod begin in another way.
 type again struct {
 	c       *cli
-	k       client.WithWatch
+	k       client.Client
 	pod     *corev1.Pod
 	policy  *v1alpha1.RestorePolicy
 	timeout time.Duration

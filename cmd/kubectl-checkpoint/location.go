@@ -200,13 +200,18 @@ func (c *cli) locationAddCommand() *cobra.Command {
 					return fmt.Errorf("--ca-file: %w", err)
 				}
 			}
-			if err := k.Create(ctx, wanted.DeepCopy(), client.DryRunAll); spec.Credentials.SecretName != "" && err != nil {
-				return explained(err)
-			}
+			var secret *corev1.Secret
 			if spec.Credentials.SecretName == "" {
-				if err := c.addSecret(ctx, k, wanted); err != nil {
+				if secret, err = c.secretOf(wanted.Name); err != nil {
 					return err
 				}
+				spec.Credentials.SecretName = secret.Name
+			}
+			if err := k.Create(ctx, wanted.DeepCopy(), client.DryRunAll); err != nil { // bad input, before anything is made
+				return explained(err)
+			}
+			if err := addSecret(ctx, k, secret); err != nil {
+				return err
 			}
 			if err := k.Create(ctx, wanted); err != nil {
 				return explained(err)
@@ -235,8 +240,8 @@ func (c *cli) locationAddCommand() *cobra.Command {
 	return command
 }
 
-// addSecret makes the Secret of a location with the credentials of the environment. One of that name is not overwritten.
-func (c *cli) addSecret(ctx context.Context, k client.Client, wanted *v1alpha1.CheckpointStorageLocation) error {
+// secretOf is the Secret of a location, with the credentials of the environment.
+func (c *cli) secretOf(location string) (*corev1.Secret, error) {
 	data := map[string][]byte{}
 	for variable, key := range map[string]string{
 		envAccessKey: v1alpha1.CredentialsAccessKeyID, envSecretKey: v1alpha1.CredentialsSecretAccessKey, envSessionToken: v1alpha1.CredentialsSessionToken,
@@ -246,12 +251,15 @@ func (c *cli) addSecret(ctx context.Context, k client.Client, wanted *v1alpha1.C
 		}
 	}
 	if len(data[v1alpha1.CredentialsAccessKeyID]) == 0 || len(data[v1alpha1.CredentialsSecretAccessKey]) == 0 {
-		return fmt.Errorf("the environment lacks %s or %s; or --secret may name a Secret in namespace %s", envAccessKey, envSecretKey, c.operatorNamespace)
+		return nil, fmt.Errorf("the environment lacks %s or %s; or --secret may name a Secret in namespace %s", envAccessKey, envSecretKey, c.operatorNamespace)
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.operatorNamespace, Name: "location-" + wanted.Name}, Data: data}
-	wanted.Spec.Credentials.SecretName = secret.Name
-	if err := k.Create(ctx, wanted.DeepCopy(), client.DryRunAll); err != nil { // bad input, before anything is made
-		return explained(err)
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.operatorNamespace, Name: "location-" + location}, Data: data}, nil
+}
+
+// addSecret makes a Secret, if there is one to be made. One of that name is not overwritten.
+func addSecret(ctx context.Context, k client.Client, secret *corev1.Secret) error {
+	if secret == nil {
+		return nil
 	}
 	err := k.Create(ctx, secret)
 	if apierrors.IsAlreadyExists(err) {

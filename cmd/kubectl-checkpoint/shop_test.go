@@ -178,7 +178,7 @@ func shop() []client.Object {
 }
 
 // says runs a command in the shop, and returns what it writes.
-func says(t *testing.T, k client.WithWatch, words ...string) (out, errOut string, err error) {
+func says(t *testing.T, k client.Client, words ...string) (out, errOut string, err error) {
 	t.Helper()
 	streams, _, stdout, stderr := genericiooptions.NewTestIOStreams()
 	root, c := newRoot(streams)
@@ -188,7 +188,7 @@ func says(t *testing.T, k client.WithWatch, words ...string) (out, errOut string
 	return stdout.String(), stderr.String(), err
 }
 
-func newShop(t *testing.T) client.WithWatch {
+func newShop(t *testing.T) client.Client {
 	t.Helper()
 	return fake.NewClientBuilder().WithScheme(newScheme()).WithObjects(shop()...).
 		WithStatusSubresource(&v1alpha1.Checkpoint{}, &v1alpha1.RestorePolicy{}, &corev1.Pod{}).Build()

@@ -39,8 +39,15 @@ const deleting = "Deleting"
 
 // tally counts the Checkpoints that there are by what they say of themselves. Each is told of whenever it has changed.
 type tally struct {
-	mu   sync.Mutex
-	says map[types.NamespacedName]saying
+	mu      sync.Mutex
+	says    map[types.NamespacedName]saying
+	numbers map[series]int
+}
+
+// series is one of a gauge.
+type series struct {
+	gauge            *prometheus.GaugeVec
+	namespace, value string
 }
 
 // saying is what one of them says; stalled is empty for one that needs nobody.
@@ -69,7 +76,7 @@ func (t *tally) change(name types.NamespacedName, now saying) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.says == nil {
-		t.says = map[types.NamespacedName]saying{}
+		t.says, t.numbers = map[types.NamespacedName]saying{}, map[series]int{}
 	}
 	before := t.says[name]
 	if before == now {
@@ -79,26 +86,22 @@ func (t *tally) change(name types.NamespacedName, now saying) {
 	if now == (saying{}) {
 		delete(t.says, name)
 	}
-	for _, s := range []saying{before, now} {
-		t.count(objects, name.Namespace, s.state, func(x saying) string { return x.state })
-		t.count(stalledObjects, name.Namespace, s.stalled, func(x saying) string { return x.stalled })
-	}
+	t.add(series{objects, name.Namespace, before.state}, -1)
+	t.add(series{stalledObjects, name.Namespace, before.stalled}, -1)
+	t.add(series{objects, name.Namespace, now.state}, 1)
+	t.add(series{stalledObjects, name.Namespace, now.stalled}, 1)
 }
 
-// count sets a gauge to how many of a namespace say so; one of which there is none any more goes.
-func (t *tally) count(gauge *prometheus.GaugeVec, namespace, value string, of func(saying) string) {
-	if value == "" {
+// add changes how many say so; a series of which there is none any more goes.
+func (t *tally) add(s series, number int) {
+	if s.value == "" {
 		return
 	}
-	number := 0
-	for name, s := range t.says {
-		if name.Namespace == namespace && of(s) == value {
-			number++
-		}
-	}
-	if number == 0 {
-		gauge.DeleteLabelValues(namespace, value)
+	t.numbers[s] += number
+	if t.numbers[s] == 0 {
+		delete(t.numbers, s)
+		s.gauge.DeleteLabelValues(s.namespace, s.value)
 		return
 	}
-	gauge.WithLabelValues(namespace, value).Set(float64(number))
+	s.gauge.WithLabelValues(s.namespace, s.value).Set(float64(t.numbers[s]))
 }
