@@ -7,6 +7,7 @@ NAME ?= $(or $(LOCALCLUSTER_NAME),demo)
 REFERENCE := $(CACHE)/reference/crd-ref-docs-$(shell cat tests/reference/go.mod tests/reference/go.sum | sha256sum | cut -c1-12)
 HELM := $(CACHE)/helm/helm-$(shell cat tests/chart/go.mod tests/chart/go.sum | sha256sum | cut -c1-12)
 LINTER := $(CACHE)/lint/golangci-lint-$(shell cat tests/lint/go.mod tests/lint/go.sum | sha256sum | cut -c1-12)
+RERUN := $(CACHE)/rerun/gotestsum-$(shell cat tests/rerun/go.mod tests/rerun/go.sum | sha256sum | cut -c1-12)
 VULNCHECK := $(CACHE)/lint/vulncheck-$(shell cat tests/vulncheck/go.* tests/vulncheck/main.go | sha256sum | cut -c1-12)
 
 export LOCALCLUSTER_CACHE := $(CACHE)
@@ -76,16 +77,17 @@ helm: $(HELM) ## build Helm, in the version that tests/chart/go.mod has, and say
 bin/localcluster:
 	@CGO_ENABLED=0 go build -o $@ ./tests/cluster
 
-# Those that bring up a cluster, one at a time: together they would be too slow for each other's patience.
+# Those that bring up a cluster, one at a time, as together they would lose patience. Up to three tests that fail are run once more, and are named.
 CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity
 
 .PHONY: test
-test: bin/localcluster prerequisites $(HELM) ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
-	@if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
+test: bin/localcluster prerequisites $(HELM) $(RERUN) ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
+	@mkdir -p build && rm -f build/reruns; if [ "$$(id -u)" = 0 ]; then parts=$$(bin/localcluster build) || exit 1; export TEST_MINIO=$$parts/bin/minio; fi; \
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
 	for module in chart monitoring; do (cd tests/$$module && HELM=$(HELM) go test -count=1 $(TESTFLAGS) ./...) || failed=1; done; \
-	go test -count=1 -timeout 60m -p 1 -parallel 3 $(TESTFLAGS) $$on || failed=1; \
+	$(RERUN) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=3 --rerun-fails-report=build/reruns --packages="$$(echo $$on)" \
+	  -- -count=1 -timeout 60m -p 1 -parallel 3 $(TESTFLAGS) || failed=1; cat build/reruns 2> /dev/null; \
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed
 
@@ -125,7 +127,7 @@ bench: bin/localcluster prerequisites ## measure capture and restore against run
 fidelity: bin/localcluster prerequisites ## find out which programs survive: a table, build/fidelity.jsonl, and the one in docs/compatibility.md (ONLY=regexp)
 	go run ./tests/fidelity --only '$(ONLY)' $(if $(ONLY),,--document docs/compatibility.md)
 
-.PHONY: lint
+.PHONY: lint vulncheck cross
 lint: $(LINTER) ## check the style and who imports whom
 	@for module in . tests/chart tests/monitoring; do (cd $$module && $(LINTER) run ./...) || exit 1; done
 
@@ -133,11 +135,11 @@ lint: $(LINTER) ## check the style and who imports whom
 $(LINTER): TOOL := lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 $(REFERENCE): TOOL := reference github.com/elastic/crd-ref-docs
 $(HELM): TOOL := chart helm.sh/helm/v4/cmd/helm
-$(LINTER) $(REFERENCE) $(HELM):
+$(RERUN): TOOL := rerun gotest.tools/gotestsum
+$(LINTER) $(REFERENCE) $(HELM) $(RERUN):
 	@mkdir -p $(dir $@) && echo "building $(notdir $(lastword $(TOOL))) (about 1 minute) …" >&2
 	@cd tests/$(firstword $(TOOL)) && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ $(lastword $(TOOL))
 
-.PHONY: vulncheck
 vulncheck: $(VULNCHECK) ## look for known vulnerabilities in what we call, where the database of them can be reached (GOVULNDB=URL)
 	@$(VULNCHECK) ./...
 
@@ -145,7 +147,6 @@ $(VULNCHECK):
 	@mkdir -p $(dir $@)
 	@cd tests/vulncheck && go test -count=1 . && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ .
 
-.PHONY: cross
 cross: ## compile and vet for arm64 what goes into the images
 	@mkdir -p build/cross && CGO_ENABLED=0 GOARCH=arm64 go build -trimpath -o build/cross/ ./cmd/...
 	CGO_ENABLED=0 GOARCH=arm64 go vet -trimpath ./cmd/... ./node/... # the others have nothing of a processor in them
@@ -183,7 +184,7 @@ manifests: ## write what comes from markers in the code, the CustomResourceDefin
 
 .PHONY: verify
 verify: lint cross vulncheck ## check that what is derived fits what it comes from: go.mod files, generated code, formatting, paths that the documentation names
-	@for module in . tests/chart tests/checkpointctl tests/lint tests/monitoring tests/reference tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
+	@for module in . tests/chart tests/checkpointctl tests/lint tests/monitoring tests/reference tests/rerun tests/vulncheck $(wildcard tests/cluster/parts/*/go.mod); do \
 	  dir=$${module%/go.mod}; (cd $$dir && go mod tidy -diff) || { echo "go.mod or go.sum of $$dir is not tidy"; exit 1; }; done
 	@was="$$($(DERIVED))"; $(MAKE) -s generate manifests || exit 1; diff <(echo "$$was") <($(DERIVED)) || \
 	  { echo "these files did not fit what they are made of (make generate manifests); they have been written anew"; exit 1; }
@@ -191,10 +192,9 @@ verify: lint cross vulncheck ## check that what is derived fits what it comes fr
 	  { echo "generated, and not in git:"; echo "$$new"; exit 1; }
 	go test -count=1 ./tests/docs
 
-.PHONY: clean
+.PHONY: clean clean-cache
 clean: ## remove what was built in the tree
 	rm -rf bin build
 
-.PHONY: clean-cache
 clean-cache: ## remove the built parts of the cluster, Debian's packages and the linter (Go's own caches: `go clean -cache -modcache`)
 	rm -rf $(CACHE)

@@ -354,14 +354,14 @@ func TestALookUpBesideManyCheckpointsOfOthers(t *testing.T) {
 func TestAPodThatIsDeletedByForceGetsItsCheckpoint(t *testing.T) {
 	ns := namespace(t)
 	startManager(t, ns, nil)
-	pod := start(t, builder.MakePod(ns, "victim").Admitted().Node("nowhere").Obj())
+	pod := start(t, builder.MakePod(ns, "victim").Admitted().Node(nowhere(ns)).Obj())
 	awaitWatch(t, ns)
 	if err := shared.Client.CoreV1().Pods(ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
 		t.Fatal(err)
 	}
 	name := v1alpha1.TerminationName(pod.Name, pod.UID)
 	awaitState(t, ns, name, metav1.ConditionFalse, v1alpha1.StatePending)
-	if s := read(t, ns, name).Status.Source; s == nil || s.PodUID != pod.UID || s.Node != "nowhere" {
+	if s := read(t, ns, name).Status.Source; s == nil || s.PodUID != pod.UID || s.Node != nowhere(ns) {
 		t.Errorf("its source is %+v", s)
 	}
 }
@@ -369,6 +369,6 @@ func TestAPodThatIsDeletedByForceGetsItsCheckpoint(t *testing.T) {
 // awaitWatch waits until the manager's watch has surely brought what was made by now: it has seen one that was made later.
 func awaitWatch(t *testing.T, ns string) {
 	t.Helper()
-	later := start(t, builder.MakePod(ns, "later").Labelled().Node("nowhere").Obj())
+	later := start(t, builder.MakePod(ns, "later").Labelled().Node(nowhere(ns)).Obj())
 	awaitEvent(t, ns, "Pod", later.Name, keys.UnprotectedNotAdmitted)
 }

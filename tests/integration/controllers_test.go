@@ -105,11 +105,11 @@ func TestAPodThatNeverRanLeavesNoCheckpoint(t *testing.T) {
 	ns := namespace(t)
 	startManager(t, ns, nil)
 	pods := shared.Client.CoreV1().Pods(ns)
-	still, err := pods.Create(t.Context(), builder.MakePod(ns, "still").Admitted().Node("nowhere").Obj(), metav1.CreateOptions{})
+	still, err := pods.Create(t.Context(), builder.MakePod(ns, "still").Admitted().Node(nowhere(ns)).Obj(), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := start(t, builder.MakePod(ns, "ran").Admitted().Node("nowhere").Obj())
+	ran := start(t, builder.MakePod(ns, "ran").Admitted().Node(nowhere(ns)).Obj())
 	for _, pod := range []*corev1.Pod{still, ran} { // the second shows that the first was seen
 		t.Cleanup(func() {
 			_ = pods.Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
@@ -129,7 +129,7 @@ func TestAPolicyIsSpawnedOnceAndCounts(t *testing.T) {
 	ns := namespace(t)
 	startManager(t, ns, nil)
 	controller, policies := owner(t, ns, "db"), client.CheckpointV1alpha1().RestorePolicies(ns)
-	first := start(t, builder.MakePod(ns, "db-0").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
+	first := start(t, builder.MakePod(ns, "db-0").Admitted().Node(nowhere(ns)).ControlledBy("v1", "ConfigMap", controller).Obj())
 	awaitPolicy(t, ns, v1alpha1.RestorePolicyActive, 0)
 
 	policy, err := policies.Get(t.Context(), spawned, metav1.GetOptions{})
@@ -144,7 +144,7 @@ func TestAPolicyIsSpawnedOnceAndCounts(t *testing.T) {
 
 	restored(t, first)
 	awaitPolicy(t, ns, v1alpha1.RestorePolicyDisabled, 1)
-	second := start(t, builder.MakePod(ns, "db-1").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
+	second := start(t, builder.MakePod(ns, "db-1").Admitted().Node(nowhere(ns)).ControlledBy("v1", "ConfigMap", controller).Obj())
 	restored(t, first) // again, with another message
 	restored(t, second)
 	awaitPolicy(t, ns, v1alpha1.RestorePolicyDisabled, 2)
@@ -162,7 +162,7 @@ func TestAPolicyThatWasSpawnedStaysAsItWasEditedAndSaysWhoOverrulesIt(t *testing
 	ns := namespace(t)
 	startManager(t, ns, nil)
 	controller, policies := owner(t, ns, "db"), client.CheckpointV1alpha1().RestorePolicies(ns)
-	first := start(t, builder.MakePod(ns, "db-0").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
+	first := start(t, builder.MakePod(ns, "db-0").Admitted().Node(nowhere(ns)).ControlledBy("v1", "ConfigMap", controller).Obj())
 	awaitPolicy(t, ns, v1alpha1.RestorePolicyActive, 0)
 	edit := []byte(`{"spec":{"fallback":"Fail","waitFor":"10m","templateChanges":"Restore","maxAge":"1h","source":"Named","checkpointName":"db-0-1"}}`)
 	edited, err := policies.Patch(t.Context(), spawned, types.MergePatchType, edit, metav1.PatchOptions{})
@@ -186,7 +186,7 @@ func TestAPolicyThatWasSpawnedStaysAsItWasEditedAndSaysWhoOverrulesIt(t *testing
 		}
 		return err
 	})
-	second := start(t, builder.MakePod(ns, "db-1").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
+	second := start(t, builder.MakePod(ns, "db-1").Admitted().Node(nowhere(ns)).ControlledBy("v1", "ConfigMap", controller).Obj())
 	restored(t, second)
 	lab.Eventually(t, patience, "the second is counted, too", func() error {
 		mine, err := policies.Get(t.Context(), "mine", metav1.GetOptions{})
@@ -232,7 +232,7 @@ func TestCountersAndConditionsOfAPolicyAreWrittenByManyAtOnce(t *testing.T) {
 	controller := owner(t, ns, "db")
 	const pods = 8
 	for i := range pods {
-		restored(t, start(t, builder.MakePod(ns, fmt.Sprintf("db-%d", i)).Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj()))
+		restored(t, start(t, builder.MakePod(ns, fmt.Sprintf("db-%d", i)).Admitted().Node(nowhere(ns)).ControlledBy("v1", "ConfigMap", controller).Obj()))
 	}
 	awaitPolicy(t, ns, v1alpha1.RestorePolicyActive, pods)
 	awaitOverruled(t, ns, spawned, metav1.ConditionFalse, "it decides for every pod")
@@ -241,7 +241,7 @@ func TestCountersAndConditionsOfAPolicyAreWrittenByManyAtOnce(t *testing.T) {
 func TestAPodThatAdmissionMissedSaysSo(t *testing.T) {
 	ns := namespace(t)
 	startManager(t, ns, nil)
-	pod := start(t, builder.MakePod(ns, "slipped").Labelled().Node("nowhere").Obj())
+	pod := start(t, builder.MakePod(ns, "slipped").Labelled().Node(nowhere(ns)).Obj())
 	lab.Eventually(t, patience, "it says that it is not protected", func() error {
 		current, err := shared.Client.CoreV1().Pods(ns).Get(t.Context(), pod.Name, metav1.GetOptions{})
 		if err != nil {

@@ -85,6 +85,10 @@ func owner(t *testing.T, ns, name string) *corev1.ConfigMap {
 	return made
 }
 
+// nowhere names a node that is not there, another one in each namespace: once a pod has named it for a while, the collector of garbage deletes
+// at once every pod that does.
+func nowhere(ns string) string { return "nowhere-" + ns }
+
 // start makes a pod, and says of it what a kubelet would say when it runs.
 func start(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()

@@ -290,7 +290,7 @@ func TestAPolicySaysWhetherItDoesWhatItSays(t *testing.T) {
 	ns := namespace(t)
 	startManager(t, ns, nil)
 	controller, policies := owner(t, ns, "db"), client.CheckpointV1alpha1().CheckpointPolicies(ns)
-	start(t, builder.MakePod(ns, "db-0").Label("app", "web").Admitted().Node("nowhere").ControlledBy("v1", "ConfigMap", controller).Obj())
+	start(t, builder.MakePod(ns, "db-0").Label("app", "web").Admitted().Node(nowhere(ns)).ControlledBy("v1", "ConfigMap", controller).Obj())
 	policy := create(t, policies, newCheckpointPolicy, nil)
 	await := func(name, reason, says string, pods int32) {
 		t.Helper()

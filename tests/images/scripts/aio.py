@@ -60,11 +60,11 @@ class State:
         n = self.checks
         for reader, writer in self.clients:
             writer.write(b"%d\n" % n)
-        sums = [int(await asyncio.wait_for(reader.readline(), 5)) for reader, _ in self.clients]
+        sums = [int(await asyncio.wait_for(reader.readline(), 30)) for reader, _ in self.clients]
         expect("sums of the connections", set(sums), {n * (n + 1) // 2})
         expect("pid of the child, which lives", self.child.returncode, None)
         self.child.stdin.write(b"line %d\n" % n)
-        expect("line of the child", await asyncio.wait_for(self.child.stdout.readline(), 5), b"line %d\n" % n)
+        expect("line of the child", await asyncio.wait_for(self.child.stdout.readline(), 30), b"line %d\n" % n)
         os.kill(os.getpid(), signal.SIGUSR1)
         self.queue.put_nowait(n)
         before = self.ticks

@@ -42,7 +42,7 @@ def patient():
 class State:
     def __init__(self):
         self.server = start()
-        self.local = until(30, "the server answers", patient)
+        self.local = until(60, "the server answers", patient)
         ask(self.local, "CREATE DATABASE work")
         ask(self.local, "USE work")
         ask(self.local, f"CREATE TABLE numbers ENGINE=InnoDB AS SELECT seq AS n, md5(seq) AS digest FROM seq_1_to_{ROWS}")
@@ -89,7 +89,7 @@ class State:
         expect("prepared statement", ask(self.holding, "EXECUTE twice USING @n")[0], 2 * n)
         expect("variable", ask(self.holding, "SELECT @variable")[0], "kept")
         before = self.naps
-        until(5, "a query in flight comes back", lambda: self.naps > before)
+        until(30, "a query in flight comes back", lambda: self.naps > before)
         expect("state of the tables", ask(self.plain, "CHECK TABLE numbers, checks")[3], "OK")
         self.checks += 1
         self.open()

@@ -60,7 +60,7 @@ class Nginx:
                 file.write(data)
         threading.Thread(target=http.server.ThreadingHTTPServer(("127.0.0.1", 9001), Behind).serve_forever, daemon=True).start()
         self.process = subprocess.Popen(["nginx", "-c", "/work/files/nginx.conf"])
-        until(10, "nginx answers", lambda: connected(9000))
+        until(60, "nginx answers", lambda: connected(9000))
         self.clients = [http.client.HTTPConnection("127.0.0.1", 9000, timeout=30) for _ in range(20)]
         self.clients += [http.client.HTTPConnection("::1", 9000, timeout=30) for _ in range(5)]
         for client in self.clients:
@@ -100,7 +100,7 @@ class Nginx:
 class Memcached:
     def __init__(self):
         self.process = subprocess.Popen(["memcached", "-u", "root", "-p", "11211", "-l", "127.0.0.1", "-m", "64"])
-        until(10, "memcached answers", lambda: connected(11211))
+        until(60, "memcached answers", lambda: connected(11211))
         self.clients = [connected(11211).makefile("rwb") for _ in range(10)]
         for i in range(5000):
             value = b"value %d" % (i * i)

@@ -88,7 +88,7 @@ class State:
         expect("dictionary of the manager", self.managed["checks"], self.checks + 1)
         self.total += self.checks
         self.pipe.send(self.checks)
-        expect("echo", self.queue.get(timeout=5), self.total)
+        expect("echo", self.queue.get(timeout=30), self.total)
         self.checks += 1
         self.late = self.pool.map_async(work, [0, 1, 2, 3], chunksize=1)
         return f"{self.checks} checks"

@@ -44,7 +44,7 @@ def patient(host):
         except psycopg2.OperationalError:
             return None
 
-    return until(20, "the server answers", attempt)
+    return until(60, "the server answers", attempt)
 
 
 class State:
@@ -103,7 +103,7 @@ class State:
         self.listening.poll()
         expect("notification", self.listening.notifies.pop().payload, str(n))
         before = self.naps
-        until(5, "a query in flight comes back", lambda: self.naps > before)
+        until(30, "a query in flight comes back", lambda: self.naps > before)
         ask(self.plain, "CHECKPOINT")
         ask(self.plain, "VACUUM checks")
         self.checks += 1

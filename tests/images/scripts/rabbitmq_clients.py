@@ -58,7 +58,7 @@ class State:
         expect("message that is held", (self.tag, self.body), (n + 1, b"message %d" % n))
         self.held.basic_ack(self.tag)
         self.channel.basic_publish("", "answers", b"answer %d" % n)
-        until(5, "whoever waits gets a message", lambda: len(self.got) > n)
+        until(30, "whoever waits gets a message", lambda: len(self.got) > n)
         expect("message", self.got[-1], b"answer %d" % n)
         left = self.channel.queue_declare("lasting", durable=True, passive=True).method.message_count
         expect("messages that are left", left, MESSAGES - 1 - n)
