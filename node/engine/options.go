@@ -48,9 +48,13 @@ func (a *asked) add(option string, by ways) bool {
 	return known
 }
 
+// stopPatience is for how many seconds CRIU waits for the processes of a container to stop. On a busy node its own 10 go by, and the state would be lost;
+// one that a debugger holds never stops.
+const stopPatience = 30
+
 // dumpOptions are those of the dump of a container.
 func (e *Engine) dumpOptions(settings capture.Settings, container string) asked {
-	a := asked{lines: []string{fmt.Sprintf("ghost-limit %d", settings.GhostLimitOf(container))}}
+	a := asked{lines: []string{fmt.Sprintf("timeout %d", stopPatience), fmt.Sprintf("ghost-limit %d", settings.GhostLimitOf(container))}}
 	for _, option := range settings.OfContainers[container].CheckpointOptions {
 		if _, is := capture.ParseGhostLimit(option); !is && !a.add(option, dumpWays) {
 			e.Log("container %q: checkpointOptions has %q, which is left out; it may have ghost-limit BYTES, %s", container, option, dumpWays)

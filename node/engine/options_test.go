@@ -26,27 +26,27 @@ func optionsOf(dump, restore []string) capture.Settings {
 }
 
 func TestOnlyListedOptionsGetToADump(t *testing.T) {
-	limit := "ghost-limit " + fmt.Sprint(capture.GhostLimit)
+	patience, limit := "timeout 30", "ghost-limit "+fmt.Sprint(capture.GhostLimit)
 	for what, test := range map[string]struct {
 		options []string
 		want    asked
 		refused int
 	}{
-		"nothing":                   {want: asked{lines: []string{limit}}},
-		"a limit":                   {options: []string{"ghost-limit 4194304"}, want: asked{lines: []string{"ghost-limit 4194304"}}},
-		"two limits":                {options: []string{"ghost-limit 1", "ghost-limit 2M"}, want: asked{lines: []string{"ghost-limit 2097152"}}},
-		"closed connections, twice": {options: []string{"tcp-close", "tcp-close"}, want: asked{lines: []string{limit, "tcp-close"}}},
+		"nothing":                   {want: asked{lines: []string{patience, limit}}},
+		"a limit":                   {options: []string{"ghost-limit 4194304"}, want: asked{lines: []string{patience, "ghost-limit 4194304"}}},
+		"two limits":                {options: []string{"ghost-limit 1", "ghost-limit 2M"}, want: asked{lines: []string{patience, "ghost-limit 2097152"}}},
+		"closed connections, twice": {options: []string{"tcp-close", "tcp-close"}, want: asked{lines: []string{patience, limit, "tcp-close"}}},
 		"what the runtime must pass on": {
-			options: []string{"ext-unix-sk", "shell-job", "shell-job"}, want: asked{[]string{limit}, []string{"--ext-unix-sk", "--shell-job"}},
+			options: []string{"ext-unix-sk", "shell-job", "shell-job"}, want: asked{[]string{patience, limit}, []string{"--ext-unix-sk", "--shell-job"}},
 		},
-		"what is said anyway": {options: []string{"link-remap", "file-locks", "skip-in-flight"}, want: asked{lines: []string{limit}}},
+		"what is said anyway": {options: []string{"link-remap", "file-locks", "skip-in-flight"}, want: asked{lines: []string{patience, limit}}},
 		"what runs programs": {
 			options: []string{"action-script /evil", "plugin", "config /evil", "exec-cmd", "lsm-profile apparmor:unconfined", "--tcp-close", ""},
-			want:    asked{lines: []string{limit}}, refused: 7,
+			want:    asked{lines: []string{patience, limit}}, refused: 7,
 		},
 		"a line that hides another": {
 			options: []string{"tcp-close\naction-script /evil", "ghost-limit 1\naction-script /evil", "ghost-limit 1M1", "ghost-limit -1", "ghost-limit 0"},
-			want:    asked{lines: []string{limit}}, refused: 5,
+			want:    asked{lines: []string{patience, limit}}, refused: 5,
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestOnlyListedOptionsGetToADump(t *testing.T) {
 			if len(*log) != test.refused {
 				t.Errorf("it refuses %q", *log)
 			}
-			if other := e.dumpOptions(optionsOf(test.options, nil), "other"); !slices.Equal(other.lines, []string{limit}) || other.words != nil {
+			if other := e.dumpOptions(optionsOf(test.options, nil), "other"); !slices.Equal(other.lines, []string{patience, limit}) || other.words != nil {
 				t.Errorf("another container gets %+v", other)
 			}
 		})
