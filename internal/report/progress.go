@@ -38,8 +38,11 @@ func ProgressOf(c *v1alpha1.Checkpoint, now time.Time) Progress {
 	} else if up := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointUploaded); up != nil && up.Reason == v1alpha1.ReasonStorageUnavailable {
 		p.Waits = up.Message
 	}
-	if p.State == v1alpha1.StateCompleted {
+	switch up := c.Status.UploadedBytes; {
+	case p.State == v1alpha1.StateCompleted:
 		p.Stored = p.Size
+	case up != nil:
+		p.Stored = min(*up, p.Size)
 	}
 	if done := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointUploaded); done != nil && c.Status.CaptureTime != nil && p.Stored > 0 {
 		end := now
@@ -59,7 +62,10 @@ func (p Progress) Line(withBar bool) string {
 	if withBar {
 		parts = []string{fmt.Sprintf("%-10s", p.State), p.bar()}
 	}
-	if p.Size > 0 {
+	switch {
+	case p.Stored > 0 && p.Stored < p.Size:
+		parts = append(parts, fmt.Sprintf("%s of %s", Bytes(p.Stored), Bytes(p.Size)))
+	case p.Size > 0:
 		parts = append(parts, Bytes(p.Size))
 	}
 	if p.Frozen > 0 {

@@ -103,8 +103,8 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 		}
 	}
 	defer func() { _ = capture.Unreserve(restores) }() // at the latest the decision does, or the end of its folder
-	progress, stop := a.progress(func(text string) {
-		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+text)
+	progress, stop := a.progress(func(done, total int64) {
+		_ = a.Node.Hint(string(pod.UID), capture.WaitingHint, "fetching Checkpoint "+checkpoint.Name+": "+partOf(done, total))
 	})
 	defer stop()
 	state := image.Checkpoint{Name: checkpoint.StorageName(), Digest: checkpoint.Status.ManifestDigest}

@@ -198,7 +198,7 @@ func TestTheRoomOfAStateIsReservedAsLongAsItIsFetched(t *testing.T) {
 func TestNothingIsToldOfATransferThatEnded(t *testing.T) {
 	b := newBench(t)
 	begun, going, told := make(chan struct{}), make(chan struct{}), 0
-	report, stop := b.progress(func(string) {
+	report, stop := b.progress(func(int64, int64) {
 		close(begun)
 		<-going
 		told++

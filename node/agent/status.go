@@ -33,6 +33,7 @@ type report struct {
 	machine            compat.Facts
 	captureTime        *metav1.Time
 	sizeBytes          int64
+	uploadedBytes      *int64 // while it is on its way
 	frozen             time.Duration
 	hooks              []capture.HookRun
 	location, manifest string
@@ -83,6 +84,9 @@ func (a *Agent) apply(ctx context.Context, checkpoint *v1alpha1.Checkpoint, r re
 	}
 	if r.sizeBytes > 0 {
 		status.WithSizeBytes(r.sizeBytes).WithSize(*v1alpha1.ReadableSize(r.sizeBytes))
+	}
+	if r.uploadedBytes != nil {
+		status.WithUploadedBytes(*r.uploadedBytes)
 	}
 	if r.frozen > 0 {
 		status.WithFrozen(*v1alpha1.ReadableDuration(r.frozen))

@@ -72,8 +72,8 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	if err := say(); err != nil {
 		return err
 	}
-	progress, stop := a.progress(func(text string) {
-		r.uploaded.Message = text
+	progress, stop := a.progress(func(done, total int64) {
+		r.uploadedBytes, r.uploaded.Message = &done, partOf(done, total)
 		err := say()
 		if apierrors.IsNotFound(err) || err == nil && !checkpoint.DeletionTimestamp.IsZero() { // of another error the next report may be free
 			cancel()
@@ -94,6 +94,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
 	}
 	stop()
+	r.uploadedBytes = nil
 	if ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
 	}
@@ -316,7 +317,7 @@ func (a *Agent) bucket(ctx context.Context, name string) (bucket, error) {
 }
 
 // progress returns a function that tells now and then how far a transfer is, without holding it up, and one after which nothing is told any more.
-func (a *Agent) progress(tell func(text string)) (progress func(done, total int64), stop func()) {
+func (a *Agent) progress(tell func(done, total int64)) (progress func(done, total int64), stop func()) {
 	var mu sync.Mutex
 	last := a.Now()
 	progress = func(done, total int64) {
@@ -330,8 +331,13 @@ func (a *Agent) progress(tell func(text string)) (progress func(done, total int6
 		last = a.Now()
 		go func() {
 			defer mu.Unlock()
-			tell(fmt.Sprintf("%s of %s", v1alpha1.ReadableSize(done), v1alpha1.ReadableSize(total)))
+			tell(done, total)
 		}()
 	}
 	return progress, mu.Lock
+}
+
+// partOf is how far a transfer is, for a person.
+func partOf(done, total int64) string {
+	return fmt.Sprintf("%s of %s", v1alpha1.ReadableSize(done), v1alpha1.ReadableSize(total))
 }

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -165,4 +167,30 @@ func TestARecreatedCheckpointIsTheOneThatWasLost(t *testing.T) {
 	if want := []image.Checkpoint{{Name: c.Status.StorageName, Digest: c.Status.ManifestDigest}}; err != nil || !slices.Equal(bases, want) {
 		t.Errorf("the bases of a later one are %v, %v", bases, err)
 	}
+}
+
+func TestAnUploadSaysHowFarItIs(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	clock, told := sync.Once{}, int64(0)
+	b.store.before = func(_ context.Context, call, key string) {
+		switch {
+		case call == "Put" && strings.Contains(key, "/packs/"):
+			clock.Do(func() { b.now = b.now.Add(progressInterval) })
+		case call == "Put" && strings.Contains(key, "/manifests/"):
+			for end := time.Now().Add(time.Minute); told == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) { // a goroutine tells it
+				if at := b.checkpoint("a-a-uid").Status.UploadedBytes; at != nil {
+					told = *at
+				}
+			}
+		}
+	}
+	dir := b.captured(pod, "1", capture.Complete)
+	b.write(filepath.Join(dir, "containers/app/criu/pages-2.img"), strings.Repeat("more", 20<<20))
+	b.look(dir)
+	c := b.checkpoint("a-a-uid")
+	if told <= 0 || c.Status.UploadedBytes != nil {
+		t.Errorf("on its way it says %d, and at its end %v", told, c.Status.UploadedBytes)
+	}
+	is(t, c, v1alpha1.CheckpointUploaded, metav1.ConditionTrue, v1alpha1.StateCompleted, "21Ki sent to main in 2s")
 }

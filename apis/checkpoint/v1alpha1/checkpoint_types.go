@@ -252,6 +252,11 @@ type CheckpointStatus struct {
 	// +optional
 	Size *resource.Quantity `json:"size,omitempty"`
 
+	// uploadedBytes is how much of sizeBytes is in the bucket while the rest is on its way, told every few seconds. It is left out before and after.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	UploadedBytes *int64 `json:"uploadedBytes,omitempty"`
+
 	// frozen is for how long the program stood still, as 412ms: from the first freeze to the end of its processes, or until they went on.
 	// +optional
 	// +kubebuilder:validation:Type=string

@@ -416,6 +416,11 @@ func (in *CheckpointStatus) DeepCopyInto(out *CheckpointStatus) {
 		x := (*in).DeepCopy()
 		*out = &x
 	}
+	if in.UploadedBytes != nil {
+		in, out := &in.UploadedBytes, &out.UploadedBytes
+		*out = new(int64)
+		**out = **in
+	}
 	if in.Frozen != nil {
 		in, out := &in.Frozen, &out.Frozen
 		*out = new(v1.Duration)

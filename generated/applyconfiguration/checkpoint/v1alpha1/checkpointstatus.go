@@ -29,6 +29,8 @@ type CheckpointStatusApplyConfiguration struct {
 	SizeBytes *int64 `json:"sizeBytes,omitempty"`
 	// size is sizeBytes for a person, rounded up to two or more digits of a binary unit, as 257Mi.
 	Size *resource.Quantity `json:"size,omitempty"`
+	// uploadedBytes is how much of sizeBytes is in the bucket while the rest is on its way, told every few seconds. It is left out before and after.
+	UploadedBytes *int64 `json:"uploadedBytes,omitempty"`
 	// frozen is for how long the program stood still, as 412ms: from the first freeze to the end of its processes, or until they went on.
 	Frozen *metav1.Duration `json:"frozen,omitempty"`
 	// locationName is the name of the CheckpointStorageLocation that holds the state.
@@ -118,6 +120,14 @@ func (b *CheckpointStatusApplyConfiguration) WithSizeBytes(value int64) *Checkpo
 // If called multiple times, the Size field is set to the value of the last call.
 func (b *CheckpointStatusApplyConfiguration) WithSize(value resource.Quantity) *CheckpointStatusApplyConfiguration {
 	b.Size = &value
+	return b
+}
+
+// WithUploadedBytes sets the UploadedBytes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UploadedBytes field is set to the value of the last call.
+func (b *CheckpointStatusApplyConfiguration) WithUploadedBytes(value int64) *CheckpointStatusApplyConfiguration {
+	b.UploadedBytes = &value
 	return b
 }
 
