@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
@@ -53,6 +54,33 @@ func TestBadInputIsNamed(t *testing.T) {
 	} {
 		if _, _, err := says(t, newShop(t), strings.Fields(words)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", words, err, want)
+		}
+	}
+}
+
+// A shell asks by the hidden command __complete, whose last word is what was typed so far.
+func TestNamesAreCompleted(t *testing.T) {
+	for words, want := range map[string][]string{
+		"why web-5c9d-":          {"web-5c9d-a", "web-5c9d-b"},
+		"describe web-o":         {"web-older"},
+		"pin web-older train-7-": {"train-7-0123"},
+		"restore a --from web-o": {"web-older"},
+		"wh":                     {"why"},
+		"why no-such-":           nil,
+	} {
+		out, _, err := says(t, newShop(t), append([]string{"__complete"}, strings.Fields(words)...)...)
+		if err != nil {
+			t.Fatalf("%s: %v", words, err)
+		}
+		var got []string
+		for line := range strings.Lines(out) {
+			name, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			if name != "" && !strings.HasPrefix(name, ":") {
+				got = append(got, name)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", words, diff)
 		}
 	}
 }

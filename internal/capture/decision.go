@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/transparent-checkpoint/operator/internal/compat"
 )
 
@@ -304,8 +302,8 @@ func (n Node) whileNoneRestores(podUID string, change func() error) error {
 		return err
 	}
 	defer file.Close()
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
+	if err := tryLock(file, alone); err != nil {
+		if errors.Is(err, errLocked) {
 			return ErrRestoring
 		}
 		return err

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Node is the part of a node's file system in which runtime and agent meet. Root is "/" but in tests and in the agent's own pod. All
@@ -89,7 +87,7 @@ func (n Node) AgentLives() bool {
 		return false
 	}
 	defer file.Close()
-	return errors.Is(unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return errors.Is(tryLock(file, shared), errLocked)
 }
 
 // UploadedFile is written by the agent into the folder of a capture that is in the bucket.

@@ -8,9 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // ReservedFile lies in a folder that is being filled: how many bytes it will have in all, as a decimal number.
@@ -36,17 +33,16 @@ func (n Node) Reserve(dir string, need int64) error {
 		return err
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // for the time of a look
+	if err := awaitLock(lock); err != nil { // for the time of a look
 		return err
 	}
 	if err := Unreserve(dir); err != nil {
 		return err
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
+	free, err := freeBytes(dir)
+	if err != nil {
 		return err
 	}
-	free := int64(disk.Bavail) * disk.Bsize
 	outstanding, err := n.outstanding()
 	if err != nil {
 		return err
@@ -103,7 +99,7 @@ func DiskUsage(dir string) (int64, error) {
 		if err == nil {
 			var info fs.FileInfo
 			if info, err = entry.Info(); err == nil {
-				sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+				sum += diskBytes(info)
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
