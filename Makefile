@@ -11,7 +11,7 @@ RERUN := $(CACHE)/rerun/gotestsum-$(shell cat tests/rerun/go.mod tests/rerun/go.
 VULNCHECK := $(CACHE)/lint/vulncheck-$(shell cat tests/vulncheck/go.* tests/vulncheck/main.go | sha256sum | cut -c1-12)
 
 export LOCALCLUSTER_CACHE := $(CACHE)
-export GOFLAGS := -buildvcs=false
+export GOFLAGS := -buildvcs=false$(if $(TAGS), -tags=$(TAGS))
 
 .PHONY: help
 help: ## show this list
@@ -47,11 +47,10 @@ vm-image: bin/localcluster prerequisites ## make what the nodes of `up --vm-node
 
 ##@ The operator
 
-.PHONY: demo
+.PHONY: demo demo-down
 demo: bin/localcluster prerequisites ## watch a process survive the deletion of its pod: cluster, operator, a Job with one label (NAME=demo)
 	@go run ./tests/demo run --name $(NAME)
 
-.PHONY: demo-down
 demo-down: cluster-down ## end the demo's cluster and remove everything of it
 
 .PHONY: images
@@ -78,7 +77,7 @@ bin/localcluster:
 	@CGO_ENABLED=0 go build -o $@ ./tests/cluster
 
 # Those that bring up a cluster, one at a time, as together they would lose patience. Up to three tests that fail are run once more, and are named.
-CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity
+CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity ./tests/chaos
 
 .PHONY: test
 test: bin/localcluster prerequisites $(HELM) $(RERUN) ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
@@ -119,11 +118,13 @@ _test-vm-once: VMS := 1
 _test-vm-once: vm-image
 	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
 
-.PHONY: bench
+.PHONY: bench chaos fidelity
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
 	go run ./tests/bench
 
-.PHONY: fidelity
+chaos: bin/localcluster prerequisites ## end pods while all kinds of things break, and look whether anything is lost (MINUTES=10 SEED=1)
+	go run ./tests/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
 fidelity: bin/localcluster prerequisites ## find out which programs survive: a table, build/fidelity.jsonl, and the one in docs/compatibility.md (ONLY=regexp)
 	go run ./tests/fidelity --only '$(ONLY)' $(if $(ONLY),,--document docs/compatibility.md)
 
@@ -160,7 +161,7 @@ CODEGEN := go run k8s.io/code-generator/cmd
 DERIVED := find generated manifests/crd/bases manifests/chart manifests/monitoring/prometheusrule.yaml apis docs/reference.md -type f \( -not -path 'apis/*' -o -name 'zz_generated.*' \) | LC_ALL=C sort | xargs sha256sum
 
 # The tools write beside, and the result takes its place only when all of them succeeded. What no type stands behind any more goes with that.
-.PHONY: generate
+.PHONY: generate manifests
 generate: $(REFERENCE) ## write what comes from the API types: deepcopy functions, clients, informers, listers, apply configurations, docs/reference.md
 	@rm -rf build/_generated
 	$(CONTROLLER_GEN) object paths=./apis/...
@@ -175,7 +176,6 @@ generate: $(REFERENCE) ## write what comes from the API types: deepcopy function
 	go run ./tests/docs/signals >> build/_reference.md
 	@rm -rf generated && mv build/_generated generated && mv build/_reference.md docs/reference.md
 
-.PHONY: manifests
 manifests: ## write what comes from markers in the code, the CustomResourceDefinitions, and of all manifests the Helm chart
 	rm -rf build/_crd && $(CONTROLLER_GEN) crd paths=./apis/... output:crd:dir=build/_crd
 	@mkdir -p manifests/crd && rm -rf manifests/crd/bases && mv build/_crd manifests/crd/bases

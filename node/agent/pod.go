@@ -19,6 +19,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/failpoint"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/matching"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
@@ -98,6 +99,7 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	if err := a.noteClaim(ctx, pod, c.Claim); err != nil {
 		return ctrl.Result{}, err
 	}
+	failpoint.Hit(failpoint.ClaimNoted)
 	won, err := a.claim(ctx, pod, c.Claim)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -105,6 +107,7 @@ func (a *Agent) decide(ctx context.Context, pod *corev1.Pod) (ctrl.Result, error
 	if !won { // another pod was faster: what is left now is known at once
 		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
 	}
+	failpoint.Hit(failpoint.ClaimMade)
 	return a.bring(ctx, pod, f, c)
 }
 
@@ -130,6 +133,7 @@ func (a *Agent) bring(ctx context.Context, pod *corev1.Pod, f matching.Facts, c 
 		}
 	}
 	if err == nil {
+		failpoint.Hit(failpoint.Fetched)
 		return a.decidedToRestore(ctx, pod, f, from, c, record)
 	}
 	if errors.Is(err, errNoTurn) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/failpoint"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/lineage"
 	"github.com/transparent-checkpoint/operator/internal/podspec"
@@ -212,6 +213,7 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 		}
 		return a.withdraw(ctx, dir, p)
 	}
+	failpoint.Hit(failpoint.PublishCreated)
 	return a.advance(ctx, dir, record, checkpoint, source, p, slots)
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
+	"github.com/transparent-checkpoint/operator/internal/failpoint"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/internal/secrets"
 	"github.com/transparent-checkpoint/operator/internal/stored"
@@ -59,6 +60,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	if err := a.note(ctx, dir, m, p); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.UploadNoted)
 	r.location = location
 	r.uploaded.Reason, r.uploaded.Message = v1alpha1.StateUploading, "on its way to "+location
 	say := func() error {
@@ -102,6 +104,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		a.refresh(dir, &r)
 		return errors.Join(err, a.uploadFailed(ctx, checkpoint, record, r, err))
 	}
+	failpoint.Hit(failpoint.UploadDone)
 	took := a.Now().Sub(began)
 	summary.Sent += ahead
 	countUpload(summary.Sent, record.SizeBytes, took)

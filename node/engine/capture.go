@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
+	"github.com/transparent-checkpoint/operator/internal/failpoint"
 )
 
 // How long a capture waits, and is waited for.
@@ -224,6 +225,7 @@ func (a *attempt) run(ctx context.Context) error {
 		place.release() // what follows may take as long as a preStop hook does
 		return a.fail(ctx, capture.ReasonFreezeFailed, err)
 	}
+	failpoint.Hit(failpoint.CaptureFrozen)
 	evidence, found := a.awaitEvidence(ctx)
 	if !found {
 		place.release()
@@ -231,6 +233,7 @@ func (a *attempt) run(ctx context.Context) error {
 	}
 	reason, err := capture.ReasonFilesFailed, a.begin(evidence)
 	if err == nil {
+		failpoint.Hit(failpoint.CaptureBegun)
 		reason, err = a.dumpInTries(ctx)
 	}
 	place.release() // the disk takes its time, and the next one need not wait for it

@@ -10,6 +10,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/criu"
+	"github.com/transparent-checkpoint/operator/internal/failpoint"
 )
 
 // dumpInTries dumps, and again after a moment when something was in transit that passes.
@@ -46,6 +47,7 @@ func (a *attempt) dump(ctx context.Context) (capture.Reason, error) {
 	if err := a.all(func(m member) error { return a.dumpContainer(ctx, m) }); err != nil {
 		return capture.ReasonDumpFailed, err
 	}
+	failpoint.Hit(failpoint.CaptureDumped)
 	for _, m := range a.members {
 		a.recordContainer(m)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/transparent-checkpoint/operator/internal/capture"
+	"github.com/transparent-checkpoint/operator/internal/failpoint"
 )
 
 // recordDump records that everything is there. Held as they are, the processes run no other instruction before they are ended.
@@ -67,7 +68,9 @@ func (a *attempt) end(ctx context.Context) error {
 			return a.fail(ctx, capture.ReasonFreezeFailed, errors.New("the pod was not held until its state was in its storage volume"))
 		}
 	}
+	failpoint.Hit(failpoint.CaptureRecorded)
 	a.engine.endProcesses(ctx, a.dir, a.members)
+	failpoint.Hit(failpoint.CaptureEnded)
 	if err := putBack(a.limits); err != nil {
 		a.engine.Log("limits: %v", err)
 	}
@@ -96,6 +99,7 @@ func (e *Engine) complete(dir string, record *capture.Capture) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CapturePublished)
 	e.awaitBucket(final)
 	return e.sync(final)
 }

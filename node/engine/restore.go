@@ -18,6 +18,7 @@ import (
 	"github.com/transparent-checkpoint/operator/internal/capture"
 	"github.com/transparent-checkpoint/operator/internal/compat"
 	"github.com/transparent-checkpoint/operator/internal/criu"
+	"github.com/transparent-checkpoint/operator/internal/failpoint"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 )
 
@@ -72,6 +73,7 @@ func (e *Engine) Restore(ctx context.Context, opts RestoreOptions) error {
 	if err := r.save(); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RestoreBegun)
 	place := r.awaitTurn(ctx)
 	err = r.attempt(ctx)
 	place.release()
@@ -190,11 +192,13 @@ func (r *restoration) run(ctx context.Context) error {
 		return err
 	}
 	r.result.Files = time.Since(before)
+	failpoint.Hit(failpoint.RestoreFiles)
 	before = time.Now()
 	if err := r.process(ctx); err != nil {
 		return err
 	}
 	r.result.Process = time.Since(before)
+	failpoint.Hit(failpoint.RestoreRunning)
 	for _, keep := range r.keeps {
 		if err := keep(); err != nil {
 			r.engine.Log("%v", err)

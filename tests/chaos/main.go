@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
+	"github.com/transparent-checkpoint/operator/tests/install"
+)
+
+func main() {
+	if err := start(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are what a person may choose.
+type settings struct {
+	cluster string
+	minutes float64
+	cycles  int
+	seed    uint64
+	output  string
+}
+
+func parse(args []string) (settings, error) {
+	var s settings
+	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	flags.StringVar(&s.cluster, "name", "chaos", "the local cluster; it is brought up if need be, and left up")
+	flags.Float64Var(&s.minutes, "minutes", 10, "for how long new cycles begin")
+	flags.IntVar(&s.cycles, "cycles", 0, "how many cycles there are at most; 0 is no bound")
+	flags.Uint64Var(&s.seed, "seed", 1, "what cycles are drawn from: the same seed draws the same")
+	flags.StringVar(&s.output, "output", "build/chaos.jsonl", "where to add a JSON object for the run")
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	if flags.NArg() > 0 || s.minutes <= 0 || s.cycles < 0 {
+		return s, errors.New("there are no arguments; -minutes is more than 0, and -cycles 0 or more")
+	}
+	return s, nil
+}
+
+func start(args []string) error {
+	s, err := parse(args)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cluster, err := lab.Up(ctx, s.cluster)
+	if err != nil {
+		return err
+	}
+	result, err := chaos(ctx, cluster, s, func(format string, args ...any) { fmt.Printf(format+"\n", args...) })
+	if err != nil {
+		return err
+	}
+	if err := result.add(s.output); err != nil {
+		return err
+	}
+	result.print(os.Stdout)
+	if len(result.Violations) > 0 {
+		return fmt.Errorf("%d violations", len(result.Violations))
+	}
+	return nil
+}
+
+// chaos installs the operator on a cluster in the build that looks for wishes, and runs cycles. What it finds is in the result; an error is one of the
+// run itself.
+func chaos(ctx context.Context, cluster *lab.Cluster, s settings, log func(string, ...any)) (*result, error) {
+	if err := os.Setenv("TAGS", "failpoints"); err != nil { // of the make that builds the images
+		return nil, err
+	}
+	defer os.Unsetenv("TAGS")
+	operator, err := install.Install(ctx, cluster, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := loadWitness(ctx, cluster); err != nil {
+		return nil, err
+	}
+	r := newRun(cluster, operator, s, log)
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	asking, end := context.WithCancel(ctx)
+	asked := make(chan struct{})
+	go func() { r.ask(asking); close(asked) }()
+	err = r.cycles(ctx)
+	if err == nil {
+		err = r.quiet(ctx)
+	}
+	end()
+	<-asked
+	if err == nil {
+		err = r.leaveNothing(ctx)
+	}
+	return r.finish(), err
+}
+
+const witnessImage = "localhost/witness:chaos"
+
+func loadWitness(ctx context.Context, cluster *lab.Cluster) error {
+	root, err := lab.Root()
+	if err != nil {
+		return err
+	}
+	binary := filepath.Join(root, "build/images/witness")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./tests/images/witness")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build witness: %w: %s", err, output)
+	}
+	_, err = lab.Localcluster(ctx, cluster.Name, "image", "build", witnessImage, "--binary="+binary)
+	return err
+}
+
+// patience is how long the workloads may take to be whole again: a pod without an agent starts after five minutes (design R1).
+const patience = 7 * time.Minute
