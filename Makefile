@@ -118,13 +118,14 @@ _test-vm-once: VMS := 1
 _test-vm-once: vm-image
 	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
 
-.PHONY: bench chaos fidelity
+.PHONY: bench chaos fidelity scale
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
 	go run ./tests/bench
 
 chaos: bin/localcluster prerequisites ## end pods while all kinds of things break, and look whether anything is lost (MINUTES=10 SEED=1)
 	go run ./tests/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
-
+scale: bin/localcluster prerequisites ## fill the API with labelled pods and Checkpoints, and print what it costs (PODS=10000 CHECKPOINTS=30000)
+	go run ./tests/scale --pods $(or $(PODS),10000) --checkpoints $(or $(CHECKPOINTS),30000)
 fidelity: bin/localcluster prerequisites ## find out which programs survive: a table, build/fidelity.jsonl, and the one in docs/compatibility.md (ONLY=regexp)
 	go run ./tests/fidelity --only '$(ONLY)' $(if $(ONLY),,--document docs/compatibility.md)
 
