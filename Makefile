@@ -121,7 +121,6 @@ _test-vm-once: vm-image
 .PHONY: bench chaos fidelity scale
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
 	go run ./tests/bench
-
 chaos: bin/localcluster prerequisites ## end pods while all kinds of things break, and look whether anything is lost (MINUTES=10 SEED=1)
 	go run ./tests/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 scale: bin/localcluster prerequisites ## fill the API with labelled pods and Checkpoints, and print what it costs (PODS=10000 CHECKPOINTS=30000)
