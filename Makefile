@@ -101,22 +101,21 @@ ON_VMS = TEST_DEAD_KERNELS=$(DEAD_KERNELS) TEST_CLUSTER=vm TEST_NODES='--nodes=0
 BOTH_TESTS := TestAPodCrossesBetweenVersionsOfControlGroups|TestAPodGoesBackToItsKindOfNode
 ON_BOTH := TEST_CLUSTER=vm TEST_NODES='--nodes=1 --vm-nodes=1 --vm-cpu=Haswell-noTSX' TEST_PATIENCE=4
 
-.PHONY: test-vm
+.PHONY: test-vm _test-vm-ci _test-vm-once
 test-vm: bin/localcluster prerequisites vm-image ## run tests on nodes as users have them: virtual machines with systemd and cgroup v2 (ONLY=regexp)
 	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(or $(ONLY),$(VM_TESTS))'
 	$(if $(ONLY),,$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved')
 	$(if $(ONLY),,$(ON_BOTH) go test -count=1 -timeout 10m $(TESTFLAGS) ./tests/e2e -run '$(BOTH_TESTS)')
 
-.PHONY: _test-vm-ci
 _test-vm-ci: # once more where the emulation took the kernel of a machine with it, which shows nothing of what is tested
 	@mkdir -p build && rm -f $(DEAD_KERNELS); $(MAKE) --no-print-directory _test-vm-once || { \
 	  [ -s $(DEAD_KERNELS) ] && echo "a virtual machine's kernel died of its emulation (docs/local-cluster.md); the tests on them run once more:" && \
 	  cat $(DEAD_KERNELS) && $(MAKE) --no-print-directory _test-vm-once; }
 
-.PHONY: _test-vm-once
 _test-vm-once: VMS := 1
 _test-vm-once: vm-image
-	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
+	TEST_KEEP=1 $(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
+	$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved'
 
 .PHONY: bench chaos fidelity scale
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
