@@ -108,11 +108,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	took := a.Now().Sub(began)
 	summary.Sent += ahead
 	countUpload(summary.Sent, record.SizeBytes, took)
-	r.manifest = summary.ManifestDigest
-	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
-	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), location, v1alpha1.ReadableDuration(took).Duration)
-	r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
-	r.captured.Message = r.where("safe in the bucket") + failedHooks(r.hooks)
+	r.stored(summary, took)
 	if err := a.apply(ctx, checkpoint, r); err != nil {
 		return err
 	}
@@ -125,6 +121,15 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		return a.remove(dir)
 	}
 	return err
+}
+
+// stored has a report say that the state is in the bucket.
+func (r *report) stored(summary image.Summary, took time.Duration) {
+	r.manifest = summary.ManifestDigest
+	r.uploaded.Status, r.uploaded.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
+	r.uploaded.Message = fmt.Sprintf("%s sent to %s in %s", v1alpha1.ReadableSize(summary.Sent), r.location, v1alpha1.ReadableDuration(took).Duration)
+	r.captured.Status, r.captured.Reason = metav1.ConditionTrue, v1alpha1.StateCompleted
+	r.captured.Message = r.where("safe in the bucket") + failedHooks(r.hooks)
 }
 
 // describe writes into a capture's folder whose state it is, so that the bucket says it as well. What is there stays: an earlier attempt may have sent it.

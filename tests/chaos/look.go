@@ -217,7 +217,7 @@ func (r *run) quiet(ctx context.Context) error {
 			}
 		}
 		if len(going) > 0 {
-			return fmt.Errorf("Checkpoints %s are not done", strings.Join(going, ", "))
+			return fmt.Errorf("not done are the Checkpoints %s", strings.Join(going, ", "))
 		}
 		return nil
 	})

@@ -80,7 +80,7 @@ func chaos(ctx context.Context, cluster *lab.Cluster, s settings, log func(strin
 	if err := os.Setenv("TAGS", "failpoints"); err != nil { // of the make that builds the images
 		return nil, err
 	}
-	defer os.Unsetenv("TAGS")
+	defer func() { _ = os.Unsetenv("TAGS") }() // it is one
 	operator, err := install.Install(ctx, cluster, nil)
 	if err != nil {
 		return nil, err
