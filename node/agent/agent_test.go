@@ -105,8 +105,9 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 // captured makes the folder of a capture of a pod, as the runtime leaves it.
 func (b *bench) captured(pod *corev1.Pod, name string, state capture.State) (dir string) {
 	b.t.Helper()
+	boot, _ := b.Node.BootID() // where boots has said it
 	record := &capture.Capture{
-		State: state, Pod: capture.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}, Sequence: 1,
+		BootID: boot, State: state, Pod: capture.Pod{Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID)}, Sequence: 1,
 		Started: testNow.Add(-time.Minute), Timings: capture.Timings{Frozen: time.Second},
 	}
 	dir = filepath.Join(b.Node.Captures(string(pod.UID)), name)

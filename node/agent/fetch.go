@@ -153,8 +153,11 @@ func unfetchedReason(err error) string {
 // errUnfit says that a state is not one of such a pod.
 var errUnfit = errors.New("it does not fit the pod")
 
-// fits returns an error when a container was captured that the pod has not: the others would wait for it.
+// fits returns an error when there is nothing in a state to go on from, or a container was captured that the pod has not: the others would wait for it.
 func fits(pod *corev1.Pod, record *capture.Capture) error {
+	if record.State != capture.Complete || len(record.Containers) == 0 {
+		return fmt.Errorf("%w: it is %s and has %d containers; it may be %s and has one or more", errUnfit, record.State, len(record.Containers), capture.Complete)
+	}
 	has := slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers)
 	for _, captured := range record.Containers {
 		if !slices.ContainsFunc(has, func(own corev1.Container) bool { return own.Name == captured.Name }) {

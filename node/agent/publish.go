@@ -183,6 +183,9 @@ func (a *Agent) publish(ctx context.Context, dir string, p *publication, slots *
 			return nil
 		}
 	}
+	if record.State == capture.Complete && record.Kept == nil && !a.Node.IsWhole(dir, record) {
+		return nil // the node went down before the disk had it: whoever holds the lock is about to say so, and empties the folder
+	}
 	if strings.HasSuffix(dir, ".partial") && (record.State == capture.Complete || record.State == capture.Failed) {
 		return nil // the runtime is about to give it its name
 	}

@@ -144,6 +144,7 @@ func TestAnUploadIsTriedAgain(t *testing.T) {
 func TestAStateIsSentWhileTheDiskCatchesUp(t *testing.T) {
 	pod := newPod("a")
 	b := noted(t, pod)
+	b.boots("first")
 	dir := b.captured(pod, "1", capture.Complete)
 	if err := os.Remove(filepath.Join(dir, capture.SyncedFile)); err != nil {
 		t.Fatal(err)
@@ -350,5 +351,46 @@ func TestACaptureOfAPodThatNobodySawStandsAlone(t *testing.T) {
 	c := b.checkpoint("a-a-uid")
 	if len(c.OwnerReferences) != 0 || c.Status.Source.Lineage != "unknown-a-uid" || c.Status.Source.Node != "worker-1" {
 		t.Errorf("owners %v, source %+v", c.OwnerReferences, c.Status.Source)
+	}
+}
+
+// The node lost its power before a capture was on its disk. While the runtime says so, which empties the folder, nothing of it may be sent: a pod would be
+// restored from nothing.
+func TestWhatThePowerCutTookIsNotUploaded(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	b.boots("first")
+	dir := b.captured(pod, "1", capture.Complete)
+	if err := os.Remove(filepath.Join(dir, capture.SyncedFile)); err != nil {
+		t.Fatal(err)
+	}
+	b.boots("second")
+	b.lock(string(pod.UID))
+	b.look(dir)
+	if keys := b.store.keys(""); len(keys) > 0 || b.checkpoints() > 0 {
+		t.Errorf("it is published, and the bucket has %v", keys)
+	}
+}
+
+func TestWhatIsNotCompleteAnyMoreIsNotUploaded(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.store.before = func(_ context.Context, call, key string) {
+		if call == "Put" && strings.Contains(key, "/packs/") {
+			record, err := capture.Read(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			record.State, record.Containers = capture.Failed, nil
+			if err := record.Write(dir); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	b.look(dir)
+	if isTrue(b.checkpoint("a-a-uid"), v1alpha1.CheckpointUploaded) {
+		t.Error("its Checkpoint says that it is uploaded")
 	}
 }

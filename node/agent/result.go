@@ -94,7 +94,7 @@ func judge(d *capture.Decision, results []*capture.Result, now time.Time) outcom
 			o.message += fmt.Sprintf("; Checkpoint %s, which is newer, did not serve: %s", g.Checkpoint, g.Why)
 		}
 	}
-	o.done = o.status == corev1.ConditionFalse || restored == len(d.Containers)
+	o.done = o.status == corev1.ConditionFalse || restored > 0 && restored == len(d.Containers)
 	return o
 }
 

@@ -95,6 +95,9 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 		}
 		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
 	}
+	if err == nil {
+		err = isStill(dir, capture.Complete)
+	}
 	stop()
 	r.uploadedBytes = nil
 	if ctx.Err() != nil {
@@ -119,6 +122,15 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	err = errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
 	if p.memo != nil || image.IsDiskTrouble(err) { // the bucket has it, and the disk needs the room
 		return a.remove(dir)
+	}
+	return err
+}
+
+// isStill returns an error when a capture is not what it was any more: what was sent of it is nothing to go on from.
+func isStill(dir string, state capture.State) error {
+	record, err := capture.Read(dir)
+	if err == nil && record.State != state {
+		err = fmt.Errorf("the capture is %s by now; it was %s", record.State, state)
 	}
 	return err
 }
