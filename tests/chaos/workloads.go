@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -15,8 +14,9 @@ import (
 // namespace has the workloads.
 const namespace = "chaos"
 
-// kinds are the workloads, each with as many pods as replicas.
-var kinds = []string{"deployment", "statefulset", "job"}
+// kinds are the workloads, each with as many pods as replicas, and as there are nodes. A Job is none of them: its controller waits longer before each new pod,
+// up to ten minutes.
+var kinds = []string{"deployment", "statefulset", "daemonset"}
 
 const replicas = 2
 
@@ -45,13 +45,9 @@ func (r *run) makeWorkloads(ctx context.Context) error {
 				Replicas: &many, Selector: selector, Template: pods, PodManagementPolicy: appsv1.ParallelPodManagement,
 			}}
 			_, err = client.AppsV1().StatefulSets(namespace).Create(ctx, s, metav1.CreateOptions{})
-		case "job": // of which a pod that is lost is made again at once, as its failures are not counted
-			pods.Spec.RestartPolicy = corev1.RestartPolicyNever
-			indexed, limit := batchv1.IndexedCompletion, int32(1000)
-			j := &batchv1.Job{ObjectMeta: about, Spec: batchv1.JobSpec{
-				Parallelism: &many, Completions: &many, CompletionMode: &indexed, BackoffLimit: &limit, Template: pods,
-			}}
-			_, err = client.BatchV1().Jobs(namespace).Create(ctx, j, metav1.CreateOptions{})
+		case "daemonset":
+			d := &appsv1.DaemonSet{ObjectMeta: about, Spec: appsv1.DaemonSetSpec{Selector: selector, Template: pods}}
+			_, err = client.AppsV1().DaemonSets(namespace).Create(ctx, d, metav1.CreateOptions{})
 		}
 		if err != nil {
 			return fmt.Errorf("create the %s: %w", kind, err)
