@@ -93,10 +93,7 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 				ctrl.LoggerFrom(ctx).Error(err, "the disk of the node has trouble, and the upload goes on")
 			},
 		}
-		summary, err = folder.Upload(ctx, checkpoint.StorageName(), dir, options)
-	}
-	if err == nil {
-		err = isStill(dir, capture.Complete)
+		summary, err = send(ctx, folder, checkpoint.StorageName(), dir, options)
 	}
 	stop()
 	r.uploadedBytes = nil
@@ -126,13 +123,17 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	return err
 }
 
-// isStill returns an error when a capture is not what it was any more: what was sent of it is nothing to go on from.
-func isStill(dir string, state capture.State) error {
-	record, err := capture.Read(dir)
-	if err == nil && record.State != state {
-		err = fmt.Errorf("the capture is %s by now; it was %s", record.State, state)
+// send uploads a complete capture. When it is not complete any more at the end, what was sent is nothing to go on from.
+func send(ctx context.Context, folder *image.Folder, name, dir string, options image.UploadOptions) (image.Summary, error) {
+	summary, err := folder.Upload(ctx, name, dir, options)
+	if err != nil {
+		return summary, err
 	}
-	return err
+	record, err := capture.Read(dir)
+	if err == nil && record.State != capture.Complete {
+		err = fmt.Errorf("the capture is %s by now; it was %s", record.State, capture.Complete)
+	}
+	return summary, err
 }
 
 // stored has a report say that the state is in the bucket.

@@ -145,6 +145,7 @@ func (r *run) judgeBeginning(ctx context.Context, c cycle, b beginning) error {
 		return nil
 	}
 	r.result.cold(reason)
+	r.open[b.uid] = reason == keys.UnprotectedNotAdmitted
 	r.log("      pod %s began from scratch: %s", b.name, reason)
 	return ctx.Err()
 }
@@ -194,7 +195,7 @@ func (r *run) judgeLeft(ctx context.Context, c cycle, life string, last holder) 
 		return nil
 	}
 	r.log("      life %s, last of pod %s, is lost: %s", life, last.name, verdict)
-	if c.Fault.loses {
+	if c.Fault.loses || r.open[last.uid] {
 		r.result.Lost++
 		return nil
 	}

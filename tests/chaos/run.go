@@ -31,10 +31,12 @@ type run struct {
 	granted atomic.Bool
 	// known are the lives of which it was said already that they are left, or lost.
 	known map[string]bool
+	// open are the pods that admission has not seen, which say so: their state is nobody's.
+	open map[types.UID]bool
 }
 
 func newRun(cluster *lab.Cluster, operator *install.Operator, s settings, log func(string, ...any)) *run {
-	return &run{cluster: cluster, operator: operator, settings: s, log: log, books: newBooks(), known: map[string]bool{}, result: newResult(s)}
+	return &run{cluster: cluster, operator: operator, settings: s, log: log, books: newBooks(), known: map[string]bool{}, open: map[types.UID]bool{}, result: newResult(s)}
 }
 
 func (r *run) hit() { r.granted.Store(true) }
