@@ -11,7 +11,7 @@ RERUN := $(CACHE)/rerun/gotestsum-$(shell cat tests/rerun/go.mod tests/rerun/go.
 VULNCHECK := $(CACHE)/lint/vulncheck-$(shell cat tests/vulncheck/go.* tests/vulncheck/main.go | sha256sum | cut -c1-12)
 
 export LOCALCLUSTER_CACHE := $(CACHE)
-export GOFLAGS := -buildvcs=false$(if $(TAGS), -tags=$(TAGS))
+export GOFLAGS := -buildvcs=false$(if $(BUILD_TAGS), -tags=$(BUILD_TAGS))
 
 .PHONY: help
 help: ## show this list

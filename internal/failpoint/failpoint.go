@@ -1,5 +1,5 @@
 // Package failpoint marks steps at which a test may end or hold a process of ours, where a kill from outside would hit by luck alone. In what users get
-// a step costs nothing: only a build with the tag failpoints looks for what is wished (make images TAGS=failpoints).
+// a step costs nothing: only a build with the tag failpoints looks for what is wished (make images BUILD_TAGS=failpoints).
 package failpoint
 
 import (

@@ -77,10 +77,10 @@ func start(args []string) error {
 // chaos installs the operator on a cluster in the build that looks for wishes, and runs cycles. What it finds is in the result; an error is one of the
 // run itself.
 func chaos(ctx context.Context, cluster *lab.Cluster, s settings, log func(string, ...any)) (*result, error) {
-	if err := os.Setenv("TAGS", "failpoints"); err != nil { // of the make that builds the images
+	if err := os.Setenv("BUILD_TAGS", "failpoints"); err != nil { // of the make that builds the images
 		return nil, err
 	}
-	defer func() { _ = os.Unsetenv("TAGS") }() // it is one
+	defer func() { _ = os.Unsetenv("BUILD_TAGS") }() // it is one
 	operator, err := install.Install(ctx, cluster, nil)
 	if err != nil {
 		return nil, err
