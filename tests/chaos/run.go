@@ -36,7 +36,10 @@ type run struct {
 }
 
 func newRun(cluster *lab.Cluster, operator *install.Operator, s settings, log func(string, ...any)) *run {
-	return &run{cluster: cluster, operator: operator, settings: s, log: log, books: newBooks(), known: map[string]bool{}, open: map[types.UID]bool{}, result: newResult(s)}
+	return &run{
+		cluster: cluster, operator: operator, settings: s, log: log, books: newBooks(), known: map[string]bool{}, open: map[types.UID]bool{},
+		result: newResult(s),
+	}
 }
 
 func (r *run) hit() { r.granted.Store(true) }
