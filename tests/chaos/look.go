@@ -18,6 +18,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 const (
@@ -123,9 +124,9 @@ func (r *run) judgeBeginning(ctx context.Context, c cycle, b beginning) error {
 		if err != nil {
 			return err
 		}
-		said := conditionOf(pod, keys.Restored)
+		said := podspec.Condition(pod, keys.Restored)
 		if pod.Spec.RuntimeClassName == nil {
-			said = conditionOf(pod, keys.Checkpointable)
+			said = podspec.Condition(pod, keys.Checkpointable)
 		}
 		if said == nil || said.Status != corev1.ConditionFalse {
 			return fmt.Errorf("it says %+v", said)
@@ -148,15 +149,6 @@ func (r *run) judgeBeginning(ctx context.Context, c cycle, b beginning) error {
 	r.open[b.uid] = reason == keys.UnprotectedNotAdmitted
 	r.log("      pod %s began from scratch: %s", b.name, reason)
 	return ctx.Err()
-}
-
-func conditionOf(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCondition {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == kind {
-			return &pod.Status.Conditions[i]
-		}
-	}
-	return nil
 }
 
 // judgeLeft looks what became of a life that no pod goes on with: its state is there for the next one, or it is lost, which only few faults may bring.
