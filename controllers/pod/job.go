@@ -7,6 +7,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/transparent-checkpoint/operator/internal/jobs"
@@ -33,12 +34,8 @@ func (r *Reconciler) tellJob(ctx context.Context, pod *corev1.Pod) error {
 	if told, found := r.told.Load(key); found && told == pod.UID {
 		return nil
 	}
-	live := &corev1.Pod{} // before the Job: what the controller did to the pod since is in the Job then
-	if err := r.Live.Get(ctx, key, live); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	job := &batchv1.Job{}
-	if err := r.Live.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: owner.Name}, job); err != nil {
+	live, job, err := r.podAndJob(ctx, key, owner.Name)
+	if err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	if live.UID != pod.UID || job.UID != owner.UID {
@@ -55,6 +52,32 @@ func (r *Reconciler) tellJob(ctx context.Context, pod *corev1.Pod) error {
 	}
 	r.Events.Eventf(job, live, kind, reason, "Count", "%s %s", said(outlook, pod.Name), advice(job))
 	return nil
+}
+
+// podAndJob reads a pod and its Job as of one moment, so that it is certain whether the Job counts the pod yet. Its controller notes the pod's UID
+// in the Job, takes its finalizer off the pod, and turns the UID into a number then. So what a Job says of a pod that has the finalizer holds if it
+// has it afterwards too, and of one that has lost it the Job is read last.
+func (r *Reconciler) podAndJob(ctx context.Context, key client.ObjectKey, name string) (*corev1.Pod, *batchv1.Job, error) {
+	pod, job := &corev1.Pod{}, &batchv1.Job{}
+	if err := r.Live.Get(ctx, key, pod); err != nil {
+		return nil, nil, err
+	}
+	readJob := func() error { return r.Live.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: name}, job) }
+	if err := readJob(); err != nil || !jobs.IsTracked(pod) {
+		return pod, job, err
+	}
+	now := &corev1.Pod{}
+	switch err := r.Live.Get(ctx, key, now); {
+	case err == nil && jobs.IsTracked(now):
+		return now, job, nil
+	case err == nil:
+		pod = now
+	case apierrors.IsNotFound(err):
+		pod.Finalizers = nil
+	default:
+		return nil, nil, err
+	}
+	return pod, job, readJob()
 }
 
 // wasEvicted tells whether kubelet has just now ended a pod to make room, or to shut its node down.

@@ -1,6 +1,9 @@
 package pod
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,4 +168,51 @@ func TestAJobIsToldOnceWhatItBears(t *testing.T) {
 			t.Errorf("%s (-want +got)\n%s", name, diff)
 		}
 	}
+}
+
+// The Job controller counts a pod at any moment, also between two reads.
+func TestAPodIsNotCountedTwice(t *testing.T) {
+	stays := func(p *corev1.Pod) { p.Finalizers = append(p.Finalizers, "example.com/other") }
+	for _, test := range []struct {
+		name string
+		pod  *corev1.Pod
+		from int // before the first read it may be gone, and nothing to tell of
+	}{{"it stays", deletedJobPod(stays), 1}, {"it goes", deletedJobPod(), 2}} {
+		name, pod := test.name, test.pod
+		for reads := test.from; reads <= 4; reads++ {
+			r, told := newReconciler(t, pod, owning(0))
+			r.Live = &counting{Client: r.Client, pod: client.ObjectKeyFromObject(pod), wait: reads}
+			if err := r.tellJob(t.Context(), pod); err != nil {
+				t.Fatal(err)
+			}
+			if len(told.Events) == 0 {
+				t.Fatalf("%s, and is counted before read %d: no event", name, reads)
+			}
+			if event := <-told.Events; !strings.Contains(event, "Its end counts as failure 1 of the Job") {
+				t.Errorf("%s, and is counted before read %d: %s", name, reads, event)
+			}
+		}
+	}
+}
+
+// counting is a Job controller that counts a pod before a certain read.
+type counting struct {
+	client.Client
+	pod  client.ObjectKey
+	wait int
+}
+
+func (c *counting) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	if c.wait--; c.wait == 0 {
+		pod, job := &corev1.Pod{}, &batchv1.Job{}
+		if err := errors.Join(c.Client.Get(ctx, c.pod, pod), c.Client.Get(ctx, client.ObjectKey{Namespace: c.pod.Namespace, Name: "work"}, job)); err != nil {
+			return err
+		}
+		job.Status.Failed++
+		pod.Finalizers = slices.DeleteFunc(pod.Finalizers, func(f string) bool { return f == batchv1.JobTrackingFinalizer })
+		if err := errors.Join(c.Status().Update(ctx, job), c.Update(ctx, pod)); err != nil {
+			return err
+		}
+	}
+	return c.Client.Get(ctx, key, object, options...)
 }

@@ -53,10 +53,11 @@ func Unmark(now time.Time) corev1.PodCondition {
 // isJudged tells whether the Job controller has still to find out what became of a pod that is being deleted. It takes its finalizer off when it
 // has, or when the pod does not matter to it.
 func isJudged(pod *corev1.Pod) bool {
-	return Of(pod) != nil && !pod.DeletionTimestamp.IsZero() && isTracked(pod) && !podspec.HasEnded(pod)
+	return Of(pod) != nil && !pod.DeletionTimestamp.IsZero() && IsTracked(pod) && !podspec.HasEnded(pod)
 }
 
-func isTracked(pod *corev1.Pod) bool {
+// IsTracked tells whether the Job controller has its finalizer on a pod: it has not counted the pod yet, or notes it in the Job at most.
+func IsTracked(pod *corev1.Pod) bool {
 	return slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer)
 }
 

@@ -33,7 +33,7 @@ type Outlook struct {
 func (o Outlook) Left() int32 { return o.Limit - o.Failed }
 
 // OutlookOf says what the end of a pod means that is captured and deleted. Of a Job that is over, is suspended, or is being deleted there is
-// nothing to say: ok is false. The pod must not have been read after the Job.
+// nothing to say: ok is false. Pod and Job are as of one moment.
 func OutlookOf(job *batchv1.Job, pod *corev1.Pod) (o Outlook, ok bool) {
 	if isOver(job) || job.Spec.BackoffLimit == nil {
 		return o, false
@@ -42,7 +42,7 @@ func OutlookOf(job *batchv1.Job, pod *corev1.Pod) (o Outlook, ok bool) {
 		return o, true
 	}
 	failed := job.Status.Failed
-	isCounted := !isTracked(pod)
+	isCounted := !IsTracked(pod)
 	if uncounted := job.Status.UncountedTerminatedPods; uncounted != nil {
 		failed += int32(len(uncounted.Failed))
 		isCounted = isCounted || slices.Contains(uncounted.Failed, pod.UID)
