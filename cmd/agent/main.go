@@ -166,11 +166,14 @@ func run(ctx context.Context, o options) error {
 			return limits.Store(store), nil
 		},
 	}
+	installer := o.installer(node, mgr.GetClient(), mgr.GetAPIReader())
+	installer.Recorder = mgr.GetEventRecorder("checkpoint-agent")
+	if o.install {
+		a.IsOver = installer.IsOver
+	}
 	if err := a.Setup(mgr); err != nil {
 		return err
 	}
-	installer := o.installer(node, mgr.GetClient(), mgr.GetAPIReader())
-	installer.Recorder = mgr.GetEventRecorder("checkpoint-agent")
 	if o.install {
 		if err := mgr.Add(manager.RunnableFunc(installer.Run)); err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/internal/podspec"
 )
 
 // Options say how the operator goes.
@@ -120,8 +121,10 @@ func (r *Removal) awaitStates(ctx context.Context) error {
 				names = append(names, list.Items[i].Namespace+"/"+list.Items[i].Name)
 			}
 		}
+		pods, err := r.endingPods(ctx)
+		names = append(names, pods...)
 		slices.Sort(names)
-		return names, nil
+		return names, err
 	})
 	switch {
 	case err != nil:
@@ -133,6 +136,25 @@ func (r *Removal) awaitStates(ctx context.Context) error {
 		r.say("  these stay on the disks of their nodes, in /var/lib/checkpoint: %s\n", some(left))
 	}
 	return nil
+}
+
+// endingMargin is for how long after its grace period a pod that is being deleted is believed to be on its way to a Checkpoint. It is stuck then, as on a
+// node that is gone.
+const endingMargin = time.Minute
+
+// endingPods names the pods that are being deleted and captured, which may have no Checkpoint yet.
+func (r *Removal) endingPods(ctx context.Context) (names []string, err error) {
+	list := &corev1.PodList{}
+	if err := r.Client.List(ctx, list); err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		pod := &list.Items[i]
+		if end := pod.DeletionTimestamp; podspec.IsProtected(pod) && !end.IsZero() && !podspec.HasEnded(pod) && time.Since(end.Time) < endingMargin {
+			names = append(names, "pod "+pod.Namespace+"/"+pod.Name)
+		}
+	}
+	return names, nil
 }
 
 // isUnderWay tells whether a Checkpoint has a state that is not in the bucket yet, or data that is being deleted there.

@@ -50,6 +50,14 @@ func pod(name, node, class string) *corev1.Pod {
 	return p
 }
 
+// deleted has the grace period of a pod end in some time.
+func deleted(p *corev1.Pod, in time.Duration) *corev1.Pod {
+	end := metav1.NewTime(time.Now().Add(in))
+	p.DeletionTimestamp, p.Finalizers = &end, []string{"other/one"}
+	p.Annotations = map[string]string{keys.Effective: "{}"}
+	return p
+}
+
 func node(name string) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 		Name:        name,
@@ -158,7 +166,16 @@ func TestTheOperatorGoesWithAllThatItIs(t *testing.T) {
 			objects: []client.Object{checkpoint("a", v1alpha1.StateDumping)}, options: Options{LeaveStates: true},
 			says: "these stay on the disks of their nodes, in /var/lib/checkpoint: jobs/a",
 		},
-		"Checkpoints are kept": {options: Options{KeepCRDs: true}, stays: "CRD/checkpoints.checkpoint.memverge.ai"},
+		"a pod is being captured": {
+			objects: []client.Object{deleted(pod("work", "b", keys.RuntimeClass), time.Minute)},
+			err:     "states are not in the bucket after 20ms: pod jobs/work",
+		},
+		"a pod should have ended long ago": {
+			objects: []client.Object{deleted(pod("work", "b", keys.RuntimeClass), -2*endingMargin)},
+			stays:   "RuntimeClass/transparent-checkpoint " + ready,
+		},
+		"a pod that is not ours is deleted": {objects: []client.Object{deleted(pod("plain", "b", ""), time.Minute)}},
+		"Checkpoints are kept":              {options: Options{KeepCRDs: true}, stays: "CRD/checkpoints.checkpoint.memverge.ai"},
 		"Helm removes the rest": {
 			options: Options{KeepObjects: true, KeepCRDs: true},
 			stays: "CRD/checkpoints.checkpoint.memverge.ai ClusterRole/checkpoint-manager ClusterRoleBinding/checkpoint-manager " +

@@ -47,7 +47,9 @@ type Agent struct {
 	Settle func(ctx context.Context, podUID string) error
 	// CaptureLive has the runtime capture a pod that goes on, and waits for it.
 	CaptureLive func(ctx context.Context, podUID string, asks capture.Asks) error
-	Now         func() time.Time
+	// IsOver tells whether no other agent follows on this one, whose pod is deleted; nil for never.
+	IsOver func(context.Context) bool
+	Now    func() time.Time
 
 	began  time.Time
 	mu     sync.Mutex

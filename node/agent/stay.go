@@ -17,11 +17,13 @@ const (
 	stayInterval = 500 * time.Millisecond
 	stayQuiet    = 2 * time.Second // pods as critical as the agent get their signal at the same time
 	stayPatience = 2 * time.Second
+	lastPatience = time.Minute // of an agent that is removed with the operator
 )
 
 // Stay returns the context of the agent, which may outlast that of its stop signal. When its pod was deleted, as by a rollout, it ends at once: another
 // agent goes on. When it was not, kubelet stops it for another reason, mostly since the node shuts down, and stops it last: then it ends when the states of
-// all pods that are gone are in the bucket. How long that may take is kubelet's to say.
+// all pods that are gone are in the bucket. How long that may take is kubelet's to say. The last agent, as the operator is removed, waits for them too, but
+// for a minute at most.
 func (a *Agent) Stay(asked context.Context) context.Context {
 	ctx, end := context.WithCancel(context.WithoutCancel(asked))
 	go func() {
@@ -35,11 +37,17 @@ func (a *Agent) Stay(asked context.Context) context.Context {
 // finish returns when the agent may end.
 func (a *Agent) finish(ctx context.Context) {
 	log := ctrl.LoggerFrom(ctx).WithName("stay")
-	said, quietSince := -1, a.Now()
-	for !a.isReplaced(ctx) {
+	said, quietSince, until := -1, a.Now(), time.Time{}
+	for ; ; time.Sleep(stayInterval) {
+		if a.isReplaced(ctx) && until.IsZero() {
+			if a.IsOver == nil || !a.IsOver(ctx) {
+				return
+			}
+			until = a.Now().Add(lastPatience)
+		}
 		left := a.unsent()
 		if left != said {
-			log.Info("the agent is to end, and its pod was not deleted: it waits until what pods have left behind is in the bucket", "states", left)
+			log.Info("the agent is to end, and no other takes over: it waits until what pods have left behind is in the bucket", "states", left)
 		}
 		if left > 0 {
 			quietSince = a.Now()
@@ -48,7 +56,10 @@ func (a *Agent) finish(ctx context.Context) {
 		if a.Now().Sub(quietSince) >= stayQuiet {
 			return
 		}
-		time.Sleep(stayInterval)
+		if !until.IsZero() && a.Now().After(until) {
+			log.Info("the operator is removed, and states stay on the node's disk that are in no bucket", "states", left)
+			return
+		}
 	}
 }
 

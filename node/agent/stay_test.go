@@ -56,6 +56,47 @@ func TestAnAgentStaysWhileItsPodIsNotDeletedAndAStateIsNotSent(t *testing.T) {
 	}
 }
 
+func TestTheLastAgentStaysThoughItsPodIsDeleted(t *testing.T) {
+	t.Parallel()
+	pod := newPod("a", evicted)
+	b := newBench(t, pod)
+	own(b, func(p *corev1.Pod) { p.Finalizers = nil })
+	if err := b.Client.Delete(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.Pod.Namespace, Name: b.Pod.Name}}); err != nil {
+		t.Fatal(err)
+	}
+	b.IsOver = func(context.Context) bool { return true }
+	dir := b.captured(pod, "1", capture.Complete)
+	asked, ask := context.WithCancel(t.Context())
+	ctx := b.Stay(asked)
+	ask()
+	if ends(ctx, stayQuiet+2*stayInterval) {
+		t.Fatal("the agent ended before the state was in the bucket")
+	}
+	b.look(dir)
+	if !ends(ctx, 10*time.Second) {
+		t.Errorf("the agent does not end; %d states are not sent", b.unsent())
+	}
+}
+
+func TestTheLastAgentDoesNotStayForEver(t *testing.T) {
+	t.Parallel()
+	pod := newPod("a", evicted)
+	b := newBench(t, pod)
+	now := time.Now()
+	b.Now = func() time.Time {
+		now = now.Add(10 * time.Second)
+		return now
+	}
+	b.IsOver = func(context.Context) bool { return true }
+	b.captured(pod, "1", capture.Complete)
+	asked, ask := context.WithCancel(t.Context())
+	ctx := b.Stay(asked)
+	ask()
+	if !ends(ctx, 20*time.Second) {
+		t.Error("the agent does not end")
+	}
+}
+
 func TestAnAgentWhosePodIsDeletedEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	pod := newPod("a", evicted)
