@@ -76,7 +76,7 @@ helm: $(HELM) ## build Helm, in the version that tests/chart/go.mod has, and say
 bin/localcluster:
 	@CGO_ENABLED=0 go build -o $@ ./tests/cluster
 
-# Those that bring up a cluster, one at a time, as together they would lose patience. Up to three tests that fail are run once more, and are named.
+# Those that bring up a cluster, one at a time, as together they would lose patience. Up to eight tests that fail are run once more, and are named.
 CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity
 
 .PHONY: test
@@ -85,7 +85,7 @@ test: bin/localcluster prerequisites $(HELM) $(RERUN) ## run every test; those o
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
 	for module in chart monitoring; do (cd tests/$$module && HELM=$(HELM) go test -count=1 $(TESTFLAGS) ./...) || failed=1; done; \
-	$(RERUN) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=3 --rerun-fails-report=build/reruns --packages="$$(echo $$on)" \
+	$(RERUN) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=8 --rerun-fails-report=build/reruns --packages="$$(echo $$on)" \
 	  -- -count=1 -timeout 60m -p 1 -parallel 3 $(TESTFLAGS) || failed=1; cat build/reruns 2> /dev/null; \
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed

@@ -150,6 +150,7 @@ func TestTwoClustersSideBySide(t *testing.T) {
 
 // TestUpAndDownLeaveNothing brings a cluster up and down again and again, after every kind of accident that there may have been.
 func TestUpAndDownLeaveNothing(t *testing.T) {
+	t.Parallel() // with those that make no cluster
 	cluster(t)
 	const name = "e2e-leak"
 	rounds := 7 // each accident once, and a last round after the last of them

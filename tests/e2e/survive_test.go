@@ -56,24 +56,6 @@ func TestWorkSurvivesTheDeletionOfItsPod(t *testing.T) {
 	}
 }
 
-func TestThreeGenerationsOfOneProcess(t *testing.T) {
-	c := labelled(t)
-	w, pod := newWorkload(t, c, statefulSet, nil)
-	for path, content := range files {
-		put(t, c, pod, path, content)
-	}
-	state := waitForCount(t, c, pod, 10)
-	for range 3 {
-		lift := cordon(t, c, pod.Spec.NodeName)
-		w.deletePod(t, pod)
-		next := w.running(t, pod)
-		state = w.goesOn(t, next, state, files)
-		lift()
-		state = waitForCount(t, c, next, state.Count+10)
-		pod = next
-	}
-}
-
 func TestAPodThatIsNotToBeRestoredStartsCold(t *testing.T) {
 	t.Parallel()
 	c := labelled(t)
