@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"runtime/debug"
+	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -55,6 +57,7 @@ func main() {
 	o.addTo(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logging)))
+	keepBelow(os.Getenv("MEMORY_LIMIT"))
 	if err := run(o); err != nil {
 		ctrl.Log.Error(err, "the manager ends")
 		os.Exit(1)
@@ -69,6 +72,15 @@ func (o *options) addTo(flags *flag.FlagSet) {
 	flags.IntVar(&o.webhookPort, "webhook-port", 9443, "the port on which the API server asks about pods and Jobs")
 	flags.BoolVar(&o.leaderElection, "leader-elect", true, "let one replica alone run the controllers")
 	o.logging.BindFlags(flags)
+}
+
+// keepBelow has garbage be collected sooner as memory comes near the limit of the container, in bytes: beyond it there is only the end. Whoever sets GOMEMLIMIT
+// knows better.
+func keepBelow(limit string) {
+	const percent = 85 // the rest is for what is not of Go's heap
+	if bytes, err := strconv.ParseInt(limit, 10, 64); err == nil && bytes > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes / 100 * percent)
+	}
 }
 
 func run(o options) error {

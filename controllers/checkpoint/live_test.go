@@ -74,3 +74,15 @@ func TestJudgeOfAPodThatGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// Who may make Checkpoints cannot have pods evicted with which we have nothing to do.
+func TestOnlyAPodThatIsProtectedIsStopped(t *testing.T) {
+	c := &v1alpha1.Checkpoint{
+		Spec:   v1alpha1.CheckpointSpec{PostCheckpoint: v1alpha1.PostCheckpointStop},
+		Status: v1alpha1.CheckpointStatus{Conditions: conditions("Captured", "True", "Completed")},
+	}
+	again, err := (&Reconciler{}).stop(t.Context(), facts{checkpoint: c, pod: &corev1.Pod{}}) // which would need a client to do something
+	if again != 0 || err != nil {
+		t.Errorf("it is tried again after %s: %v", again, err)
+	}
+}

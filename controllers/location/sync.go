@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -234,6 +235,9 @@ func (l *look) isThere(ctx context.Context, name string) (bool, error) {
 	isThere, known := l.namespaces[name]
 	if known {
 		return isThere, nil
+	}
+	if len(validation.IsDNS1123Label(name)) > 0 { // who can write to the bucket names its folders
+		return false, nil
 	}
 	namespace := &metav1.PartialObjectMetadata{}
 	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))

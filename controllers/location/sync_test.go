@@ -235,6 +235,7 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 		folder + "/manifests/n.y.et":                "something else",
 		"checkpoints/shop/one/two/manifests/deeper": "not a folder of ours",
 		"elsewhere/shop/one/manifests/other":        "nor this",
+		"checkpoints/No_Name/one/manifests/x":       "of a namespace that there cannot be, about which the API server is not asked",
 	} {
 		if err := b.bucket.Put(t.Context(), key, storage.Bytes([]byte(data)), storage.PutOptions{}); err != nil {
 			t.Fatal(err)
@@ -258,7 +259,7 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 		t.Errorf("it is %+v, the next look is after %s", got, again)
 	}
 	for _, part := range []string{
-		"11 in the bucket, 2 made anew; 3 in namespaces that are not there: going, nowhere; 5 cannot be made anew: ",
+		"12 in the bucket, 2 made anew; 4 in namespaces that are not there: No_Name, going, nowhere; 5 cannot be made anew: ",
 		"shop/db-1-uid: the name db-1-1234 is that of another Checkpoint", "shop/empty: ",
 		"shop/huge: its manifest has 67108865 bytes; it may have 67108864", "shop/n.y.et: ", storage.ErrCorrupt.Error(),
 		`shop/y-uid: checkpoint.json: metadata.namespace is "kube-system"; it lies in the folder of "shop"`,

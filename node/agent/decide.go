@@ -30,7 +30,7 @@ func (a *Agent) gather(ctx context.Context, pod *corev1.Pod) (matching.Facts, er
 	}
 	var err error
 	// Pods and captures first: what is no longer among them has its Checkpoint by then, so that nothing slips through in between.
-	f.Unpublished = a.unpublished()
+	f.Unpublished = a.unpublished(pod.Namespace)
 	if f.Siblings, err = a.siblings(ctx, pod, f.Own); err != nil {
 		return f, err
 	}

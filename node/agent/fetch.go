@@ -93,7 +93,9 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 		return nil, errNoTurn
 	}
 	restores := a.Node.Restores(string(pod.UID)) // a pod's states are fetched one after the other
+	folder := folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket)
 	if size := checkpoint.Status.SizeBytes; size != nil {
+		folder.Most = *size*sizeFactor + sizeSpare
 		there, err := capture.DiskUsage(target + image.PartialSuffix) // of a fetch that was cut off
 		if err != nil {
 			return nil, err
@@ -109,7 +111,7 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	defer stop()
 	state := image.Checkpoint{Name: checkpoint.StorageName(), Digest: checkpoint.Status.ManifestDigest}
 	began := a.Now()
-	summary, err := folderOf(checkpoint.Namespace, checkpoint.Status.Source, bucket).Fetch(ctx, state, target, progress)
+	summary, err := folder.Fetch(ctx, state, target, progress)
 	if errors.Is(err, storage.ErrNoKey) {
 		err = fmt.Errorf("%w; storage location %q does not have it", err, checkpoint.Status.LocationName)
 	}
@@ -121,6 +123,13 @@ func (a *Agent) fetch(ctx context.Context, pod *corev1.Pod, checkpoint *v1alpha1
 	fetchSeconds.Observe(a.Now().Sub(began).Seconds())
 	return capture.Read(target)
 }
+
+// How much a state may have, of which the Checkpoint says the room that it took on the disk: as many times that, since file systems compress, and some bytes.
+// Without a bound whoever can write to a bucket would fill the disk of a node.
+const (
+	sizeFactor = 8
+	sizeSpare  = 64 << 20
+)
 
 // errNoTurn says that as many states are fetched as may be at once.
 var errNoTurn = errors.New("other states are fetched at this moment")

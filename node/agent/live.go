@@ -208,10 +208,14 @@ func (a *Agent) localState(c *v1alpha1.Checkpoint) string {
 		return ""
 	}
 	if !c.Spec.Trigger.IsLive() {
-		return a.localCapture(string(c.Status.Source.PodUID))
+		dir := a.localCapture(string(c.Status.Source.PodUID))
+		if record, err := capture.Read(dir); dir == "" || err != nil || record.Pod.Namespace != c.Namespace { // who writes a status may write any UID
+			return ""
+		}
+		return dir
 	}
 	dir, record := a.folderFor(c)
-	if record == nil || number(filepath.Base(dir)) < 0 || record.State != capture.Complete || !record.Trigger.IsLive() || !a.Node.IsWhole(dir, record) {
+	if record == nil || record.Pod.Namespace != c.Namespace || number(filepath.Base(dir)) < 0 || record.State != capture.Complete || !record.Trigger.IsLive() || !a.Node.IsWhole(dir, record) {
 		return ""
 	}
 	return dir

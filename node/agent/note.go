@@ -70,9 +70,9 @@ func (a *Agent) noteOf(pod capture.Pod) (n note, known bool, err error) {
 	return n, false, nil
 }
 
-// unpublished returns those pods of this node that were captured for the last time, or are being so, and whose Checkpoint was not made by
+// unpublished returns those pods of a namespace on this node that were captured for the last time, or are being so, and whose Checkpoint was not made by
 // this agent yet. A capture that is not wanted is among them until that is known.
-func (a *Agent) unpublished() []matching.Unpublished {
+func (a *Agent) unpublished(namespace string) []matching.Unpublished {
 	dirs, err := filepath.Glob(filepath.Join(a.Node.CapturesRoot(), "*", "[0-9]*"))
 	if err != nil {
 		return nil
@@ -80,7 +80,7 @@ func (a *Agent) unpublished() []matching.Unpublished {
 	var found []matching.Unpublished
 	for _, dir := range dirs {
 		record, err := capture.Read(dir)
-		if err != nil || record.State == capture.Failed || record.Trigger.IsLive() {
+		if err != nil || record.Pod.Namespace != namespace || record.State == capture.Failed || record.Trigger.IsLive() {
 			continue
 		}
 		if m, err := readMemo(dir); err != nil || m.CheckpointUID != "" {

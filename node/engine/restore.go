@@ -257,10 +257,8 @@ func (r *restoration) check(ctx context.Context) (*capture.Capture, error) {
 	if err := r.checkGroups(); err != nil {
 		return nil, err
 	}
-	if facts.Kernel != record.Facts.Kernel {
-		if err := checkGuards(r.images(), r.spec); err != nil {
-			return nil, err
-		}
+	if err := checkGuards(r.images(), r.spec); err != nil {
+		return nil, err
 	}
 	return record, checkSecurity(r.images(), r.spec)
 }

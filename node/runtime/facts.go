@@ -1,10 +1,6 @@
 package runtime
 
-import (
-	"cmp"
-
-	"github.com/transparent-checkpoint/operator/internal/capture"
-)
+import "github.com/transparent-checkpoint/operator/internal/capture"
 
 // facts are what the container runtime says of a container by the annotations of its OCI spec.
 type facts struct {
@@ -36,9 +32,13 @@ const (
 	labelUID          = "io.kubernetes.pod.uid"
 )
 
-// factsOf reads them. Those of CRI-O count only where its own are there: kubelet's labels alone could come from elsewhere.
+// factsOf reads them. Those of CRI-O count only where its own are there: kubelet's labels alone could come from elsewhere. CRI-O shows all annotations of a
+// pod, so that its author may have written containerd's beside them: such a container is nobody's, and is passed on.
 func factsOf(a map[string]string) facts {
-	if a[crioContainerType] == "" || a[containerType] != "" {
+	switch isContainerd, isCRIO := a[containerType] != "", a[crioContainerType] != ""; {
+	case isContainerd && isCRIO:
+		return facts{}
+	case !isCRIO:
 		return facts{
 			sandbox: a[containerType] == "sandbox", container: a[containerName], sandboxID: a[sandboxID], image: a[imageName],
 			pod:                   capture.Pod{Namespace: a[sandboxNamespace], Name: a[sandboxName], UID: a[sandboxUID]},
@@ -46,7 +46,7 @@ func factsOf(a map[string]string) facts {
 		}
 	}
 	return facts{
-		sandbox: a[crioContainerType] == "sandbox", container: cmp.Or(a[containerName], a[labelContainer]), sandboxID: a[crioSandboxID], image: a[crioImageName],
+		sandbox: a[crioContainerType] == "sandbox", container: a[labelContainer], sandboxID: a[crioSandboxID], image: a[crioImageName],
 		pod:                   capture.Pod{Namespace: a[labelNamespace], Name: a[labelPod], UID: a[labelUID]},
 		fromAContainerRuntime: a[labelUID] != "",
 	}

@@ -26,6 +26,16 @@ func TestWhatContainerRuntimesSayOfAContainer(t *testing.T) {
 			map[string]string{crioContainerType: "sandbox", crioSandboxID: "s", labelPod: "pod", labelNamespace: "ns", labelUID: "uid"},
 			facts{sandbox: true, sandboxID: "s", pod: capture.Pod{Namespace: "ns", Name: "pod", UID: "uid"}, fromAContainerRuntime: true},
 		},
+		"CRI-O, whose pod's author plays containerd": {
+			map[string]string{crioContainerType: "container", containerType: "container", containerName: "app", sandboxUID: "victim", sandboxNamespace: "other",
+				labelUID: "uid", labelPod: "pod", labelNamespace: "ns", labelContainer: "app"},
+			facts{},
+		},
+		"CRI-O, whose pod's author names the container": {
+			map[string]string{crioContainerType: "container", crioSandboxID: "s", containerName: "../../x", labelContainer: "app", labelUID: "uid",
+				labelPod: "pod", labelNamespace: "ns"},
+			facts{container: "app", sandboxID: "s", pod: capture.Pod{Namespace: "ns", Name: "pod", UID: "uid"}, fromAContainerRuntime: true},
+		},
 		"nobody": {map[string]string{labelUID: "uid"}, facts{}},
 	} {
 		if diff := cmp.Diff(test.want, factsOf(test.annotations), cmp.AllowUnexported(facts{})); diff != "" {

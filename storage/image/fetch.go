@@ -92,7 +92,22 @@ func (f *Folder) reader(ctx context.Context, checkpoint Checkpoint, tables *tabl
 	if err != nil {
 		return nil, err
 	}
+	if has := m.content(); f.Most > 0 && has > f.Most {
+		return nil, fmt.Errorf("its files have %d bytes; they may have %d: %w", has, f.Most, storage.ErrCorrupt)
+	}
 	return f.readerOf(m, checkpoint, progress), nil
+}
+
+// content returns how many bytes the files have that are no holes.
+func (m *manifest) content() (bytes int64) {
+	for i := range m.Entries {
+		for _, extent := range m.Entries[i].extents {
+			if extent.frame != hole {
+				bytes += int64(extent.length)
+			}
+		}
+	}
+	return bytes
 }
 
 func (f *Folder) readerOf(m *manifest, checkpoint Checkpoint, progress Progress) *reader {

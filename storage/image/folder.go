@@ -24,6 +24,8 @@ type Folder struct {
 	Keys Keys
 	// Memory bounds that of all transfers that share it; nil means a budget that all of the process share.
 	Memory *Memory
+	// Most is how many bytes but holes a checkpoint may have that is fetched; 0 is any number. One that has more is storage.ErrCorrupt.
+	Most int64
 }
 
 // The objects of a folder: Name/kind/checkpoint, and for packs one name more.

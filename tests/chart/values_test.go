@@ -62,7 +62,7 @@ var valueTests = map[string]struct {
 		"Deployment/checkpoint-system/checkpoint-manager spec replicas": "1",
 		"PodDisruptionBudget/checkpoint-system/checkpoint-manager":      "gone", // with it no node could be drained
 	}},
-	"manager.resources": {"manager: {resources: {limits: {memory: 1Gi}}}", fields{theManager + "containers manager resources limits memory": `"1Gi"`}},
+	"manager.resources": {"manager: {resources: {limits: {memory: 2Gi}}}", fields{theManager + "containers manager resources limits memory": `"2Gi"`}},
 	"manager.nodeSelector": {"manager: {nodeSelector: {node-role.kubernetes.io/control-plane: ''}}", fields{
 		theManager + "nodeSelector node-role.kubernetes.io/control-plane": `""`,
 	}},

@@ -191,3 +191,26 @@ func TestTheNewPodsLimitsHold(t *testing.T) {
 		t.Errorf("they are %q, and the program sees %q; they were %q, and it saw %q", now, seen, outside, inside)
 	}
 }
+
+// What is captured, fetched or noted on a node is for root there alone, though kubelet makes the two folders with rights for all.
+func TestOnlyRootReadsWhatIsOnANode(t *testing.T) {
+	t.Parallel()
+	c := labelled(t)
+	w, pod := newWorkload(t, c, deployment, nil)
+	before := waitForCount(t, c, pod, 3)
+	w.deletePod(t, pod)
+	w.goesOn(t, w.running(t, pod), before, nil)
+	const (
+		captured  = "ls -d /var/lib/checkpoint/captures/%s/1/containers"
+		asAnybody = "setpriv --reuid=65534 --regid=65534 --clear-groups find /var/lib/checkpoint /run/checkpoint -type f -readable 2> /dev/null || true"
+		writable  = "find /opt/checkpoint /var/lib/checkpoint /run/checkpoint -maxdepth 2 ! -type l -perm /022"
+	)
+	if found := c.OnNode(t, pod.Spec.NodeName, fmt.Sprintf(captured, pod.UID)); found == "" {
+		t.Error("there is no capture on the node that could be read")
+	}
+	for what, script := range map[string]string{"can be read by anybody": asAnybody, "can be written by others than root": writable} {
+		if found := c.OnNode(t, pod.Spec.NodeName, script); found != "" {
+			t.Errorf("on the node %s:\n%s", what, found)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,12 +10,15 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
+	"github.com/transparent-checkpoint/operator/generated/clientset/versioned"
 	"github.com/transparent-checkpoint/operator/internal/keys"
 	"github.com/transparent-checkpoint/operator/tests/builder"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
@@ -156,5 +160,115 @@ func TestAnAgentChangesItsOwnNodeAlone(t *testing.T) {
 		"an annotation": `{"metadata":{"annotations":{"a":"b"}}}`, "a taint": `{"spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}`,
 	} {
 		t.Run(what, func(t *testing.T) { checkRights(t, try(name, patch), "may change nothing of its node but") })
+	}
+}
+
+// What a state is and who has it is written by who has it, whatever a role says: a forged source would lead an agent to another pod's state.
+func TestTheStatusOfCheckpointsIsReserved(t *testing.T) {
+	ns := namespace(t)
+	made := create(t, client.CheckpointV1alpha1().Checkpoints(ns), newCheckpoint, nil)
+	allow(t, ns, "jane", "jane", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
+	node := func(name string) *v1alpha1.CheckpointSource {
+		source := newSource()
+		source.Node = name
+		return source
+	}
+	claimOf := func(name string) *v1alpha1.CheckpointClaim {
+		claim := newClaim(v1alpha1.ClaimClaimed)
+		claim.Node = name
+		return claim
+	}
+	write := func(who rest.ImpersonationConfig, status v1alpha1.CheckpointStatus, dry bool) error {
+		config := rest.CopyConfig(shared.Config)
+		config.Impersonate = who
+		c, err := versioned.NewForConfig(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options := metav1.PatchOptions{}
+		if dry {
+			options = dryRunPatch
+		}
+		_, err = c.CheckpointV1alpha1().Checkpoints(ns).Patch(t.Context(), made.Name, types.MergePatchType, statusPatch(t, status), options, "status")
+		return err
+	}
+	jane := rest.ImpersonationConfig{UserName: "jane"}
+	agent := func(node string) rest.ImpersonationConfig { return impersonated(theAgent, node) }
+	captured := v1alpha1.CheckpointStatus{Source: node("a")}
+	lab.Eventually(t, 30*time.Second, "the policy is in force", func() error {
+		if write(jane, captured, true) == nil {
+			return errors.New("anybody may write a status")
+		}
+		return nil
+	})
+	const reserved = "the status of a Checkpoint may be written by checkpoint-manager and checkpoint-agent alone"
+	checkRights(t, write(jane, captured, true), reserved)
+	checkRights(t, write(jane, v1alpha1.CheckpointStatus{}, true), "") // nothing changes
+	checkRights(t, write(impersonated(theManager, ""), captured, true), "")
+	checkRights(t, write(impersonated("admin", ""), captured, true), "")
+	checkRights(t, write(agent("b"), captured, true), `of node "b" may write nothing but a claim of what was captured on node "a"`)
+	checkRights(t, write(agent("a"), captured, false), "")
+	checkRights(t, write(agent("b"), v1alpha1.CheckpointStatus{ManifestDigest: digest}, true), `may write nothing but a claim`)
+	checkRights(t, write(agent("b"), v1alpha1.CheckpointStatus{Claim: claimOf("a")}, true), `may neither make nor take back a claim of node "a"`)
+	checkRights(t, write(agent("a"), v1alpha1.CheckpointStatus{Claim: claimOf("b")}, true), `may neither make nor take back a claim of node "b"`)
+	checkRights(t, write(agent("b"), v1alpha1.CheckpointStatus{Claim: claimOf("b")}, false), "")
+	checkRights(t, write(agent("a"), v1alpha1.CheckpointStatus{ManifestDigest: digest}, true), "") // beside another's claim
+	for who, refused := range map[string]string{"a": `may neither make nor take back a claim of node "b"`, "b": ""} {
+		config := rest.CopyConfig(shared.Config)
+		config.Impersonate = agent(who)
+		c, err := versioned.NewForConfig(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.CheckpointV1alpha1().Checkpoints(ns).Patch(t.Context(), made.Name, types.MergePatchType, []byte(`{"status":{"claim":null}}`), dryRunPatch, "status")
+		checkRights(t, err, refused)
+	}
+}
+
+// statusPatch is a merge patch that sets what a status has.
+func statusPatch(t *testing.T, status v1alpha1.CheckpointStatus) []byte {
+	t.Helper()
+	patch, err := json.Marshal(map[string]any{"status": status})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return patch
+}
+
+// Of pods the manager may change our annotations alone, whatever its role allows.
+func TestTheManagerChangesNothingElseOfAPod(t *testing.T) {
+	ns := namespace(t)
+	awaitServiceAccount(t, ns)
+	pod := builder.MakePod(ns, "web").Node("a").Obj()
+	pod.Annotations, pod.Spec.AutomountServiceAccountToken = map[string]string{"a": "b"}, new(false)
+	pod, err := shared.Client.CoreV1().Pods(ns).Create(t.Context(), pod, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manager := clientOf(t, theManager, "")
+	try := func(patch string) error {
+		_, err := manager.CoreV1().Pods(ns).Patch(t.Context(), "web", types.MergePatchType, []byte(patch), dryRunPatch)
+		return err
+	}
+	ours := `{"metadata":{"annotations":{"memverge.ai/restore-counted":"1"}}}`
+	image := fmt.Sprintf(`[{"op":"replace","path":"/spec/containers/0/image","value":"%s-evil"}]`, pod.Spec.Containers[0].Image)
+	withImage := func() error {
+		_, err := manager.CoreV1().Pods(ns).Patch(t.Context(), "web", types.JSONPatchType, []byte(image), dryRunPatch)
+		return err
+	}
+	lab.Eventually(t, 30*time.Second, "the policy is in force", func() error {
+		if withImage() == nil {
+			return errors.New("the manager may change an image")
+		}
+		return nil
+	})
+	checkRights(t, try(ours), "")
+	const refused = "the checkpoint-manager may change nothing of a pod but annotations that begin with memverge.ai/"
+	for name, err := range map[string]error{
+		"the image": withImage(), "a label": try(`{"metadata":{"labels":{"app":"other"}}}`), "an annotation of others": try(`{"metadata":{"annotations":{"a":"c"}}}`),
+		"one taken away": try(`{"metadata":{"annotations":{"a":null}}}`), "a finalizer": try(`{"metadata":{"finalizers":["a/b"]}}`),
+		"an owner": try(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"a","uid":"a"}]}}`),
+	} {
+		t.Run(name, func(t *testing.T) { checkRights(t, err, refused) })
 	}
 }

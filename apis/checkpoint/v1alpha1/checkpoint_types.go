@@ -392,6 +392,7 @@ type CheckpointSource struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`
 	Lineage string `json:"lineage"`
 
 	// identity is the pod's place inside its lineage: the name of a StatefulSet's pod, the completion index of an indexed Job's. Without
