@@ -80,8 +80,8 @@ func (r *Reconciler) hand(ctx context.Context, f facts, v verdict) error {
 // stop evicts a pod that was captured while it went on, if the Checkpoint says so. It returns when to try again.
 func (r *Reconciler) stop(ctx context.Context, f facts) (time.Duration, error) {
 	c, pod := f.checkpoint, f.pod
-	if c.Spec.PostCheckpoint != v1alpha1.PostCheckpointStop || pod == nil || !pod.DeletionTimestamp.IsZero() || podspec.HasEnded(pod) || !podspec.IsProtected(pod) ||
-		!meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointCaptured) {
+	if c.Spec.PostCheckpoint != v1alpha1.PostCheckpointStop || pod == nil || !pod.DeletionTimestamp.IsZero() || podspec.HasEnded(pod) ||
+		!podspec.IsProtected(pod) || !meta.IsStatusConditionTrue(c.Status.Conditions, v1alpha1.CheckpointCaptured) {
 		return 0, nil
 	}
 	eviction := &policyv1.Eviction{

@@ -215,7 +215,8 @@ func (a *Agent) localState(c *v1alpha1.Checkpoint) string {
 		return dir
 	}
 	dir, record := a.folderFor(c)
-	if record == nil || record.Pod.Namespace != c.Namespace || number(filepath.Base(dir)) < 0 || record.State != capture.Complete || !record.Trigger.IsLive() || !a.Node.IsWhole(dir, record) {
+	if record == nil || record.Pod.Namespace != c.Namespace || number(filepath.Base(dir)) < 0 || record.State != capture.Complete ||
+		!record.Trigger.IsLive() || !a.Node.IsWhole(dir, record) {
 		return ""
 	}
 	return dir

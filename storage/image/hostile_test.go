@@ -10,7 +10,7 @@ import (
 	"github.com/transparent-checkpoint/operator/storage"
 )
 
-// TestAHostileManifestIsRefused before anything is made of it. Its digest would be right: whoever can write to a bucket may bring a manifest and its Checkpoint.
+// TestAHostileManifestIsRefused before anything is made of it. Its digest would be right: who can write to a bucket may bring manifest and Checkpoint.
 func TestAHostileManifestIsRefused(t *testing.T) {
 	t.Parallel()
 	file := func(path, more string) string {

@@ -135,13 +135,13 @@ func (all canaries) lookAtTheCluster(t *testing.T, c *lab.Cluster, ns string) {
 	}
 }
 
-// lookAtTheNodes looks at all that we and the container runtime write there but for the memory and files of programs themselves. What is in the folders is for
-// root alone, and is looked at all the same: people copy such files into reports.
+// lookAtTheNodes looks at all that we and the container runtime write there but for the memory and files of programs themselves. What is in the folders is
+// for root alone, and is looked at all the same: people copy such files into reports.
 func (all canaries) lookAtTheNodes(t *testing.T, c *lab.Cluster, ns string) {
 	t.Helper()
 	const written = `
-find /run/checkpoint /var/lib/checkpoint -type f \( -name '*.log' -o -name '*.json' -o -path '/run/checkpoint/*' \) -size -4M | wc -l
-find /run/checkpoint /var/lib/checkpoint -type f \( -name '*.log' -o -name '*.json' -o -path '/run/checkpoint/*' \) -size -4M -exec cat {} + 2> /dev/null || true`
+find /run/checkpoint -type f -size -4M -exec cat {} + 2> /dev/null || true
+find /var/lib/checkpoint -type f \( -name '*.log' -o -name '*.json' \) -size -4M -exec cat {} + 2> /dev/null || true`
 	texts := map[string]string{}
 	for _, node := range []string{"worker-1", "worker-2"} {
 		texts["what is written on the nodes"] += c.OnNode(t, node, written)
@@ -157,7 +157,10 @@ find /run/checkpoint /var/lib/checkpoint -type f \( -name '*.log' -o -name '*.js
 // lookAtDiagnosis looks at the logs that are sent to the bucket, as they are and unpacked.
 func (all canaries) lookAtDiagnosis(t *testing.T, w *workload, captured, restored *corev1.Pod) {
 	t.Helper()
-	for _, name := range []string{fmt.Sprintf("%s_%s_%.8s_1", w.ns, captured.Name, captured.UID), fmt.Sprintf("%s_%s_%.8s_restore", w.ns, restored.Name, restored.UID)} {
+	folder := func(pod *corev1.Pod, which string) string {
+		return fmt.Sprintf("%s_%s_%.8s_%s", w.ns, pod.Name, pod.UID, which)
+	}
+	for _, name := range []string{folder(captured, "1"), folder(restored, "restore")} {
 		var sent []install.Object
 		lab.Eventually(t, 2*time.Minute, "the logs of "+name+" are sent", func() (err error) {
 			if sent, err = operator.Objects(t.Context(), keys.DiagnosisRoot+"/"+w.ns+"/"+name); err == nil && len(sent) == 0 {

@@ -202,8 +202,9 @@ func TestOnlyRootReadsWhatIsOnANode(t *testing.T) {
 	w.goesOn(t, w.running(t, pod), before, nil)
 	const (
 		captured  = "ls -d /var/lib/checkpoint/captures/%s/1/containers"
-		asAnybody = "setpriv --reuid=65534 --regid=65534 --clear-groups find /var/lib/checkpoint /run/checkpoint -type f -readable 2> /dev/null || true"
-		writable  = "find /opt/checkpoint /var/lib/checkpoint /run/checkpoint -maxdepth 2 ! -type l -perm /022"
+		asAnybody = "setpriv --reuid=65534 --regid=65534 --clear-groups " +
+			"find /var/lib/checkpoint /run/checkpoint -type f -readable ! -name criu.conf 2> /dev/null || true"
+		writable = "find /opt/checkpoint /var/lib/checkpoint /run/checkpoint -maxdepth 2 ! -type l -perm /022"
 	)
 	if found := c.OnNode(t, pod.Spec.NodeName, fmt.Sprintf(captured, pod.UID)); found == "" {
 		t.Error("there is no capture on the node that could be read")

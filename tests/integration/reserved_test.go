@@ -220,7 +220,8 @@ func TestTheStatusOfCheckpointsIsReserved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = c.CheckpointV1alpha1().Checkpoints(ns).Patch(t.Context(), made.Name, types.MergePatchType, []byte(`{"status":{"claim":null}}`), dryRunPatch, "status")
+		back := []byte(`{"status":{"claim":null}}`)
+		_, err = c.CheckpointV1alpha1().Checkpoints(ns).Patch(t.Context(), made.Name, types.MergePatchType, back, dryRunPatch, "status")
 		checkRights(t, err, refused)
 	}
 }
