@@ -6,8 +6,13 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/transparent-checkpoint/operator/internal/failpoint"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
+	"github.com/transparent-checkpoint/operator/tests/cluster/spec"
+	"github.com/transparent-checkpoint/operator/tests/install"
 )
 
 // fault is something that breaks.
@@ -31,6 +36,12 @@ func faults() []fault {
 		killed("agent", "agent"), killed("manager", "manager"), killed("criu", "criu"), killed("runtime", "checkpoint-runt"),
 		killed("containerd", "containerd"), killed("kubelet", "kubelet"),
 		{name: "power of the node", lasts: true, loses: true, begin: power("stop"), end: power("start")},
+		hung("kube-apiserver"), hung("etcd"), hung("minio"),
+		asleep("agent", "agent"), asleep("manager", "manager"), asleep("containerd", "containerd"), asleep("kubelet", "kubelet"),
+		apart("API server", spec.APIPort), apart("bucket", spec.S3Port), apart("API server and bucket", spec.APIPort, spec.S3Port),
+		{name: "no webhook", lasts: true, begin: managers(0), end: managers(managerReplicas)},
+		// What does not fit on the disk is not captured, and the pod ends as it would have.
+		{name: "disk of the node full", lasts: true, loses: true, begin: onNode(fillDisk), end: onNode("rm -f " + filler)},
 	}
 	for _, point := range append(failpoint.Runtime(), failpoint.Agent()...) {
 		// What was restored may have run by then: it is used up (design M5).
@@ -41,13 +52,68 @@ func faults() []fault {
 
 // stopped is a program of the control plane that is away.
 func stopped(component string) fault {
-	does := func(verb string) func(context.Context, *run, string) error {
-		return func(ctx context.Context, r *run, _ string) error {
-			_, err := lab.Localcluster(ctx, r.cluster.Name, "component", verb, component)
-			return err
-		}
+	return fault{name: component + " away", lasts: true, begin: does("stop", component), end: does("start", component)}
+}
+
+// hung is one that takes connections, and answers nothing.
+func hung(component string) fault {
+	return fault{name: component + " hung", lasts: true, begin: does("pause", component), end: does("resume", component)}
+}
+
+// does has the lab do something with a program of the control plane.
+func does(verb, component string) func(context.Context, *run, string) error {
+	return func(ctx context.Context, r *run, _ string) error {
+		_, err := lab.Localcluster(ctx, r.cluster.Name, "component", verb, component)
+		return err
 	}
-	return fault{name: component + " away", lasts: true, begin: does("stop"), end: does("start")}
+}
+
+// asleep is a program of the node that does nothing for a while, and wakes up without knowing: a manager among them believes that it still leads.
+func asleep(name, comm string) fault {
+	send := func(signal string) func(context.Context, *run, string) error {
+		return onNode(fmt.Sprintf("for f in $(grep -lx %s /proc/[0-9]*/comm 2>/dev/null); do p=${f%%/comm}; kill -%s ${p#/proc/} 2>/dev/null; done; true", comm, signal))
+	}
+	return fault{name: name + " asleep", lasts: true, begin: send("STOP"), end: send("CONT")}
+}
+
+// apart is a node from which something of the control plane cannot be reached: nothing comes back, not even a refusal.
+func apart(from string, ports ...int) fault {
+	rules := func(verb string) func(context.Context, *run, string) error {
+		script := "set -e\n"
+		for _, port := range ports {
+			for _, chain := range []string{"OUTPUT", "FORWARD"} { // of the node itself, and of its pods
+				script += fmt.Sprintf("iptables -w %s %s -d %s -p tcp --dport %d -j DROP\n", verb, chain, spec.PlaneIP, port)
+			}
+		}
+		return onNode(script)
+	}
+	return fault{name: "node apart from " + from, lasts: true, begin: rules("-I"), end: rules("-D")}
+}
+
+// managerReplicas is how many managers an installation has.
+const managerReplicas = 2
+
+// managers has so many managers run: without one there is no webhook, and no controller.
+func managers(count int) func(context.Context, *run, string) error {
+	return func(ctx context.Context, r *run, _ string) error {
+		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, count)
+		_, err := r.cluster.Client.AppsV1().Deployments(install.Namespace).Patch(ctx, "checkpoint-manager", types.MergePatchType, patch, metav1.PatchOptions{})
+		return err
+	}
+}
+
+// filler is a file that takes all room that there is on a node's disk, but for a MiB, so that the node goes on.
+const (
+	filler   = "/var/lib/checkpoint/.filler"
+	fillDisk = `room=$(df --output=avail -B1M /var/lib/checkpoint | tail -1); [ "$room" -le 1 ] || fallocate -l $((room - 1))M ` + filler
+)
+
+// onNode runs a script on the node.
+func onNode(script string) func(context.Context, *run, string) error {
+	return func(ctx context.Context, r *run, node string) error {
+		_, err := r.on(ctx, node, script)
+		return err
+	}
 }
 
 // killed ends all processes of that name on the node, as the kernel has it.

@@ -96,12 +96,14 @@ func isBooted(cluster spec.Cluster, n spec.Node) bool {
 }
 
 func (c *command) component() *cobra.Command {
-	group := &cobra.Command{Use: "component", Short: "Stop, start, kill or restart one program of the cluster (see `status` for their names)"}
+	group := &cobra.Command{Use: "component", Short: "Stop, start, kill, restart, pause or resume one program of the cluster (see `status` for their names)"}
 	verbs := map[string]string{
 		"stop":    "End a program, by TERM, and leave it ended",
 		"start":   "Start a program that was stopped",
 		"kill":    "KILL a program; the supervisor starts it again",
 		"restart": "End a program and start it again",
+		"pause":   "STOP a program: it takes connections, and answers nothing",
+		"resume":  "Have a program go on that was paused",
 	}
 	for _, verb := range proc.Verbs {
 		var nodeName string
@@ -132,8 +134,8 @@ func (c *command) component() *cobra.Command {
 // systemctl carries out a verb on a program of a virtual machine.
 func systemctl(ctx context.Context, cluster spec.Cluster, n spec.Node, verb, name string) error {
 	words := []string{"systemctl", verb, name}
-	if verb == "kill" {
-		words = []string{"systemctl", "kill", "--signal=KILL", "--kill-whom=main", name}
+	if signal := map[string]string{"kill": "KILL", "pause": "STOP", "resume": "CONT"}[verb]; signal != "" {
+		words = []string{"systemctl", "kill", "--signal=" + signal, "--kill-whom=main", name}
 	}
 	if output, err := onNode(ctx, cluster, n, words...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s on node %q: %w: %s", strings.Join(words, " "), n.Name, err, strings.TrimSpace(string(output)))

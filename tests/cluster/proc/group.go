@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -49,7 +50,7 @@ const (
 )
 
 // Verbs are what Do understands.
-var Verbs = []string{"stop", "start", "kill", "restart"}
+var Verbs = []string{"stop", "start", "kill", "restart", "pause", "resume"}
 
 // Group is a set of components under one supervisor.
 type Group struct {
@@ -95,6 +96,10 @@ func (g *Group) Do(name, verb string) error {
 		m.start()
 	case "kill":
 		return m.kill()
+	case "pause":
+		return m.signal(syscall.SIGSTOP)
+	case "resume":
+		return m.signal(syscall.SIGCONT)
 	default:
 		return fmt.Errorf("verb is %q; it may be one of %q", verb, Verbs)
 	}

@@ -84,6 +84,15 @@ func TestStopStartKillRestart(t *testing.T) {
 		eventually(t, "it runs after "+verb, func() bool { return running() && only(t, g).PID != first.PID })
 		first = only(t, g)
 	}
+	for _, at := range []struct{ verb, state string }{{"pause", "T"}, {"resume", "S"}} {
+		if err := g.Do("sleeps", at.verb); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "after "+at.verb+" it is in state "+at.state, func() bool {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", first.PID))
+			return err == nil && strings.Contains(string(stat), ") "+at.state+" ")
+		})
+	}
 	if err := g.Do("sleeps", "stop"); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +161,7 @@ func TestASupervisorAnswersOnItsSocket(t *testing.T) {
 	client := Client{Socket: socket}
 	for path, want := range map[string]string{
 		"/components/sleeps/restart": "",
-		"/components/sleeps/dance":   `verb is "dance"; it may be one of ["stop" "start" "kill" "restart"]`,
+		"/components/sleeps/dance":   `verb is "dance"; it may be one of ["stop" "start" "kill" "restart" "pause" "resume"]`,
 		"/components/nobody/stop":    `component is "nobody"; it may be one of ["sleeps"]`,
 	} {
 		got := ""

@@ -184,6 +184,17 @@ func (m *member) start() {
 	}
 }
 
+// signal sends one that the program cannot take, as to pause and to resume it.
+func (m *member) signal(signal syscall.Signal) error {
+	m.mu.Lock()
+	process := m.process
+	m.mu.Unlock()
+	if process == nil {
+		return fmt.Errorf("component %q does not run", m.component.Name)
+	}
+	return process.Signal(signal)
+}
+
 // kill ends the process without a warning; as it is still wanted, it is started again.
 func (m *member) kill() error {
 	m.mu.Lock()
