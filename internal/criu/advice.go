@@ -3,6 +3,7 @@ package criu
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Phase is what CRIU was doing.
@@ -28,7 +29,7 @@ type Entry struct {
 func Advise(phase Phase, lines ...string) string {
 	for _, line := range lines {
 		for i, entry := range Table {
-			if (entry.Phase == "" || entry.Phase == phase) && matchers[i].MatchString(line) {
+			if (entry.Phase == "" || entry.Phase == phase) && matchers()[i].MatchString(line) {
 				return entry.Means + " " + entry.Do
 			}
 		}
@@ -36,8 +37,8 @@ func Advise(phase Phase, lines ...string) string {
 	return ""
 }
 
-// matchers are those of the entries of Table.
-var matchers = func() []*regexp.Regexp {
+// matchers are those of the entries of Table. They are made when the first failure is explained: the runtime, which starts with each verb, mostly has none.
+var matchers = sync.OnceValue(func() []*regexp.Regexp {
 	var all []*regexp.Regexp
 	for _, entry := range Table {
 		var pieces []string
@@ -47,4 +48,4 @@ var matchers = func() []*regexp.Regexp {
 		all = append(all, regexp.MustCompile(strings.Join(pieces, "|")))
 	}
 	return all
-}()
+})
