@@ -115,6 +115,27 @@ func TestWhatARestoreLeftIsKeptAndItsLogsAreSent(t *testing.T) {
 	}
 }
 
+// Logs are not encrypted, so that a location that encrypts gets none.
+func TestWhereALocationEncryptsNoLogsAreSent(t *testing.T) {
+	pod := newPod("a", func(p *corev1.Pod) { p.Annotations[keys.Effective] = `{"schemaVersion":1,"diagnosis":true}` })
+	b := newBench(t, pod)
+	b.encrypts("one")
+	b.changeKeys(map[string][]byte{"one": encryptionKey(1)})
+	state := b.captured(newPod("before"), "1", capture.Complete)
+	d := capture.Decision{Action: capture.Restore, Checkpoint: "one", Directory: state, Containers: []string{"app"}}
+	if err := errors.Join(b.Node.Decide("a-uid", d), b.keepRestore(pod, &d)); err != nil {
+		t.Fatal(err)
+	}
+	b.tidyDiagnosis(t.Context())
+	said, err := os.ReadFile(filepath.Join(b.Node.DiagnosisRoot(), "default_a_a-uid_restore", sentFile))
+	if err != nil || !strings.Contains(string(said), "not sent: location main encrypts") {
+		t.Errorf("it says %q, %v", said, err)
+	}
+	if len(b.store.objects) > 0 {
+		t.Errorf("the bucket has %d objects", len(b.store.objects))
+	}
+}
+
 func namesInArchive(t *testing.T, data []byte) (names []string) {
 	t.Helper()
 	packed, err := gzip.NewReader(bytes.NewReader(data))
