@@ -183,6 +183,23 @@ func TestNoManifestTakesMuchMemory(t *testing.T) {
 	}
 }
 
+// TestALongHeadIsNotRead, and nobody writes one. It runs alone.
+func TestALongHeadIsNotRead(t *testing.T) {
+	long := append(binary.LittleEndian.AppendUint32(nil, maxHeadText+1), make([]byte, maxHeadText+1)...)
+	before := allocated()
+	_, err := parseManifest(long)
+	expectError(t, "a byte too many", err, storage.ErrCorrupt)
+	if took := allocated() - before; took > 1<<20 {
+		t.Errorf("it takes %d bytes", took)
+	}
+	m := &manifest{head: head{PageSize: 4096}}
+	for range maxHeadText / 128 {
+		m.Entries = append(m.Entries, entry{Path: strings.Repeat("x", 128), Kind: kindFile, Mode: "0600"})
+	}
+	_, err = m.encode(0)
+	expectError(t, "too many files", err, storage.ErrInvalid)
+}
+
 // allocated returns how many bytes were allocated up to now.
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}

@@ -20,6 +20,7 @@ import (
 // What a manifest may have. The memory that reading one takes is bounded by its own size, since no number in it says what to allocate.
 const (
 	maxManifestSize = 256 << 20 // bytes
+	maxHeadText     = 16 << 20  // bytes of JSON, which take several times that in memory: some 100,000 files, of which a state has some hundred
 	maxFrame        = 1 << 20   // bytes, as it comes out
 	maxOverhead     = 1 << 10   // bytes that a stored frame may have more than its content
 	maxFileSize     = 1 << 44   // bytes
@@ -174,6 +175,9 @@ func (m *manifest) encode(room int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(text) > maxHeadText {
+		return nil, fmt.Errorf("manifest of %d files has %d bytes of text; it may have %d: %w", len(m.Entries), len(text), maxHeadText, storage.ErrInvalid)
+	}
 	size := 4 + len(text) + extents*extentSize + segments*segmentItem + len(m.frames)*frameSize
 	if size > maxManifestSize-headSize {
 		return nil, fmt.Errorf("manifest has %d bytes; it may have %d: %w", size, maxManifestSize, storage.ErrInvalid)
@@ -217,6 +221,9 @@ func (m *manifest) parse(data []byte) error {
 		return fmt.Errorf("it ends in its head, after %d bytes", len(data))
 	}
 	text, rest := data[4:4+le.Uint32(data)], data[4+le.Uint32(data):]
+	if len(text) > maxHeadText {
+		return fmt.Errorf("it has %d bytes of text; it may have %d", len(text), maxHeadText)
+	}
 	if err := json.Unmarshal(text, &m.head); err != nil {
 		return err
 	}
