@@ -43,6 +43,8 @@ type publication struct {
 	busy      bool               // its upload or withdrawal goes on
 	stop      context.CancelFunc // ends an upload
 	goesOn    bool               // the pod, after this capture
+	namespace string             // of the pod
+	began     time.Time          // when it was frozen
 	told      bool               // that it is captured
 	toldKept  bool               // that it is not in its storage volume
 	failures  int                // to publish, in a row

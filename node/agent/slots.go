@@ -37,24 +37,56 @@ func (s *slots) take(goesOn bool) (leave func()) {
 	}
 }
 
-// inOrder puts the captures of pods that go on behind all others.
+// inOrder puts the captures of pods that go on behind all others. Of those that are alike in that, namespaces take turns: one that has many, or large ones, on
+// their way already comes after one that has few. Within a namespace the oldest goes first.
 func (a *Agent) inOrder(dirs []string) []string {
-	goesOn := map[string]int{}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	of := make(map[string]*publication, len(dirs))
 	for _, dir := range dirs {
-		p := a.work[dir]
-		if p == nil {
-			p = &publication{}
-			if record, err := capture.Read(dir); err == nil { // else the look at it finds out
-				p.goesOn = !record.Trigger.IsTermination()
-			}
-			a.work[dir] = p
-		}
-		if p.goesOn {
-			goesOn[dir] = 1
+		of[dir] = a.publicationOf(dir)
+	}
+	slices.SortStableFunc(dirs, func(x, y string) int { return of[x].began.Compare(of[y].began) })
+	type queue struct {
+		goesOn    bool
+		namespace string
+	}
+	before, turn := map[queue]int{}, map[string]int{}
+	for _, p := range of {
+		if p.busy {
+			before[queue{p.goesOn, p.namespace}]++
 		}
 	}
-	slices.SortStableFunc(dirs, func(x, y string) int { return goesOn[x] - goesOn[y] })
+	for _, dir := range dirs {
+		q := queue{of[dir].goesOn, of[dir].namespace}
+		turn[dir] = before[q]
+		if !of[dir].busy && !isUploadedFrom(dir) { // what waits
+			before[q]++
+		}
+	}
+	slices.SortStableFunc(dirs, func(x, y string) int {
+		if of[x].goesOn != of[y].goesOn {
+			if of[x].goesOn {
+				return 1
+			}
+			return -1
+		}
+		return turn[x] - turn[y]
+	})
 	return dirs
+}
+
+// publicationOf returns what is remembered of a folder, or begins with what its record says; where there is none yet, the look at it finds out.
+func (a *Agent) publicationOf(dir string) *publication {
+	p := a.work[dir]
+	if p == nil {
+		p = &publication{}
+		a.work[dir] = p
+	}
+	if p.namespace == "" {
+		if record, err := capture.Read(dir); err == nil {
+			p.goesOn, p.namespace, p.began = !record.Trigger.IsTermination(), record.Pod.Namespace, record.Started
+		}
+	}
+	return p
 }

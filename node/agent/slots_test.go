@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,41 @@ func (b *bench) uploaded(pods ...*corev1.Pod) (all []string) {
 		}
 	}
 	return all
+}
+
+// A namespace that has many states to send does not keep another's waiting for all of them.
+func TestNamespacesTakeTurns(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	folder := func(namespace, name string, age time.Duration, goesOn bool) string {
+		pod := newPod(name, func(p *corev1.Pod) { p.Namespace = namespace })
+		dir := b.captured(pod, "1", capture.Complete)
+		record, err := capture.Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record.Started = testNow.Add(-age)
+		if goesOn {
+			record.Trigger = capture.Trigger{}
+		}
+		if err := record.Write(dir); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	oldest, old, young := folder("many", "a", 5*time.Minute, false), folder("many", "b", 4*time.Minute, false), folder("many", "c", 3*time.Minute, false)
+	live := folder("few", "d", time.Hour, true)
+	single := folder("few", "e", time.Minute, false)
+	sent := folder("few", "f", 2*time.Minute, false)
+	b.write(filepath.Join(sent, capture.UploadedFile), "")
+	order := func() []string { return b.inOrder([]string{young, live, single, old, sent, oldest}) }
+	if diff := cmp.Diff([]string{oldest, sent, single, old, young, live}, order()); diff != "" {
+		t.Errorf("at first (-want +got):\n%s", diff)
+	}
+	b.work[oldest].busy = true
+	if diff := cmp.Diff([]string{sent, single, oldest, old, young, live}, order()); diff != "" {
+		t.Errorf("while one of many is on its way (-want +got):\n%s", diff)
+	}
 }
 
 func TestTerminationsGoFirst(t *testing.T) {
