@@ -382,6 +382,10 @@ func (a *Agent) advance(ctx context.Context, dir string, record *capture.Capture
 		p.seen = record.State
 		return nil
 	case capture.Failed:
+		if isUploaded(checkpoint) { // before the node went down, and verified: what was lost is the copy here
+			ctrl.LoggerFrom(ctx).Info("what was captured is in the bucket, and no longer whole on the node")
+			return a.retire(dir)
+		}
 		r.captured.Reason, r.captured.Message = string(record.Failure.Reason), explainCapture(record.Failure)+otherFailedHooks(record)
 		r.uploaded.Reason, r.uploaded.Message = v1alpha1.ReasonCaptureFailed, "there is nothing to upload"
 		r.frozen, r.logTail = record.Timings.Frozen, v1alpha1.LogTail(record.Failure.LogTail)

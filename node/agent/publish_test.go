@@ -51,6 +51,29 @@ func noted(t *testing.T, pod *corev1.Pod) *bench {
 	return b
 }
 
+// A node that goes down may lose its copy of what the bucket has, and say so: the state is none the less there.
+func TestWhatTheBucketHasDoesNotFailAfterwards(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	record, err := capture.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.State, record.Failure = capture.Failed, &capture.Failure{Reason: capture.ReasonInterrupted, Message: "it was not on the disk when the node went down"}
+	if err := errors.Join(record.Write(dir), os.Remove(filepath.Join(dir, capture.UploadedFile))); err != nil {
+		t.Fatal(err)
+	}
+	b.look(dir)
+	if isThere(dir) {
+		t.Error("the folder stays")
+	}
+	if c := b.checkpoint("a-a-uid"); !isTrue(c, v1alpha1.CheckpointUploaded) || !isTrue(c, v1alpha1.CheckpointCaptured) || c.Status.ManifestDigest == "" {
+		t.Errorf("it says %+v", c.Status)
+	}
+}
+
 func TestAFailedCaptureIsPublishedAndRemoved(t *testing.T) {
 	pod := newPod("a") // it runs on
 	b := newBench(t, pod)
