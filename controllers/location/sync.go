@@ -93,6 +93,10 @@ func (s *Syncer) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Resu
 		}
 		s.Recorder.Eventf(location, nil, kind, synced.Reason, "Sync", "%s", v1alpha1.EventNote(synced.Message))
 	}
+	if old == nil && location.Spec.Encryption == nil {
+		s.Recorder.Eventf(location, nil, corev1.EventTypeWarning, "BucketIsTrusted", "Sync", "%s", "what is found in a bucket is restored as root, "+
+			"and without spec.encryption nothing says who put it there: let few write to this bucket, or give the location keys")
+	}
 	return ctrl.Result{RequeueAfter: pause(location, synced)}, nil
 }
 

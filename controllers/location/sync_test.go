@@ -429,3 +429,33 @@ func TestALocationIsSyncedWhenItIsTimeTo(t *testing.T) {
 		t.Errorf("without credentials it is %+v", got)
 	}
 }
+
+// Whoever can write to a bucket that is synced and not encrypted can have nodes restore what he put there.
+func TestABucketThatIsTrustedIsSaidToBe(t *testing.T) {
+	for encrypts, want := range map[bool]int{false: 1, true: 0} {
+		b := newBench(t)
+		if encrypts {
+			location := &v1alpha1.CheckpointStorageLocation{}
+			if err := b.Client.Get(t.Context(), client.ObjectKey{Name: "mirror"}, location); err != nil {
+				t.Fatal(err)
+			}
+			location.Spec.Encryption = &v1alpha1.LocationEncryption{SecretName: "keys", CurrentKey: "one"}
+			if err := b.Client.Update(t.Context(), location); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 { // once
+			b.look()
+			b.now = b.now.Add(time.Hour)
+		}
+		said := 0
+		for recorder := b.Recorder.(*events.FakeRecorder); len(recorder.Events) > 0; {
+			if strings.Contains(<-recorder.Events, "Warning BucketIsTrusted") {
+				said++
+			}
+		}
+		if said != want {
+			t.Errorf("where the location encrypts (%t) it is said %d times", encrypts, said)
+		}
+	}
+}
