@@ -71,7 +71,8 @@ func does(verb, component string) func(context.Context, *run, string) error {
 // asleep is a program of the node that does nothing for a while, and wakes up without knowing: a manager among them believes that it still leads.
 func asleep(name, comm string) fault {
 	send := func(signal string) func(context.Context, *run, string) error {
-		return onNode(fmt.Sprintf("for f in $(grep -lx %s /proc/[0-9]*/comm 2>/dev/null); do p=${f%%/comm}; kill -%s ${p#/proc/} 2>/dev/null; done; true", comm, signal))
+		const each = `for f in $(grep -lx %s /proc/[0-9]*/comm 2>/dev/null); do p=${f%%/comm}; kill -%s ${p#/proc/} 2>/dev/null; done; true`
+		return onNode(fmt.Sprintf(each, comm, signal))
 	}
 	return fault{name: name + " asleep", lasts: true, begin: send("STOP"), end: send("CONT")}
 }
