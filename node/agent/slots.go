@@ -37,8 +37,8 @@ func (s *slots) take(goesOn bool) (leave func()) {
 	}
 }
 
-// inOrder puts the captures of pods that go on behind all others. Of those that are alike in that, namespaces take turns: one that has many, or large ones, on
-// their way already comes after one that has few. Within a namespace the oldest goes first.
+// inOrder puts the captures of pods that go on behind all others. Of those that are alike in that, namespaces take turns: one that has many on their
+// way already comes after one that has few. Within a namespace the oldest goes first.
 func (a *Agent) inOrder(dirs []string) []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -38,22 +38,28 @@ func ends(ctx context.Context, within time.Duration) bool {
 	}
 }
 
+// staysUntilSent asks the agent to end while a state is not in the bucket.
+func (b *bench) staysUntilSent(pod *corev1.Pod) {
+	b.t.Helper()
+	dir := b.captured(pod, "1", capture.Complete)
+	asked, ask := context.WithCancel(b.t.Context())
+	ctx := b.Stay(asked)
+	ask()
+	if ends(ctx, stayQuiet+2*stayInterval) {
+		b.t.Fatal("the agent ended before the state was in the bucket")
+	}
+	b.look(dir)
+	if !ends(ctx, 10*time.Second) {
+		b.t.Errorf("the agent does not end; %d states are not sent", b.unsent())
+	}
+}
+
 func TestAnAgentStaysWhileItsPodIsNotDeletedAndAStateIsNotSent(t *testing.T) {
 	t.Parallel()
 	pod := newPod("a", evicted)
 	b := newBench(t, pod)
 	own(b)
-	dir := b.captured(pod, "1", capture.Complete)
-	asked, ask := context.WithCancel(t.Context())
-	ctx := b.Stay(asked)
-	ask()
-	if ends(ctx, stayQuiet+2*stayInterval) {
-		t.Fatal("the agent ended before the state was in the bucket")
-	}
-	b.look(dir)
-	if !ends(ctx, 10*time.Second) {
-		t.Errorf("the agent does not end; %d states are not sent", b.unsent())
-	}
+	b.staysUntilSent(pod)
 }
 
 func TestTheLastAgentStaysThoughItsPodIsDeleted(t *testing.T) {
@@ -65,17 +71,7 @@ func TestTheLastAgentStaysThoughItsPodIsDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.IsOver = func(context.Context) bool { return true }
-	dir := b.captured(pod, "1", capture.Complete)
-	asked, ask := context.WithCancel(t.Context())
-	ctx := b.Stay(asked)
-	ask()
-	if ends(ctx, stayQuiet+2*stayInterval) {
-		t.Fatal("the agent ended before the state was in the bucket")
-	}
-	b.look(dir)
-	if !ends(ctx, 10*time.Second) {
-		t.Errorf("the agent does not end; %d states are not sent", b.unsent())
-	}
+	b.staysUntilSent(pod)
 }
 
 func TestTheLastAgentDoesNotStayForEver(t *testing.T) {
