@@ -104,7 +104,7 @@ ON_BOTH := TEST_CLUSTER=vm TEST_NODES='--nodes=1 --vm-nodes=1 --vm-cpu=Haswell-n
 .PHONY: test-vm _test-vm-ci _test-vm-once
 test-vm: bin/localcluster prerequisites vm-image ## run tests on nodes as users have them: virtual machines with systemd and cgroup v2 (ONLY=regexp)
 	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(or $(ONLY),$(VM_TESTS))'
-	$(if $(ONLY),,$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved')
+	$(if $(ONLY),,$(ON_VMS) go test -count=1 -timeout 60m $(TESTFLAGS) ./tests/lifecycle -run 'TestThe')
 	$(if $(ONLY),,$(ON_BOTH) go test -count=1 -timeout 10m $(TESTFLAGS) ./tests/e2e -run '$(BOTH_TESTS)')
 
 _test-vm-ci: # once more where the emulation took the kernel of a machine with it, which shows nothing of what is tested
@@ -114,13 +114,14 @@ _test-vm-ci: # once more where the emulation took the kernel of a machine with i
 
 _test-vm-once: VMS := 1
 _test-vm-once: vm-image
-	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
+	$(ON_VMS) TEST_KEEP=1 go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
+	$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved'
 
 .PHONY: bench chaos fidelity scale
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
 	go run ./tests/bench
-chaos: bin/localcluster prerequisites ## end pods while all kinds of things break, and look whether anything is lost (MINUTES=10 SEED=1)
-	go run ./tests/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+chaos: bin/localcluster prerequisites ## end pods while all kinds of things break, and look whether anything is lost (MINUTES=10 SEED=1 PODS=2 ONLY=regexp)
+	go run ./tests/chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) --pods $(or $(PODS),2) --only '$(ONLY)'
 scale: bin/localcluster prerequisites ## fill the API with labelled pods and Checkpoints, and print what it costs (PODS=10000 CHECKPOINTS=30000)
 	go run ./tests/scale --pods $(or $(PODS),10000) --checkpoints $(or $(CHECKPOINTS),30000)
 fidelity: bin/localcluster prerequisites ## find out which programs survive: a table, build/fidelity.jsonl, and the one in docs/compatibility.md (ONLY=regexp)

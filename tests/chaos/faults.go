@@ -38,7 +38,10 @@ func faults() []fault {
 		{name: "power of the node", lasts: true, loses: true, begin: power("stop"), end: power("start")},
 		hung("kube-apiserver"), hung("etcd"), hung("minio"),
 		asleep("agent", "agent"), asleep("manager", "manager"), asleep("containerd", "containerd"), asleep("kubelet", "kubelet"),
-		apart("API server", spec.APIPort), apart("bucket", spec.S3Port), apart("API server and bucket", spec.APIPort, spec.S3Port),
+		apart("API server", spec.APIPort), apart("bucket", bucketPort), apart("API server and bucket", spec.APIPort, bucketPort),
+		moody(throttling), moody(full), moody(forgetful), moody(lying), moody(slow), moody(failing),
+		limping("kube-apiserver"), {name: "API server answers 429", lasts: true, begin: tooMany, end: enough},
+		{name: "rollout of manager and agents", begin: rollout},
 		{name: "no webhook", lasts: true, begin: managers(0), end: managers(managerReplicas)},
 		// What does not fit on the disk is not captured, and the pod ends as it would have.
 		{name: "disk of the node full", lasts: true, loses: true, begin: onNode(fillDisk), end: onNode("rm -f " + filler)},

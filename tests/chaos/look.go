@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	// askInterval is how often each pod is asked, and askPatience for how long.
+	// askInterval is how often each pod is asked, where there are few, and askPatience for how long. askPace is how long it takes from one to the next.
 	askInterval = 300 * time.Millisecond
+	askPace     = 50 * time.Millisecond
 	askPatience = 5 * time.Second
 	// tellPatience is how long it may take until what happened is told, and settlePatience until a state is in the bucket, or gone from it.
 	tellPatience   = time.Minute
@@ -57,7 +58,7 @@ func (r *run) ask(ctx context.Context) {
 		if err != nil {
 			_ = pause(ctx, time.Second)
 		}
-		_ = pause(ctx, askInterval)
+		_ = pause(ctx, max(askInterval, time.Duration(len(live))*askPace))
 	}
 	all.Wait()
 }

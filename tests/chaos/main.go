@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,6 +31,9 @@ type settings struct {
 	minutes float64
 	cycles  int
 	seed    uint64
+	pods    int
+	memory  int
+	only    *regexp.Regexp
 	output  string
 }
 
@@ -39,14 +44,28 @@ func parse(args []string) (settings, error) {
 	flags.Float64Var(&s.minutes, "minutes", 10, "for how long new cycles begin")
 	flags.IntVar(&s.cycles, "cycles", 0, "how many cycles there are at most; 0 is no bound")
 	flags.Uint64Var(&s.seed, "seed", 1, "what cycles are drawn from: the same seed draws the same")
+	flags.IntVar(&s.pods, "pods", 2, "how many pods a workload has")
+	flags.IntVar(&s.memory, "memory", 24, "how many MiB of memory a pod fills")
+	flags.Func("only", "faults that a regular expression finds, in place of all", func(text string) (err error) {
+		s.only, err = regexp.Compile(text)
+		return err
+	})
 	flags.StringVar(&s.output, "output", "build/chaos.jsonl", "where to add a JSON object for the run")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
-	if flags.NArg() > 0 || s.minutes <= 0 || s.cycles < 0 {
-		return s, errors.New("there are no arguments; -minutes is more than 0, and -cycles 0 or more")
+	if flags.NArg() > 0 || s.minutes <= 0 || s.cycles < 0 || s.pods < 2 || s.pods > seatsOfANode/len(kinds) || s.memory < 1 {
+		return s, fmt.Errorf("there are no arguments; -minutes is more than 0, -cycles 0 or more, -pods 2 to %d, -memory 1 or more", seatsOfANode/len(kinds))
+	}
+	if len(s.faults()) == 0 {
+		return s, fmt.Errorf("-only is %s, and no fault has such a name; their names are the first column of the table", s.only)
 	}
 	return s, nil
+}
+
+// faults are those that may be drawn.
+func (s settings) faults() []fault {
+	return slices.DeleteFunc(faults(), func(f fault) bool { return s.only != nil && !s.only.MatchString(f.name) })
 }
 
 func start(args []string) error {
@@ -88,7 +107,12 @@ func chaos(ctx context.Context, cluster *lab.Cluster, s settings, log func(strin
 	if err := loadWitness(ctx, cluster); err != nil {
 		return nil, err
 	}
+	between, away := context.WithCancel(ctx)
+	defer away()
 	r := newRun(cluster, operator, s, log)
+	if r.bucket, err = standBetween(between, operator); err != nil {
+		return nil, err
+	}
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -104,7 +128,8 @@ func chaos(ctx context.Context, cluster *lab.Cluster, s settings, log func(strin
 	if err == nil {
 		err = r.leaveNothing(ctx)
 	}
-	return r.finish(), err
+	status, unread := cluster.ReadStatus(context.WithoutCancel(ctx))
+	return r.finish(), errors.Join(err, unread, lead(context.WithoutCancel(ctx), operator, status.S3.InCluster))
 }
 
 const witnessImage = "localhost/witness:chaos"

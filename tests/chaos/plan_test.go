@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -8,7 +9,7 @@ import (
 
 func TestASeedIsAPlan(t *testing.T) {
 	drawn := func(seed uint64, many int) (texts []string) {
-		p := newPlan(seed)
+		p := newPlan(settings{seed: seed, pods: 2})
 		for range many {
 			texts = append(texts, p.next().String())
 		}
@@ -23,13 +24,30 @@ func TestASeedIsAPlan(t *testing.T) {
 }
 
 func TestEachFaultComesInItsTurn(t *testing.T) {
-	p, seen := newPlan(1), map[string]int{}
+	p, seen := newPlan(settings{seed: 1, pods: 2}), map[string]int{}
 	for range 2 * len(faults()) {
 		seen[p.next().Fault.name]++
 	}
 	for _, f := range faults() {
 		if seen[f.name] != 2 {
 			t.Errorf("%s comes %d times of 2", f.name, seen[f.name])
+		}
+	}
+}
+
+func TestOnlySomeFaultsAreDrawn(t *testing.T) {
+	s, err := parse([]string{"-only", "^bucket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := newPlan(s); p.count < 30; {
+		if name := p.next().Fault.name; !strings.HasPrefix(name, "bucket") {
+			t.Errorf("%s is drawn", name)
+		}
+	}
+	for _, args := range [][]string{{"-only", "("}, {"-only", "no such fault"}, {"-pods", "1"}, {"-pods", "21"}, {"-memory", "0"}, {"-minutes", "0"}, {"x"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v are taken", args)
 		}
 	}
 }

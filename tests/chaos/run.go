@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,6 +25,7 @@ type run struct {
 	log      func(string, ...any)
 	nodes    []string
 	books    *books
+	bucket   *bucket
 	result   result
 	// granted says that the fault of this cycle has hit a process.
 	granted atomic.Bool
@@ -42,7 +42,8 @@ func newRun(cluster *lab.Cluster, operator *install.Operator, s settings, log fu
 	}
 }
 
-func (r *run) hit() { r.granted.Store(true) }
+func (r *run) hit()    { r.granted.Store(true) }
+func (r *run) missed() { r.granted.Store(false) }
 
 // prepare takes away what a run before may have left, and makes the workloads.
 func (r *run) prepare(ctx context.Context) error {
@@ -64,6 +65,9 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := until(ctx, patience, func() error { _, err := namespaces.Create(ctx, made, metav1.CreateOptions{}); return err }); err != nil {
 		return err
 	}
+	if err := r.prepareToPreempt(ctx); err != nil {
+		return err
+	}
 	return r.makeWorkloads(ctx)
 }
 
@@ -73,7 +77,7 @@ func (r *run) cycles(ctx context.Context) error {
 		return fmt.Errorf("the workloads do not start: %w", err)
 	}
 	r.books.takeBeginnings() // those that have nothing to go on from
-	p, end := newPlan(r.settings.seed), time.Now().Add(time.Duration(r.settings.minutes*float64(time.Minute)))
+	p, end := newPlan(r.settings), time.Now().Add(time.Duration(r.settings.minutes*float64(time.Minute)))
 	for n := 0; time.Now().Before(end) && (r.settings.cycles == 0 || n < r.settings.cycles) && ctx.Err() == nil; n++ {
 		c := p.next()
 		began := time.Now()
@@ -139,57 +143,11 @@ func (r *run) cycle(ctx context.Context, c cycle) error {
 	if err == nil {
 		err = r.awaitWhole(ctx, gone)
 	}
-	err = errors.Join(err, r.uncordon(ctx), r.unwish(ctx))
+	err = errors.Join(err, r.uncordon(ctx), r.makeRoom(ctx), r.unwish(ctx))
 	if err != nil {
 		return err
 	}
 	return r.judge(ctx, c)
-}
-
-// act ends pods, and returns those that are to go.
-func (r *run) act(ctx context.Context, c cycle, of []corev1.Pod, victim corev1.Pod) (gone []corev1.Pod, err error) {
-	pods := r.cluster.Client.CoreV1().Pods(namespace)
-	gone = []corev1.Pod{victim}
-	switch c.Action {
-	case both:
-		gone = of
-	case drain:
-		if err := r.cordon(ctx, victim.Spec.NodeName, true); err != nil {
-			return nil, err
-		}
-		all, err := r.pods(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		gone = slices.DeleteFunc(all, func(p corev1.Pod) bool { return p.Spec.NodeName != victim.Spec.NodeName })
-	}
-	for _, pod := range gone {
-		only := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}}
-		if c.Action == eviction || c.Action == drain {
-			err = pods.EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: namespace}, DeleteOptions: &only})
-		} else {
-			err = pods.Delete(ctx, pod.Name, only)
-		}
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			return nil, err
-		}
-	}
-	return gone, nil
-}
-
-func (r *run) cordon(ctx context.Context, node string, yes bool) error {
-	patch := fmt.Appendf(nil, `{"spec":{"unschedulable":%t}}`, yes)
-	_, err := r.cluster.Client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{})
-	return err
-}
-
-func (r *run) uncordon(ctx context.Context) error {
-	for _, node := range r.nodes {
-		if err := until(ctx, time.Minute, func() error { return r.cordon(ctx, node, false) }); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // awaitWhole waits until each workload has its pods again, and each of them has told something, and those that were to go are gone.
@@ -209,7 +167,7 @@ func (r *run) awaitWhole(ctx context.Context, gone []corev1.Pod) error {
 			if err != nil {
 				return err
 			}
-			if len(live) != replicas {
+			if len(live) != r.many(kind) {
 				return fmt.Errorf("the %s has %d pods", kind, len(live))
 			}
 			for i := range live {

@@ -14,17 +14,25 @@ import (
 // namespace has the workloads.
 const namespace = "chaos"
 
-// kinds are the workloads, each with as many pods as replicas, and as there are nodes. A Job is none of them: its controller waits longer before each new pod,
-// up to ten minutes.
+// kinds are the workloads. A Job is none of them: its controller waits longer before each new pod, up to ten minutes.
 var kinds = []string{"deployment", "statefulset", "daemonset"}
 
-const replicas = 2
+// many is how many pods a workload has.
+func (r *run) many(kind string) int {
+	if kind == "daemonset" {
+		return len(r.nodes)
+	}
+	return r.settings.pods
+}
 
-// template is that of their pods: a label says that it is captured, and nothing else is of us.
-func template(workload string) corev1.PodTemplateSpec {
+// template is that of their pods: a label says that it is captured, and nothing else is of us. Each takes a seat.
+func (r *run) template(workload string) corev1.PodTemplateSpec {
+	witness := corev1.Container{
+		Name: "witness", Image: witnessImage, ImagePullPolicy: corev1.PullNever, Args: []string{fmt.Sprintf("--mib=%d", r.settings.memory)}, Resources: seats(1),
+	}
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"workload": workload, keys.CheckpointMode: keys.True}},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "witness", Image: witnessImage, ImagePullPolicy: corev1.PullNever}}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{witness}},
 	}
 }
 
@@ -32,9 +40,9 @@ func template(workload string) corev1.PodTemplateSpec {
 func (r *run) makeWorkloads(ctx context.Context) error {
 	client := r.cluster.Client
 	for _, kind := range kinds {
-		pods, selector := template(kind), &metav1.LabelSelector{MatchLabels: map[string]string{"workload": kind}}
+		pods, selector := r.template(kind), &metav1.LabelSelector{MatchLabels: map[string]string{"workload": kind}}
 		about := metav1.ObjectMeta{Name: kind, Namespace: namespace}
-		many := int32(replicas)
+		many := int32(r.settings.pods) //nolint:gosec // main checks it
 		var err error
 		switch kind {
 		case "deployment":

@@ -14,13 +14,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,9 +31,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/admission"
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
-	"github.com/transparent-checkpoint/operator/tests/cluster/host"
 	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
-	"github.com/transparent-checkpoint/operator/tests/cluster/spec"
 )
 
 // admitJobs answers the API server's questions about Jobs of a namespace from this process, under the conditions of manifests/webhook. The number
@@ -119,7 +115,10 @@ func serve(t *testing.T, path string, answers webhookadmission.Handler) (*atomic
 		asked.Add(1)
 		handler.ServeHTTP(w, r)
 	})
-	listener := listenBesideTheAPIServer(t)
+	listener, err := shared.Listen("127.0.0.1:0") // where the API server can connect to
+	if err != nil {
+		t.Fatal(err)
+	}
 	certificate, ca := selfSigned(t)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
 	go func() { _ = server.ServeTLS(listener, "", "") }()
@@ -149,35 +148,6 @@ func hooksAt(t *testing.T, path string) *admissionv1.MutatingWebhookConfiguratio
 		t.Fatalf("manifests/webhook asks nothing at %s", path)
 	}
 	return configuration
-}
-
-// listenBesideTheAPIServer listens where the API server can connect to: in the network of the cluster's supervisor, out of which no way leads to
-// this process. A socket stays in the network that it was made in.
-func listenBesideTheAPIServer(t *testing.T) net.Listener {
-	t.Helper()
-	pid, err := host.ListenerPID(spec.Cluster{Name: clusterName}.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	network, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer network.Close()
-	var listener net.Listener
-	listening := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocks: the thread ends with this
-		err := unix.Setns(int(network.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			listener, err = net.Listen("tcp", "127.0.0.1:0")
-		}
-		listening <- err
-	}()
-	if err := <-listening; err != nil {
-		t.Fatal(err)
-	}
-	return listener
 }
 
 // selfSigned returns a certificate for this machine, and as PEM the authority that it has: itself.

@@ -94,7 +94,10 @@ func counting(t *testing.T, c *lab.Cluster, namespace string, many int) *work {
 	t.Helper()
 	c.Run(t, "image", "build", counterImage, "--from-debian", "")
 	file := filepath.Join(t.TempDir(), "work.yaml")
-	// Each fills some memory first, so that a capture takes a moment.
+	fill := 50_000_000 // bytes, so that a capture takes a moment
+	if lab.AreSlow() {
+		fill /= 100
+	}
 	manifest := fmt.Sprintf(`apiVersion: v1
 kind: Namespace
 metadata: {name: %[1]s}
@@ -112,8 +115,8 @@ spec:
       containers:
         - name: main
           image: %[3]s
-          command: [bash, -c, 'x=$(head -c 50000000 /dev/urandom | base64); while sleep 0.5; do echo "I have counted to $((++i)) with ${#x}"; done']
-`, namespace, many, counterImage)
+          command: [bash, -c, 'x=$(head -c %[4]d /dev/urandom | base64); while sleep 0.5; do echo "I have counted to $((++i)) with ${#x}"; done']
+`, namespace, many, counterImage, fill)
 	if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
 		t.Fatal(err)
 	}
