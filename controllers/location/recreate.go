@@ -68,6 +68,7 @@ func (l *look) recreate(ctx context.Context, found image.Listed, namespace, line
 		return err
 	}
 	l.recreated++
+	l.anew[namespace]++
 	return nil
 }
 

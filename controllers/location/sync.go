@@ -31,6 +31,9 @@ import (
 	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
+// mostRecreated is how many Checkpoints a location may have made anew in a namespace: the bucket may be somebody else's, and the API server holds them all.
+const mostRecreated = 10_000
+
 // mostNamed is how many namespaces, or states that cannot be read, a message names.
 const mostNamed = 5
 
@@ -42,12 +45,15 @@ type Syncer struct {
 	Live     client.Reader
 	Recorder events.EventRecorder
 	Now      func() time.Time
+	// most is mostRecreated but in tests.
+	most int
 }
 
 // setUpSync adds the syncer to the manager, as a controller of its own: a large bucket keeps no location from being tried.
 func setUpSync(manager ctrl.Manager, options Options) error {
 	s := &Syncer{
 		Options: options, Client: manager.GetClient(), Live: manager.GetAPIReader(), Recorder: manager.GetEventRecorder("checkpoint-manager"), Now: time.Now,
+		most: mostRecreated,
 	}
 	return ctrl.NewControllerManagedBy(manager).Named("location-sync").
 		For(&v1alpha1.CheckpointStorageLocation{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -128,8 +134,9 @@ type look struct {
 	gone  map[string]*v1alpha1.Checkpoint
 	// deleted are the storage names of what was deleted here, and stays deleted. Those that have come up are true.
 	deleted map[string]bool
-	// namespaces tells which there are.
+	// namespaces tells which there are, and anew how many Checkpoints of this location were made anew in each.
 	namespaces map[string]bool
+	anew       map[string]int
 	tally
 }
 
@@ -137,7 +144,7 @@ type look struct {
 func (s *Syncer) sync(ctx context.Context, location *v1alpha1.CheckpointStorageLocation) (tally, error) {
 	l := &look{
 		Syncer: s, location: location, known: map[string]bool{}, gone: map[string]*v1alpha1.Checkpoint{}, deleted: map[string]bool{},
-		namespaces: map[string]bool{}, tally: tally{missing: map[string]int{}},
+		namespaces: map[string]bool{}, anew: map[string]int{}, tally: tally{missing: map[string]int{}},
 	}
 	if err := l.begin(ctx); err != nil {
 		return l.tally, err
@@ -174,6 +181,7 @@ func (l *look) begin(ctx context.Context) error {
 		l.known[key] = true
 		if c.IsRecreated() && c.Status.Source != nil && c.Status.LocationName == l.location.Name {
 			l.gone[key] = c
+			l.anew[c.Namespace]++
 		}
 	}
 	notes, err := deleted.Read(ctx, l.Live, l.Namespace, l.location.Name)
@@ -206,6 +214,10 @@ func (l *look) see(ctx context.Context, found image.Listed) error {
 	isThere, err := l.isThere(ctx, namespace)
 	if err != nil {
 		return err
+	}
+	if isThere && l.anew[namespace] >= l.most {
+		l.tooMany++
+		return nil
 	}
 	if isThere {
 		err = l.recreate(ctx, found, namespace, lineage)
@@ -294,9 +306,9 @@ func (l *look) folder(namespace, lineage string) *image.Folder {
 
 // tally counts what a look came upon.
 type tally struct {
-	found, recreated, dismissed, removed, broken int
-	missing                                      map[string]int // by namespace
-	complaints                                   []string       // of what is broken
+	found, recreated, dismissed, removed, broken, tooMany int
+	missing                                               map[string]int // by namespace
+	complaints                                            []string       // of what is broken
 }
 
 // condition is what it comes to, with the error by which it ended too early.
@@ -308,7 +320,7 @@ func (t tally) condition(err error) metav1.Condition {
 		c.Reason, c.Message = problem.Reason, problem.Message
 	case err != nil:
 		c.Reason, c.Message = reasonOf(err)
-	case t.broken > 0:
+	case t.broken > 0 || t.tooMany > 0:
 		c.Reason, c.Message = v1alpha1.LocationSyncIncomplete, t.String()
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.LocationSyncCompleted, t.String()
@@ -334,6 +346,9 @@ func (t tally) String() string {
 	}
 	if t.removed > 0 {
 		text += fmt.Sprintf("; %d deleted, as the bucket has them no more", t.removed)
+	}
+	if t.tooMany > 0 {
+		text += fmt.Sprintf("; %d are more than a location may have made anew in a namespace, which is %d", t.tooMany, mostRecreated)
 	}
 	if t.broken > 0 {
 		text += fmt.Sprintf("; %d cannot be made anew: %s", t.broken, strings.Join(t.complaints, "; "))

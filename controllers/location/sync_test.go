@@ -90,6 +90,7 @@ func newBench(t *testing.T, objects ...client.Object) *bench {
 			},
 		}).Build()
 	b.Syncer = &Syncer{
+		most:   mostRecreated,
 		Client: c, Live: c, Recorder: events.NewFakeRecorder(100), Now: func() time.Time { return b.now },
 		Options: Options{Namespace: "operator", Open: func(context.Context, *v1alpha1.CheckpointStorageLocation, map[string][]byte) (storage.Store, error) {
 			return b.bucket, nil
@@ -275,6 +276,24 @@ func TestWhatIsMadeAnewAndWhatIsNot(t *testing.T) {
 	want := map[string]string{"shop/db-0-1234": "db-0-uid", "shop/db-1-1234": "later", "shop/fine-1234": "fine-uid", "shop/fine-too-1234": "fine-too-uid"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("Checkpoints and storage names (-want +got):\n%s", diff)
+	}
+}
+
+func TestABucketDoesNotFillTheAPIServer(t *testing.T) {
+	b := newBench(t)
+	b.most = 2
+	for _, pod := range []string{"a", "b", "c", "d"} {
+		b.put(state("shop", pod))
+	}
+	const excess = "; 2 are more than a location may have made anew in a namespace, which is 10000"
+	for _, anew := range []string{"2", "0"} {
+		if got, _ := b.look(); got.Reason != v1alpha1.LocationSyncIncomplete || got.Message != "4 in the bucket, "+anew+" made anew"+excess {
+			t.Errorf("it is %+v", got)
+		}
+		if all := b.all(); len(all) != 2 {
+			t.Errorf("there are %d Checkpoints", len(all))
+		}
+		b.now = b.now.Add(time.Hour)
 	}
 }
 
