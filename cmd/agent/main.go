@@ -38,7 +38,7 @@ import (
 type options struct {
 	node, namespace, root, home, from, criu, socket, metrics, health string
 	pod                                                              client.ObjectKey
-	install, remove                                                  bool
+	install, remove, requireEncryptedDisk                            bool
 
 	uploadsAtOnce                      int
 	uploadBandwidth, downloadBandwidth string
@@ -68,6 +68,8 @@ func (o *options) addTo(flags *flag.FlagSet) {
 	flags.StringVar(&o.pod.Namespace, "pod-namespace", os.Getenv("POD_NAMESPACE"), "that pod's namespace (default: POD_NAMESPACE)")
 	flags.StringVar(&o.root, "root", "/", "where the node's file system is mounted")
 	flags.BoolVar(&o.install, "install", true, "install the runtime on the node, and restart containerd when its configuration changed by that")
+	flags.BoolVar(&o.requireEncryptedDisk, "require-encrypted-disk", false,
+		"keep labelled pods from nodes where dm-crypt does not encrypt the disk of /var/lib/checkpoint")
 	flags.StringVar(&o.from, "from", "/opt/checkpoint-image", "folder with what is installed: bin/checkpoint-runtime, criu/")
 	flags.StringVar(&o.criu, "criu-directory", "", "folder in which a node may have a criu of its own, to be used there instead of the one that is installed")
 	flags.StringVar(&o.home, "home", capture.DefaultHome,
@@ -195,6 +197,7 @@ func run(ctx context.Context, o options) error {
 func (o options) installer(node capture.Node, c client.Client, everywhere client.Reader) *install.Installer {
 	return &install.Installer{
 		Node: node, NodeName: o.node, Pod: o.pod, Client: c, Everywhere: everywhere, From: o.from, CRIUDirectory: o.criu, Host: install.Host{Socket: o.socket},
+		RequireEncryptedDisk: o.requireEncryptedDisk,
 	}
 }
 

@@ -41,12 +41,16 @@ type Installer struct {
 	From string
 	// CRIUDirectory is a folder in which a node may have a criu of its own; where it is empty, or there is none, that of the image is used.
 	CRIUDirectory string
+	// RequireEncryptedDisk keeps a node from being ready on whose disk states would lie as they are.
+	RequireEncryptedDisk bool
 	// Host is how the node's own programs are found and called.
 	Host Host
 
 	// find and inUse are those of the node, but in tests.
 	find  func(context.Context) (containerRuntime, error)
 	inUse func(dir string) bool
+	// sys is /sys but in tests.
+	sys string
 	// daemonSet is that of the agent's pod, once it is known.
 	daemonSet string
 	// works is true from the first time on that everything was found in its place.
@@ -146,6 +150,11 @@ func (i *Installer) install(ctx context.Context) (handlers []handler, written []
 		return nil, nil, err
 	}
 	node := i.nodeAt(runtime)
+	if i.RequireEncryptedDisk {
+		if err := isEncrypted(filepath.Dir(node.CapturesRoot()), cmp.Or(i.sys, "/sys")); err != nil {
+			return nil, nil, fmt.Errorf("--require-encrypted-disk: %w", err)
+		}
+	}
 	if err := isWritable(node.Home()); err != nil {
 		return nil, nil, fmt.Errorf("%s cannot be written to: %w; --home may name another folder of the node", i.home(), err)
 	}
