@@ -109,7 +109,8 @@ func managers(count int) func(context.Context, *run, string) error {
 // filler is a file that takes all room that there is on a node's disk, but for a MiB, so that the node goes on.
 const (
 	filler   = "/var/lib/checkpoint/.filler"
-	fillDisk = `room=$(df --output=avail -B1M /var/lib/checkpoint | tail -1); [ "$room" -le 1 ] || fallocate -l $((room - 1))M ` + filler
+	fillDisk = `for i in 1 2 3 4 5; do room=$(df --output=avail -B1M /var/lib/checkpoint | tail -1)
+[ "$room" -gt 1 ] || exit 0; fallocate -l $((room - 1))M ` + filler + ` && exit 0; rm -f ` + filler + `; done; exit 1` // a capture takes some meanwhile
 )
 
 // onNode runs a script on the node.

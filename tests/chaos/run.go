@@ -54,7 +54,7 @@ func (r *run) prepare(ctx context.Context) error {
 	for _, node := range status.Nodes {
 		r.nodes = append(r.nodes, node.Name)
 	}
-	if err := r.unwish(ctx); err != nil {
+	if err := errors.Join(r.unwish(ctx), r.onAll(ctx, "rm -f "+filler), enough(ctx, r, ""), r.uncordon(ctx)); err != nil {
 		return err
 	}
 	namespaces := r.cluster.Client.CoreV1().Namespaces()

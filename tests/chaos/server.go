@@ -68,7 +68,7 @@ func tooMany(ctx context.Context, r *run, _ string) error {
 	schema := &flowcontrolv1.FlowSchema{
 		ObjectMeta: metav1.ObjectMeta{Name: tooManyName},
 		Spec: flowcontrolv1.FlowSchemaSpec{
-			PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: tooManyName}, MatchingPrecedence: 1,
+			PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: tooManyName}, MatchingPrecedence: 2,
 			Rules: []flowcontrolv1.PolicyRulesWithSubjects{{Subjects: operator, ResourceRules: []flowcontrolv1.ResourcePolicyRule{{
 				Verbs: []string{rbacv1.VerbAll}, APIGroups: []string{rbacv1.APIGroupAll}, Resources: []string{rbacv1.ResourceAll},
 				Namespaces: []string{flowcontrolv1.NamespaceEvery}, ClusterScope: true,
