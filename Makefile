@@ -53,9 +53,10 @@ demo: bin/localcluster prerequisites ## watch a process survive the deletion of 
 
 demo-down: cluster-down ## end the demo's cluster and remove everything of it
 
+IMAGES := build/images$(addprefix -,$(BUILD_TAGS))
 .PHONY: images
 images: bin/localcluster prerequisites ## build the operator's images for this machine: OCI tars in build/images, without Docker; `image load` takes them
-	@mkdir -p build/images && flock build/images/lock go run ./manifests/images --plain --tag dev --platforms linux/$$(go env GOARCH)
+	@mkdir -p $(IMAGES) && flock $(IMAGES)/lock go run ./manifests/images --plain --tag dev --platforms linux/$$(go env GOARCH) --output $(IMAGES)
 
 .PHONY: images-all
 images-all: bin/localcluster prerequisites ## build them for amd64 and arm64, reproducibly, into build/release (REPOSITORY=registry/path VERSION=v0.1.0)
@@ -76,8 +77,8 @@ helm: $(HELM) ## build Helm, in the version that tests/chart/go.mod has, and say
 bin/localcluster:
 	@CGO_ENABLED=0 go build -o $@ ./tests/cluster
 
-# Those that bring up a cluster, one at a time, as together they would lose patience. Up to eight tests that fail are run once more, and are named.
-CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity
+# Those that bring up a cluster, two at a time, as more would lose patience. Up to eight tests that fail are run once more, and are named.
+CLUSTERS := ./tests/integration ./tests/lifecycle ./tests/e2e ./tests/fidelity ./tests/chaos
 
 .PHONY: test
 test: bin/localcluster prerequisites $(HELM) $(RERUN) ## run every test; those on a real cluster need root, and are skipped with the reason on a laptop
@@ -86,7 +87,7 @@ test: bin/localcluster prerequisites $(HELM) $(RERUN) ## run every test; those o
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
 	for module in chart monitoring; do (cd tests/$$module && HELM=$(HELM) go test -count=1 $(TESTFLAGS) ./...) || failed=1; done; \
 	$(RERUN) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=8 --rerun-fails-report=build/reruns --packages="$$(echo $$on)" \
-	  -- -count=1 -timeout 60m -p 1 -parallel 3 $(TESTFLAGS) || failed=1; cat build/reruns 2> /dev/null; \
+	  -- -count=1 -timeout 60m -p 2 -parallel 3 $(TESTFLAGS) || failed=1; cat build/reruns 2> /dev/null; \
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed
 

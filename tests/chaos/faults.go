@@ -110,7 +110,7 @@ func managers(count int) func(context.Context, *run, string) error {
 const (
 	filler   = "/var/lib/checkpoint/.filler"
 	fillDisk = `for i in 1 2 3 4 5; do room=$(df --output=avail -B1M /var/lib/checkpoint | tail -1)
-[ "$room" -gt 1 ] || exit 0; fallocate -l $((room - 1))M ` + filler + ` && exit 0; rm -f ` + filler + `; done; exit 1` // a capture takes some meanwhile
+[ "$room" -gt 1 ] || exit 0; fallocate -l $((room - 1))M ` + filler + ` && exit 0; rm -f ` + filler + `; done; exit 1`  // a capture takes some meanwhile
 )
 
 // onNode runs a script on the node.

@@ -111,8 +111,13 @@ func open(ctx context.Context, cluster *lab.Cluster, root string, step Step) (*O
 	return &Operator{Cluster: cluster, Checkpoints: checkpoints, root: root, status: status, step: step}, err
 }
 
+// archive is where make writes an image; with tags beside those without, as tests of both may run at once.
 func (o *Operator) archive(name string) string {
-	return filepath.Join(o.root, "build/images", name+".tar")
+	dir := "build/images"
+	if tags := os.Getenv("BUILD_TAGS"); tags != "" {
+		dir += "-" + tags
+	}
+	return filepath.Join(o.root, dir, name+".tar")
 }
 
 // build has make write the images, which is quick when nothing changed, and says what they are.
