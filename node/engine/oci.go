@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -90,9 +91,20 @@ func (o OCI) complain(err error, log, verb, stderr string) error {
 	}
 	said := lastComplaint(log)
 	if said == "" {
-		said = strings.TrimSpace(stderr)
+		said = distinctLines(stderr)
 	}
 	return fmt.Errorf("%s %s: %w: %s", filepath.Base(o.Path), verb, err, said)
+}
+
+// distinctLines leaves out what was said before: on a full disk the runtime complains of its log with each line that it writes.
+func distinctLines(text string) string {
+	var kept []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(kept, line) {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "\n")
 }
 
 // freezePatience is for how long a container may take to be frozen.

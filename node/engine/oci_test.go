@@ -65,6 +65,15 @@ func TestACallInWhichCRIUDiedAtOnceIsMadeAgain(t *testing.T) {
 	}
 }
 
+func TestACallThatComplainsOfTheSameAgainSaysItOnce(t *testing.T) {
+	full := "Failed to write to log, no space left on device\n"
+	err := OCI{Path: "/bin/runc"}.complain(errors.New("exit status 1"), "/missing", "checkpoint", full+full+"\ncriu failed: type DUMP errno 0\n"+full)
+	const want = "runc checkpoint: exit status 1: Failed to write to log, no space left on device\ncriu failed: type DUMP errno 0"
+	if err.Error() != want {
+		t.Errorf("it says %q", err)
+	}
+}
+
 func TestTheLastComplaintCounts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log.json")
 	log := `{"level":"warning","msg":"w"}` + "\n" + `{"level":"error","msg":"first"}` + "\n" + `{"level":"error","msg":"last"}` + "\nnot JSON\n"
