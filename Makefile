@@ -130,7 +130,7 @@ fidelity: bin/localcluster prerequisites ## find out which programs survive: a t
 
 .PHONY: lint vulncheck cross
 lint: $(LINTER) ## check the style and who imports whom
-	@for module in . tests/chart tests/monitoring; do (cd $$module && $(LINTER) run ./...) || exit 1; done
+	@for module in . tests/chart tests/monitoring; do (cd $$module && $(LINTER) run --allow-serial-runners ./...) || exit 1; done
 
 # Tools whose versions modules of their own have: which module, and what is built of it.
 $(LINTER): TOOL := lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
