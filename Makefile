@@ -86,7 +86,7 @@ test: bin/localcluster prerequisites $(HELM) $(RERUN) ## run every test; those o
 	on=$$(go list $(CLUSTERS)) && others=$$(go list ./... | grep -vxF "$$on") || exit 1; \
 	go test -count=1 $(TESTFLAGS) $$others; failed=$$?; \
 	for module in chart monitoring; do (cd tests/$$module && HELM=$(HELM) go test -count=1 $(TESTFLAGS) ./...) || failed=1; done; \
-	$(RERUN) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=8 --rerun-fails-report=build/reruns --packages="$$(echo $$on)" \
+	TEST_PATIENCE=2 $(RERUN) --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=8 --rerun-fails-report=build/reruns --packages="$$(echo $$on)" \
 	  -- -count=1 -timeout 75m -p 2 -parallel 3 $(TESTFLAGS) || failed=1; cat build/reruns 2> /dev/null; \
 	if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory _test-vm-ci || failed=1; fi; \
 	exit $$failed

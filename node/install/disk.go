@@ -19,7 +19,8 @@ func isEncrypted(dir, sys string) error {
 	}
 	device := fmt.Sprintf("%d:%d", unix.Major(info.Dev), unix.Minor(info.Dev))
 	if unix.Major(info.Dev) == 0 {
-		return fmt.Errorf("the file system of %s is on no device of its own (%s), as those of overlay, tmpfs, btrfs and zfs, and nothing says that it is encrypted", dir, device)
+		const says = "the file system of %s is on no device of its own (%s), as those of overlay, tmpfs, btrfs and zfs, and nothing says that it is encrypted"
+		return fmt.Errorf(says, dir, device)
 	}
 	if err := isEncryptedDevice(filepath.Join(sys, "dev/block", device)); err != nil {
 		return fmt.Errorf("the disk of %s (%s) is not encrypted by dm-crypt: %w", dir, device, err)

@@ -55,11 +55,13 @@ func TestAnEncryptedDiskIsKnown(t *testing.T) {
 		names   []string // the first one has the file system
 		says    string   // nothing where it is encrypted
 	}{
-		"a partition":                      {names: []string{"sda1"}, says: "sda1 is a disk, or a part of one"},
-		"LUKS":                             {map[string]device{"dm-0": luks}, []string{"dm-0", "sda2"}, ""},
-		"a volume on LUKS":                 {map[string]device{"dm-1": {lvm, []string{"dm-0"}}, "dm-0": luks}, []string{"dm-1", "dm-0", "sda2"}, ""},
-		"a volume on LUKS and a plain one": {map[string]device{"dm-1": {lvm, []string{"dm-0", "sdb"}}, "dm-0": luks}, []string{"dm-1", "dm-0", "sda2", "sdb"}, "sdb is a disk"},
-		"a volume":                         {map[string]device{"dm-1": {lvm, []string{"sda2"}}}, []string{"dm-1", "sda2"}, "sda2 is a disk"},
+		"a partition":      {names: []string{"sda1"}, says: "sda1 is a disk, or a part of one"},
+		"LUKS":             {map[string]device{"dm-0": luks}, []string{"dm-0", "sda2"}, ""},
+		"a volume on LUKS": {map[string]device{"dm-1": {lvm, []string{"dm-0"}}, "dm-0": luks}, []string{"dm-1", "dm-0", "sda2"}, ""},
+		"a volume on LUKS and a plain one": {
+			map[string]device{"dm-1": {lvm, []string{"dm-0", "sdb"}}, "dm-0": luks}, []string{"dm-1", "dm-0", "sda2", "sdb"}, "sdb is a disk",
+		},
+		"a volume": {map[string]device{"dm-1": {lvm, []string{"sda2"}}}, []string{"dm-1", "sda2"}, "sda2 is a disk"},
 	} {
 		folder := t.TempDir()
 		err := isEncrypted(folder, sysOf(t, folder, test.names, test.devices))

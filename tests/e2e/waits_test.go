@@ -36,7 +36,8 @@ func (w *workload) leaves(t *testing.T, pod *corev1.Pod, number int) answer {
 	return before
 }
 
-// This waits for kubelet's pauses between two starts of a container. It stands in one of the last files, as of the tests that run side by side those begin first.
+// This waits for kubelet's pauses between two starts of a container. It stands in one of the last files: of the tests that run side by side those begin
+// first.
 
 // A container that fails goes on, in its pod, from what that left last, and from nothing of before it last began from scratch. It needs neither the manager nor
 // an agent for that.

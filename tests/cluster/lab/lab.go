@@ -194,8 +194,8 @@ var patienceFactor = sync.OnceValue(func() int64 {
 	return factor
 })
 
-// AreSlow tells whether the nodes are such that tests wait longer on them: what takes a processor's time is to be little there.
-func AreSlow() bool { return patienceFactor() > 1 }
+// AreSlow tells whether tests wait as long on the nodes as on virtual machines: what takes a processor's time is to be little there.
+func AreSlow() bool { return patienceFactor() >= 4 }
 
 // Eventually calls check until it returns nil; when it has not in that time, its last error ends the test.
 func Eventually(t *testing.T, patience time.Duration, what string, check func() error) {
