@@ -260,7 +260,10 @@ func (r *restoration) check(ctx context.Context) (*capture.Capture, error) {
 	if err := checkGuards(r.images(), r.spec); err != nil {
 		return nil, err
 	}
-	return record, checkSecurity(r.images(), r.spec)
+	if err := checkSecurity(r.images(), r.spec); err != nil {
+		return nil, err
+	}
+	return record, r.checkMounts()
 }
 
 // checkRights compares what the captured container was allowed with what the new one is.
@@ -457,7 +460,8 @@ func (r *restoration) process(ctx context.Context) error {
 		return err
 	}
 	err := errors.Join(adaptImages(r.images(), r.Container.Network, r.Container.Own), adaptGroups(r.images(), r.spec),
-		adaptGroupMounts(r.images(), r.spec), dropGuards(r.images(), r.spec), addGuards(r.images(), r.spec), adaptLabels(r.images(), r.spec))
+		adaptGroupMounts(r.images(), r.spec), dropGuards(r.images(), r.spec), addGuards(r.images(), r.spec), adaptLabels(r.images(), r.spec),
+		r.keepMountFlags())
 	if err != nil {
 		return err
 	}
