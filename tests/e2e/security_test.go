@@ -14,6 +14,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
 // restricted is what Pod Security `restricted` wants of a container.
@@ -212,6 +213,45 @@ func TestOnlyRootReadsWhatIsOnANode(t *testing.T) {
 	for what, script := range map[string]string{"can be read by anybody": asAnybody, "can be written by others than root": writable} {
 		if found := c.OnNode(t, pod.Spec.NodeName, script); found != "" {
 			t.Errorf("on the node %s:\n%s", what, found)
+		}
+	}
+}
+
+// mountsOf returns how everything is mounted that a program sees, by place.
+func mountsOf(t *testing.T, c *lab.Cluster, pod *corev1.Pod) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for line := range strings.Lines(say(t, c, pod, "file/proc/self/mountinfo")) {
+		if fields := strings.Fields(line); len(fields) > 5 {
+			all[fields[4]] = fields[5] // 36 35 98:0 /root /point ro,noatime …
+		}
+	}
+	return all
+}
+
+// What is mounted read-only stays that, also where one volume is mounted more than once: CRIU takes such mounts for copies of each other. The second
+// restore is from the mounts that the first one made.
+func TestMountsComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	c := labelled(t)
+	w := prepareWorkload(t, c, plainPod, func(template *corev1.PodTemplateSpec) {
+		app := &template.Spec.Containers[0]
+		for _, path := range []string{"/first", "/second", "/third"} {
+			app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "scratch", MountPath: path, ReadOnly: true})
+		}
+		app.VolumeMounts = append(app.VolumeMounts, corev1.VolumeMount{Name: "scratch", MountPath: "/part", SubPath: "part", ReadOnly: true})
+	})
+	w.create(t)
+	pod := w.running(t, nil)
+	w.countOf(t, pod)
+	before := mountsOf(t, c, pod)
+	if !strings.HasPrefix(before["/third"], "ro") || !strings.HasPrefix(before["/part"], "ro") || !strings.HasPrefix(before["/scratch"], "rw") {
+		t.Errorf("before: %v", before)
+	}
+	for range 2 {
+		pod = w.again(t, pod)
+		if diff := cmp.Diff(before, mountsOf(t, c, pod)); diff != "" {
+			t.Errorf("(-before +after)\n%s", diff)
 		}
 	}
 }
