@@ -68,7 +68,7 @@ const (
 	ColdRestarted = "ContainerRestarted"
 	// ColdWaitTimeout: False; the state that the pod waited for did not come in time.
 	ColdWaitTimeout = "WaitTimeout"
-	// ColdSecurityContextMismatch: False; the captured processes have rights that the new pod's security context does not give.
+	// ColdSecurityContextMismatch: False; the captured processes have rights or mounts that the new pod's security context and volumes do not give.
 	ColdSecurityContextMismatch = "SecurityContextMismatch"
 	// ColdAgentUnavailable: False; no agent answered on the node for as long as the runtime may wait.
 	ColdAgentUnavailable = "AgentUnavailable"
