@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
-	"github.com/transparent-checkpoint/operator/storage/image"
 )
 
 // The reasons of events on captures of pods with a storage volume.
@@ -42,12 +40,7 @@ func (a *Agent) publishKept(ctx context.Context, dir string, record *capture.Cap
 	a.tellCaptured(ctx, checkpoint, record, r, p)
 	a.event(checkpoint, record, corev1.EventTypeNormal, keptInVolume, r.uploaded.Message)
 	keptBytes.Add(float64(record.Kept.SizeBytes))
-	m := memo{CheckpointUID: checkpoint.StorageName(), Uploaded: a.Now()}
-	err := errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
-	if p.memo != nil || image.IsDiskTrouble(err) { // the volume has it, and the disk needs the room
-		return a.remove(dir)
-	}
-	return err
+	return a.noteUploaded(ctx, dir, memo{CheckpointUID: checkpoint.StorageName(), Uploaded: a.Now()}, p)
 }
 
 // tellNotKept tells once that a capture is not in the storage volume of its pod. It goes to a bucket, if there is one, and stays on the node until then.

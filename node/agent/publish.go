@@ -426,6 +426,10 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		p.notBefore = a.Now().Add(cacheInterval)
 		return nil
 	}
+	if isUploaded(checkpoint) && record.Kept == nil { // by an agent that was killed before it noted that, or whose note the power cut has taken
+		m.Uploaded = a.Now()
+		return a.noteUploaded(ctx, dir, m, p)
+	}
 	r.machine = record.Facts
 	digests := a.digestsOf(record.Pod)
 	for _, c := range record.Containers {

@@ -116,8 +116,13 @@ func (a *Agent) upload(ctx context.Context, dir string, checkpoint *v1alpha1.Che
 	ctrl.LoggerFrom(ctx).Info("uploaded", "location", location, "bytes", summary.Sent, "duration", took.String(), "digest", summary.ManifestDigest)
 	a.event(checkpoint, record, corev1.EventTypeNormal, "Uploaded", r.uploaded.Message)
 	m.Uploaded = a.Now()
-	err = errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
-	if p.memo != nil || image.IsDiskTrouble(err) { // the bucket has it, and the disk needs the room
+	return a.noteUploaded(ctx, dir, m, p)
+}
+
+// noteUploaded notes in the folder of a capture that the bucket has it, or the volume of its pod.
+func (a *Agent) noteUploaded(ctx context.Context, dir string, m memo, p *publication) error {
+	err := errors.Join(a.note(ctx, dir, m, p), os.WriteFile(filepath.Join(dir, capture.UploadedFile), nil, 0o600))
+	if p.memo != nil || image.IsDiskTrouble(err) { // it is safe, and the disk needs the room
 		return a.remove(dir)
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,6 +167,28 @@ func TestARecreatedCheckpointIsTheOneThatWasLost(t *testing.T) {
 	bases, err = b.bases(t.Context(), &v1alpha1.Checkpoint{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, UID: "later"}}, c.Status.Source, "main")
 	if want := []image.Checkpoint{{Name: c.Status.StorageName, Digest: c.Status.ManifestDigest}}; err != nil || !slices.Equal(bases, want) {
 		t.Errorf("the bases of a later one are %v, %v", bases, err)
+	}
+}
+
+// What an agent says of an uploaded state cannot be taken back: the schema does not let the digest go. So one that was killed before it had noted the
+// upload does not begin another.
+func TestWhatIsUploadedIsNotedAfterADeath(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	dir := b.captured(pod, "1", capture.Complete)
+	b.look(dir)
+	said := b.checkpoint("a-a-uid").Status
+	if err := errors.Join(os.Remove(filepath.Join(dir, memoFile)), os.Remove(filepath.Join(dir, capture.UploadedFile))); err != nil {
+		t.Fatal(err)
+	}
+	b.work, b.store.calls = map[string]*publication{}, 0
+	b.look(dir)
+	if diff := cmp.Diff(said, b.checkpoint("a-a-uid").Status); diff != "" || b.store.calls > 0 || !isUploadedFrom(dir) {
+		t.Errorf("noted %t, %d calls to the bucket, the status (-before +after)\n%s", isUploadedFrom(dir), b.store.calls, diff)
+	}
+	b.now = b.now.Add(cacheTime + time.Minute)
+	if b.look(dir); isThere(dir) {
+		t.Error("its folder stays for good")
 	}
 }
 
