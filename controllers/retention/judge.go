@@ -155,12 +155,21 @@ func (f facts) stateless(c *v1alpha1.Checkpoint, retention v1alpha1.CheckpointRe
 	if e, ended := f.endOf(c, retention); ended {
 		return step{cause: causeStateless, message: e.message, delete: true}
 	}
+	if isStoredAndDiscarded(c) { // what it has cannot be replaced by the state of the pod's next capture, whose name it has
+		return step{cause: causeStateless, message: "its state was stored before the pod went on", delete: true}
+	}
 	if c.Spec.Trigger.IsLive() && c.Spec.Trigger != v1alpha1.TriggerManual && f.isFollowed(c) {
 		return step{cause: causeStateless, message: "it has no state, and the pod was captured again", delete: true}
 	}
 	stays := min(failedTime, retention.TTL.Duration)
 	message := fmt.Sprintf("it has no state, and has been there for %s", stays)
 	return f.due(c.CreationTimestamp.Time, stays, step{cause: causeStateless, message: message, delete: true})
+}
+
+// isStoredAndDiscarded tells whether a state was stored before its pod went on. Ready may be behind: then it is another that is stored by now.
+func isStoredAndDiscarded(c *v1alpha1.Checkpoint) bool {
+	captured := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.CheckpointCaptured)
+	return captured != nil && captured.Reason == v1alpha1.StateDiscarded && (c.Status.ManifestDigest != "" || c.Status.Volume != nil)
 }
 
 // due returns the step when its time has come, and else when it comes.

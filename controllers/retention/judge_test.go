@@ -31,6 +31,14 @@ func complete(name string, ago time.Duration, changes ...func(*v1alpha1.Checkpoi
 	return c
 }
 
+func stored(c *v1alpha1.Checkpoint) { c.Status.ManifestDigest = "sha256:1" }
+
+func captured(reason string) func(*v1alpha1.Checkpoint) {
+	return func(c *v1alpha1.Checkpoint) {
+		c.Status.Conditions = append(c.Status.Conditions, metav1.Condition{Type: v1alpha1.CheckpointCaptured, Reason: reason})
+	}
+}
+
 // in has it be in a state for that long.
 func in(state string, since time.Duration) func(*v1alpha1.Checkpoint) {
 	return func(c *v1alpha1.Checkpoint) {
@@ -158,6 +166,13 @@ func TestWhatBecomesOfACheckpoint(t *testing.T) {
 		"it was discarded, and the ttl is short": {
 			checkpoints: one(time.Hour, in(v1alpha1.StateDiscarded, 0)), policy: ttl(time.Minute),
 			want: step{cause: causeStateless, delete: true},
+		},
+		"it was stored, and then its pod went on": {
+			checkpoints: one(time.Minute, in(v1alpha1.StateDiscarded, 0), stored, captured(v1alpha1.StateDiscarded)),
+			want:        step{cause: causeStateless, delete: true},
+		},
+		"its pod went on, and the next capture is stored by now": {
+			checkpoints: one(time.Hour, in(v1alpha1.StateDiscarded, 0), stored, captured(v1alpha1.StateCompleted)), want: step{after: 23 * time.Hour},
 		},
 		"its Job has completed": {checkpoints: one(time.Hour), ends: done, want: step{cause: causeCompleted}},
 		"its Job has completed, it is on its way": {

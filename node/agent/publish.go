@@ -348,6 +348,8 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 		return nil, n.Source, nil
 	case err != nil:
 		return nil, n.Source, err
+	case m.CheckpointUID == "" && !record.Trigger.IsLive() && isOfAnother(checkpoint, record): // also if it is just being deleted
+		return nil, n.Source, fmt.Errorf("Checkpoint %s has the state of an earlier capture, after which the pod went on; it is deleted first", checkpoint.Name)
 	case !checkpoint.DeletionTimestamp.IsZero() || m.CheckpointUID != "" && m.CheckpointUID != checkpoint.StorageName():
 		return nil, n.Source, nil
 	case record.Trigger.IsLive() && record.Trigger.Asks.UID != string(checkpoint.UID):
@@ -360,6 +362,17 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 		err = a.note(ctx, dir, m, p)
 	}
 	return checkpoint, n.Source, err
+}
+
+// isOfAnother tells whether the state that a Checkpoint has, which cannot change, is that of another capture of the same pod.
+func isOfAnother(checkpoint *v1alpha1.Checkpoint, record *capture.Capture) bool {
+	has := checkpoint.Status
+	return (has.ManifestDigest != "" || has.Volume != nil) && (has.CaptureTime == nil || !has.CaptureTime.Time.Equal(cutOf(record).Time))
+}
+
+// cutOf is the moment after which no instruction of a captured program ran, as exact as the API is.
+func cutOf(record *capture.Capture) metav1.Time {
+	return metav1.NewTime(record.Started.Add(record.Timings.Frozen).Truncate(time.Second))
 }
 
 // advance writes what there is to say by now, and goes on with the next step.
@@ -439,7 +452,7 @@ func (a *Agent) advanceComplete(ctx context.Context, dir string, record *capture
 		}
 		r.containers = append(r.containers, entry)
 	}
-	cutTime := metav1.NewTime(record.Started.Add(record.Timings.Frozen))
+	cutTime := cutOf(record)
 	r.captureTime, r.sizeBytes, r.frozen, r.hooks = &cutTime, record.SizeBytes, record.Timings.Frozen, record.Hooks
 	if record.Trigger.IsTermination() && a.uploadsOther(dir) {
 		return nil
@@ -532,10 +545,12 @@ func (a *Agent) event(checkpoint *v1alpha1.Checkpoint, record *capture.Capture, 
 func (a *Agent) discard(ctx context.Context, dir string, record *capture.Capture, why string, p *publication) error {
 	checkpoint := &v1alpha1.Checkpoint{}
 	err := a.Client.Get(ctx, keyOf(record), checkpoint)
-	if err == nil && checkpoint.Status.Source != nil {
+	isNext := !record.Trigger.IsLive() && (isOfAnother(checkpoint, record) || !isUploaded(checkpoint) && a.hasLater(dir)) // who says what there is to say
+	if err == nil && checkpoint.Status.Source != nil && !isNext {
 		r := report{source: *checkpoint.Status.Source, captured: condition(v1alpha1.CheckpointCaptured), uploaded: condition(v1alpha1.CheckpointUploaded)}
 		r.captured.Reason, r.captured.Message = v1alpha1.StateDiscarded, why
 		r.uploaded.Reason, r.location = v1alpha1.ReasonCaptureFailed, checkpoint.Status.LocationName
+		r.manifest = checkpoint.Status.ManifestDigest // if it is there already it stays until the Checkpoint goes
 		err = a.apply(ctx, checkpoint, r)
 	}
 	if apierrors.IsNotFound(err) { // nobody else would delete what it may have sent

@@ -6,7 +6,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/capture"
 )
 
@@ -47,6 +51,55 @@ func TestTheLaterOfTwoCapturesIsTheCheckpoint(t *testing.T) {
 	}
 	if got := b.memoryIn(b.stateOf(successor, c)); got != "later" {
 		t.Errorf("the Checkpoint is %q", got)
+	}
+}
+
+// A container alone was stopped, the pod was deleted before kubelet had started it again, and it was: what was stored meanwhile is of before that, and cannot
+// be replaced. The state of the pod waits until the name is free.
+func TestAStateWaitsForTheEndOfOneThatWasStoredBeforeThePodWentOn(t *testing.T) {
+	pod := newPod("a")
+	b := noted(t, pod)
+	first := b.captured(pod, "1", capture.Complete)
+	b.look(first)
+	digest := b.checkpoint("a-a-uid").Status.ManifestDigest
+	b.write(filepath.Join(first, capture.DiscardedFile), "the pod went on")
+	second := b.captured(pod, "2", capture.Complete)
+	record, err := capture.Read(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.Started = record.Started.Add(30 * time.Second)
+	if err := record.Write(second); err != nil {
+		t.Fatal(err)
+	}
+	b.now = b.now.Add(cacheInterval)
+	b.look(first)
+	c := b.checkpoint("a-a-uid")
+	is(t, c, v1alpha1.CheckpointCaptured, metav1.ConditionFalse, v1alpha1.StateDiscarded, "the pod went on")
+	if isThere(first) || c.Status.ManifestDigest != digest {
+		t.Errorf("its folder is there: %t; of the digest %q there is %q", isThere(first), digest, c.Status.ManifestDigest)
+	}
+	deleted := b.checkpoint("a-a-uid") // its finalizer keeps it
+	for _, step := range []func() error{
+		func() error { return nil },
+		func() error { return b.Client.Delete(t.Context(), deleted) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		if b.look(second); !isThere(second) || b.checkpoint("a-a-uid").Status.ManifestDigest != digest {
+			t.Fatalf("it does not wait: %+v", b.checkpoint("a-a-uid").Status)
+		}
+		b.now = b.now.Add(longestWait)
+	}
+	deleted = b.checkpoint("a-a-uid")
+	deleted.Finalizers = nil
+	if err := b.Client.Update(t.Context(), deleted); err != nil {
+		t.Fatal(err)
+	}
+	b.look(second)
+	if c := b.checkpoint("a-a-uid"); !isTrue(c, v1alpha1.CheckpointUploaded) || !c.Status.CaptureTime.Time.Equal(cutOf(record).Time) {
+		t.Errorf("it is not stored then: %+v", c.Status)
 	}
 }
 
