@@ -151,10 +151,7 @@ func TestWhatBecomesOfACheckpoint(t *testing.T) {
 			checkpoints: one(time.Hour, claimed(v1alpha1.ClaimConsumed, 0)), policy: ttl(61 * time.Minute),
 			want: step{after: time.Minute},
 		},
-		"it has expired just now": {
-			checkpoints: one(time.Hour, in(v1alpha1.StateExpired, 10*time.Second)),
-			want:        step{after: 50 * time.Second},
-		},
+		"it has expired just now":               {checkpoints: one(time.Hour, in(v1alpha1.StateExpired, 10*time.Second)), want: step{after: 50 * time.Second}},
 		"it has expired":                        {checkpoints: one(time.Hour, in(v1alpha1.StateExpired, time.Minute)), want: step{delete: true}},
 		"it has expired, and is being restored": {checkpoints: one(time.Hour, in(v1alpha1.StateExpired, time.Hour), claimed(v1alpha1.ClaimClaimed, 0))},
 		"it is in a location that is read-only": {checkpoints: one(2 * week), readOnly: true},

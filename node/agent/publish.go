@@ -349,7 +349,7 @@ func (a *Agent) object(ctx context.Context, dir string, record *capture.Capture,
 	case err != nil:
 		return nil, n.Source, err
 	case m.CheckpointUID == "" && !record.Trigger.IsLive() && isOfAnother(checkpoint, record): // also if it is just being deleted
-		return nil, n.Source, fmt.Errorf("Checkpoint %s has the state of an earlier capture, after which the pod went on; it is deleted first", checkpoint.Name)
+		return nil, n.Source, fmt.Errorf("the Checkpoint %s has the state of an earlier capture, after which the pod went on; it is deleted first", checkpoint.Name)
 	case !checkpoint.DeletionTimestamp.IsZero() || m.CheckpointUID != "" && m.CheckpointUID != checkpoint.StorageName():
 		return nil, n.Source, nil
 	case record.Trigger.IsLive() && record.Trigger.Asks.UID != string(checkpoint.UID):
