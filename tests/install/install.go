@@ -222,7 +222,7 @@ func (o *Operator) apply(ctx context.Context, digests map[string]string) error {
 		return err
 	}
 	// The API server serves a new kind a moment after it was told of it.
-	return eventually(ctx, 20*time.Second, func() error {
+	return eventually(ctx, lab.Patience(20*time.Second), func() error {
 		_, err := o.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-f", filepath.Join(dir, "location.yaml"))
 		return err
 	})

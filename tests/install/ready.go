@@ -12,6 +12,7 @@ import (
 
 	"github.com/transparent-checkpoint/operator/apis/checkpoint/v1alpha1"
 	"github.com/transparent-checkpoint/operator/internal/keys"
+	"github.com/transparent-checkpoint/operator/tests/cluster/lab"
 )
 
 // readyPatience is how long pods of manager and agent may take to start.
@@ -20,7 +21,7 @@ const readyPatience = 2 * time.Minute
 // AwaitReady waits until manager and agents run in their newest build, every node takes labelled pods, and the bucket can be used.
 func (o *Operator) AwaitReady(ctx context.Context) error {
 	for _, check := range []func(context.Context) error{o.managerReady, o.agentReady, o.nodesReady, o.locationReady} {
-		err := eventually(ctx, readyPatience, func() error { return check(ctx) })
+		err := eventually(ctx, lab.Patience(readyPatience), func() error { return check(ctx) })
 		if err != nil {
 			return fmt.Errorf("%w%s", err, o.whyNot(ctx))
 		}

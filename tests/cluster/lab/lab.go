@@ -194,13 +194,16 @@ var patienceFactor = sync.OnceValue(func() int64 {
 	return factor
 })
 
+// Patience is how long is waited on these nodes for what elsewhere takes that long.
+func Patience(elsewhere time.Duration) time.Duration { return time.Duration(int64(elsewhere) * patienceFactor()) }
+
 // AreSlow tells whether tests wait as long on the nodes as on virtual machines: what takes a processor's time is to be little there.
 func AreSlow() bool { return patienceFactor() >= 4 }
 
 // Eventually calls check until it returns nil; when it has not in that time, its last error ends the test.
 func Eventually(t *testing.T, patience time.Duration, what string, check func() error) {
 	t.Helper()
-	patience = time.Duration(int64(patience) * patienceFactor())
+	patience = Patience(patience)
 	began := time.Now()
 	for pause := 100 * time.Millisecond; ; pause = min(pause*11/10, 500*time.Millisecond) { // looking takes processor time from what is waited for
 		err := check()
