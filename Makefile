@@ -115,8 +115,7 @@ _test-vm-ci: # once more where the emulation took the kernel of a machine with i
 
 _test-vm-once: VMS := 1
 _test-vm-once: vm-image
-	$(ON_VMS) TEST_KEEP=1 go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
-	$(ON_VMS) go test -count=1 -timeout 20m $(TESTFLAGS) ./tests/lifecycle -run 'TestTheOperatorIsRemoved'
+	$(ON_VMS) go test -count=1 -timeout 40m -parallel 2 $(TESTFLAGS) ./tests/e2e -run '$(VM_TESTS_CI)'
 
 .PHONY: bench chaos fidelity scale
 bench: bin/localcluster prerequisites ## measure capture and restore against runc and kubelet: a table, and build/bench.jsonl
