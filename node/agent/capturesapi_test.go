@@ -89,7 +89,8 @@ func (u *user) List(_ context.Context, into client.ObjectList, opts ...client.Li
 		if err := u.life.server.objects[key].into(object); err != nil {
 			return err
 		}
-		if where.Namespace != "" && object.GetNamespace() != where.Namespace || where.LabelSelector != nil && !where.LabelSelector.Matches(labels.Set(object.GetLabels())) {
+		isElsewhere := where.Namespace != "" && object.GetNamespace() != where.Namespace
+		if isElsewhere || where.LabelSelector != nil && !where.LabelSelector.Matches(labels.Set(object.GetLabels())) {
 			continue
 		}
 		items.Set(reflect.Append(items, item.Elem()))

@@ -132,7 +132,11 @@ func newLife(t *testing.T) *life {
 		root = t.TempDir()
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
-	l := &life{t: t, files: map[string]file{}, dirty: true, onDisk: map[string]string{}, contents: map[[sha256.Size]byte]string{}, ctx: ctrl.LoggerInto(t.Context(), logr.Discard()), root: root, scheme: runtime.NewScheme(), server: &server{objects: map[string]kept{}}, bucket: map[string][]byte{}, boot: -1}
+	l := &life{
+		t: t, files: map[string]file{}, dirty: true, onDisk: map[string]string{}, contents: map[[sha256.Size]byte]string{},
+		ctx: ctrl.LoggerInto(t.Context(), logr.Discard()), root: root, scheme: runtime.NewScheme(), server: &server{objects: map[string]kept{}},
+		bucket: map[string][]byte{}, boot: -1,
+	}
 	if err := errors.Join(corev1.AddToScheme(l.scheme), v1alpha1.AddToScheme(l.scheme)); err != nil {
 		t.Fatal(err)
 	}

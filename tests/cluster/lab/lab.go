@@ -195,7 +195,9 @@ var patienceFactor = sync.OnceValue(func() int64 {
 })
 
 // Patience is how long is waited on these nodes for what elsewhere takes that long.
-func Patience(elsewhere time.Duration) time.Duration { return time.Duration(int64(elsewhere) * patienceFactor()) }
+func Patience(elsewhere time.Duration) time.Duration {
+	return time.Duration(int64(elsewhere) * patienceFactor())
+}
 
 // AreSlow tells whether tests wait as long on the nodes as on virtual machines: what takes a processor's time is to be little there.
 func AreSlow() bool { return patienceFactor() >= 4 }
