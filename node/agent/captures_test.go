@@ -109,7 +109,7 @@ func (e *exploration) make(from *situation, m move, history string, between ...i
 					e.after = func() { e.observe(other.who, history) }
 					other.do(e.life)
 					e.learn(other, before, e.observe(other.who, history))
-				case other.who != m.who && !other.kills && !(e.deletes && other.long) && !e.useless[change{now.situation.shared, other.what}]:
+				case other.who != m.who && !other.kills && (!e.deletes || !other.long) && !e.useless[change{now.situation.shared, other.what}]:
 					now.others = append(now.others, other.what)
 				}
 			}

@@ -127,7 +127,7 @@ const capturedUID = "a-uid"
 
 func newLife(t *testing.T) *life {
 	t.Helper()
-	root, err := os.MkdirTemp("/dev/shm", "captures") // many thousand files are written
+	root, err := os.MkdirTemp("/dev/shm", "captures") //nolint:usetesting // many thousand files are written: into memory
 	if err != nil {
 		root = t.TempDir()
 	}
@@ -454,11 +454,11 @@ func (s *situation) sum() {
 	hash, manifest := sha256.New(), ""
 	say := func(words ...string) {
 		for _, word := range words {
-			fmt.Fprintf(hash, "%d ", len(word))
+			_, _ = fmt.Fprintf(hash, "%d ", len(word))
 			_, _ = io.WriteString(hash, word) // it never fails
 		}
 	}
-	fmt.Fprint(hash, s.clock, s.away, s.server.made)
+	_, _ = fmt.Fprint(hash, s.clock, s.away, s.server.made)
 	for _, key := range slices.Sorted(maps.Keys(s.bucket)) {
 		if path.Base(path.Dir(key)) == "manifests" { // which has the times of files
 			manifest = fmt.Sprintf("%x", sha256.Sum256(s.bucket[key]))
@@ -489,12 +489,12 @@ func (s *situation) sum() {
 	}
 	for _, dir := range slices.Sorted(maps.Keys(s.memory)) {
 		if strings.HasSuffix(dir, ".partial") { // else nothing of it matters, as there is always a place for an upload
-			fmt.Fprint(hash, filepath.Base(dir), s.memory[dir].seen)
+			_, _ = fmt.Fprint(hash, filepath.Base(dir), s.memory[dir].seen)
 		}
 	}
-	fmt.Fprint(hash, s.runtime != "", s.asked, s.boots)
+	_, _ = fmt.Fprint(hash, s.runtime != "", s.asked, s.boots)
 	s.near = [sha256.Size]byte(hash.Sum(nil))
-	fmt.Fprintf(hash, "%+v", s.circumstances)
+	_, _ = fmt.Fprintf(hash, "%+v", s.circumstances)
 	s.hash = [sha256.Size]byte(hash.Sum(nil))
 }
 

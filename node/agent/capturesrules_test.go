@@ -189,7 +189,7 @@ func (l *life) content(s *situation) map[string]string {
 			if other == key {
 				data = withoutTimes(data)
 			}
-			fmt.Fprintf(hash, "%s %x\n", other, sha256.Sum256(data))
+			_, _ = fmt.Fprintf(hash, "%s %x\n", other, sha256.Sum256(data))
 		}
 		sum, digest := [sha256.Size]byte(hash.Sum(nil)), fmt.Sprintf("sha256:%x", sha256.Sum256(s.bucket[key]))
 		if l.contents[sum] == "" {

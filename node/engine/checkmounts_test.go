@@ -266,9 +266,9 @@ func forgeries(t *testing.T) map[string]forgery {
 		"a place out of the root": {"plain", func(d *dump) { d.at("/dev/mqueue").Mountpoint = new("/../etc") }, `mount "/../etc"`},
 		"a place that ends early": {"plain", func(d *dump) { d.at("/dev/mqueue").Mountpoint = new("/dev\x00/mqueue") }, "/mqueue"},
 
-		"a guard from a volume":   forgery{"plain", func(d *dump) { like("/proc")(d, d.at("/scratch")) }, `mount "/proc/`},
-		"a guard from the root":   forgery{"plain", func(d *dump) { like("/proc")(d, d.at("/")) }, `mount "/proc/`},
-		"a console from a volume": forgery{"terminal", func(d *dump) { like("/dev/pts")(d, d.at("/scratch")) }, `mount "/dev/console"`},
+		"a guard from a volume":   {"plain", func(d *dump) { like("/proc")(d, d.at("/scratch")) }, `mount "/proc/`},
+		"a guard from the root":   {"plain", func(d *dump) { like("/proc")(d, d.at("/")) }, `mount "/proc/`},
+		"a console from a volume": {"terminal", func(d *dump) { like("/dev/pts")(d, d.at("/scratch")) }, `mount "/dev/console"`},
 		"a part of another volume": {"nested", func(d *dump) {
 			m := d.at("/scratch")
 			m.RootDev, m.Root = d.at("/nested").RootDev, d.at("/nested").Root
