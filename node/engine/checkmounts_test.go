@@ -122,7 +122,7 @@ func TestMountsOfRealDumpsAreTaken(t *testing.T) {
 
 // TestAdaptedMountsAreTakenAgain: when a restore is begun again, the images are as the first try left them.
 func TestAdaptedMountsAreTakenAgain(t *testing.T) {
-	for _, name := range []string{"plain", "volumes", "restored", "privileged"} {
+	for _, name := range []string{"plain", "volumes", "restored", "privileged", "version-2"} {
 		d := readDump(t, name)
 		images := d.images(t)
 		err := errors.Join(adaptGroupMounts(images, d.spec), dropGuards(images, d.spec), addGuards(images, d.spec), keepFlags(images, d.node, d.spec, nil))
